@@ -1,0 +1,66 @@
+# Skate's front door. `make build`, `make test` and `make demo` do all their own set-up on a
+# fresh Debian 12 with Python 3.11, git and make (as root, or with sudo).
+.PHONY: help build quick test test-core test-spark demo bench asan units tidy format wheel clean \
+        setup-build setup-test setup-spark setup-bench
+.DEFAULT_GOAL := help
+PY := .venv/bin/python
+
+help:
+	@echo 'make build       set-up, then Skate installed into .venv (.venv/bin/skate, .venv/bin/python)'
+	@echo 'make demo        set-up, then the four example programs, with a summary'
+	@echo 'make test        set-up, then all tests: test-core and test-spark'
+	@echo 'make test-core   C unit tests (also under ASan and UBSan), style, Python tests'
+	@echo 'make test-spark  tests on a real Apache Spark (needs Java; set-up installs it)'
+	@echo 'make bench       Skate beside Ray, alternating, with the floor of this machine'
+	@echo 'make quick       compile and copy what changed into .venv (about one second)'
+	@echo 'make asan        C unit tests under AddressSanitizer and UBSan'
+	@echo 'make tidy        the style check'
+	@echo 'make wheel       a wheel in dist/'
+	@echo 'make clean       remove build/ but for stamps and environments'
+
+setup-build:
+	@tools/setup.sh build
+setup-test:
+	@tools/setup.sh build test
+setup-spark:
+	@tools/setup.sh build test spark
+setup-bench:
+	@tools/setup.sh build test bench
+
+build: setup-build
+	@$(PY) tools/build.py install
+
+quick:
+	@$(PY) tools/build.py quick
+
+units: setup-test
+	@$(PY) tools/build.py units
+	@$(PY) tools/build.py units asan
+
+test: setup-spark build
+	@$(PY) tools/run_tests.py core spark
+
+test-core: setup-test build
+	@$(PY) tools/run_tests.py core
+
+test-spark: setup-spark build
+	@$(PY) tools/run_tests.py spark
+
+asan: setup-test
+	@$(PY) tools/build.py units asan
+	@$(PY) -m pytest tests/test_c_units.py -k asan
+
+tidy:
+	@$(PY) tools/tidy.py
+
+demo: setup-spark build
+	@$(PY) tools/demo.py
+
+bench: setup-bench build
+	@$(PY) bench/run.py
+
+wheel: setup-build
+	@$(PY) -m pip wheel --quiet --no-build-isolation --no-deps -w dist .
+
+clean:
+	@rm -rf build/py build/asan dist
