@@ -1,0 +1,82 @@
+/* map.c - see map.h. */
+#include "base/map.h"
+
+#include <stdlib.h>
+
+#include "base/assert.h"
+
+void map_release(struct map *m) {
+    free(m->cells);
+    *m = (struct map){0};
+}
+
+static uint32_t home(const struct map *m, const struct skate_id *key) {
+    return (uint32_t)id_hash(key) & m->mask;
+}
+
+/* The cell of the key, or the free cell where it would go. */
+static struct map_cell *probe(const struct map *m, const struct skate_id *key) {
+    uint32_t i = home(m, key);
+
+    while (m->cells[i].used && !id_equal(&m->cells[i].key, key)) i = (i + 1) & m->mask;
+    return &m->cells[i];
+}
+
+uint32_t map_get(const struct map *m, const struct skate_id *key) {
+    struct map_cell *cell;
+
+    if (!m->count) return MAP_NONE;
+    cell = probe(m, key);
+    return cell->used ? cell->value : MAP_NONE;
+}
+
+static int grow(struct map *m) {
+    struct map bigger = {.mask = m->cells ? m->mask * 2 + 1 : 63};
+
+    bigger.cells = calloc((size_t)bigger.mask + 1, sizeof *bigger.cells);
+    if (!bigger.cells) return -SKATE_ENOMEM;
+    for (uint32_t i = 0; m->cells && i <= m->mask; i++)
+        if (m->cells[i].used) *probe(&bigger, &m->cells[i].key) = m->cells[i];
+    bigger.count = m->count;
+    free(m->cells);
+    *m = bigger;
+    return 0;
+}
+
+int map_put(struct map *m, const struct skate_id *key, uint32_t value) {
+    struct map_cell *cell;
+
+    SKATE_ASSERT(value != MAP_NONE);
+    if (!m->cells || (m->count + 1) * 4 > (m->mask + 1) * 3) {
+        int r = grow(m);
+
+        if (r < 0) return r;
+    }
+    cell = probe(m, key);
+    m->count += !cell->used;
+    *cell = (struct map_cell){.key = *key, .value = value, .used = 1};
+    return 0;
+}
+
+uint32_t map_remove(struct map *m, const struct skate_id *key) {
+    struct map_cell *cell;
+    uint32_t value, hole, i;
+
+    if (!m->count) return MAP_NONE;
+    cell = probe(m, key);
+    if (!cell->used) return MAP_NONE;
+    value = cell->value;
+    hole = (uint32_t)(cell - m->cells);
+    /* Close the gap: move back each follower whose home is not after the hole. */
+    for (i = (hole + 1) & m->mask; m->cells[i].used; i = (i + 1) & m->mask) {
+        uint32_t want = home(m, &m->cells[i].key);
+
+        if (((i - want) & m->mask) >= ((i - hole) & m->mask)) {
+            m->cells[hole] = m->cells[i];
+            hole = i;
+        }
+    }
+    m->cells[hole].used = 0;
+    m->count--;
+    return value;
+}

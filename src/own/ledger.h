@@ -1,0 +1,92 @@
+/* ledger.h - a process's state of record, in shared memory that outlives it.
+ *
+ * One memory file per process, made by the raylet (LEDGER_BYTES, sparse), written by the process
+ * alone. Fixed slots and byte areas only: a header page, LEDGER_OBJECTS object slots, then a byte
+ * area for small values and task specs. No lists and no indexes: those are private to the process
+ * and can be rebuilt. A slot's transition is one 8-byte release store of `state`; everything else
+ * in the slot is written before it. Offsets, never pointers.
+ *
+ * Writer: the owning process, under its core mutex. Readers: the raylet, after its death.
+ * Tests: tests/unit/ledger_test.c. */
+#ifndef SKATE_OWN_LEDGER_H
+#define SKATE_OWN_LEDGER_H
+
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/id.h"
+
+#define LEDGER_MAGIC UINT64_C(0x31676c6574616b73)
+#define LEDGER_OBJECTS (UINT32_C(1) << 22)
+#define LEDGER_AREA (UINT64_C(4) << 30)
+
+enum ledger_state {
+    LEDGER_FREE = 0,
+    LEDGER_PENDING = 1,  /* no value yet */
+    LEDGER_INLINE = 2,   /* value in the byte area: offset, size */
+    LEDGER_ARENA = 3,    /* value in the arena of holder's node: offset, size */
+    LEDGER_TASK = 4,     /* not an object: a task spec: offset, size in the byte area */
+    LEDGER_ACTOR = 5,    /* an actor's life: no value */
+};
+
+struct ledger_slot {
+    uint64_t state; /* enum ledger_state, low byte; format << 8; value flags << 16 */
+    struct skate_id id;
+    uint64_t holder; /* process whose extent holds the bytes (LEDGER_ARENA) */
+    uint64_t offset;
+    uint64_t size;
+    uint32_t refs; /* what keeps it: local refs and holds */
+    uint32_t borrows;
+    uint64_t task; /* sequence of the producing task */
+};
+_Static_assert(sizeof(struct ledger_slot) == 64, "one cache line");
+
+struct ledger_header {
+    uint64_t magic;
+    uint64_t proc;
+    uint32_t version, slots;
+    uint64_t area_offset, area_bytes;
+    uint64_t slots_used; /* high-water mark: no slot at or above was ever used */
+    uint64_t area_used;  /* the same for the byte area */
+};
+
+#define LEDGER_SLOTS_OFFSET UINT64_C(4096)
+#define LEDGER_AREA_OFFSET (LEDGER_SLOTS_OFFSET + LEDGER_OBJECTS * UINT64_C(64))
+#define LEDGER_BYTES (LEDGER_AREA_OFFSET + LEDGER_AREA)
+
+enum { LEDGER_CLASSES = 40 };
+
+/* The writer's private view. */
+struct ledger {
+    struct ledger_header *header; /* the mapping */
+    struct ledger_slot *slots;
+    uint8_t *area;
+    uint32_t *free_slots; /* stack of reusable slot numbers */
+    uint32_t free_count, free_cap;
+    uint64_t free_area[LEDGER_CLASSES]; /* heads of private free lists: offset + 1 */
+};
+
+/* Take over a zeroed mapping of LEDGER_BYTES (borrowed) as its writer. */
+void ledger_init(struct ledger *l, void *mapping, uint64_t proc);
+void ledger_release(struct ledger *l); /* private memory only */
+
+/* A free slot's number (state still LEDGER_FREE); -SKATE_EFULL or -SKATE_ENOMEM. */
+SKATE_NODISCARD int ledger_slot_take(struct ledger *l, uint32_t *ret_slot);
+void ledger_slot_free(struct ledger *l, uint32_t slot);
+void ledger_move(struct ledger *l, uint32_t slot, enum ledger_state state, uint8_t format,
+                 uint16_t flags);
+static inline enum ledger_state ledger_state_of(const struct ledger_slot *s) {
+    return (enum ledger_state)(s->state & 0xff);
+}
+static inline uint8_t ledger_format_of(const struct ledger_slot *s) {
+    return (uint8_t)(s->state >> 8);
+}
+static inline uint16_t ledger_flags_of(const struct ledger_slot *s) {
+    return (uint16_t)(s->state >> 16);
+}
+
+/* Room for `bytes` in the area, 64-byte aligned; -SKATE_EFULL. Freed with the same size. */
+SKATE_NODISCARD int ledger_alloc(struct ledger *l, uint64_t bytes, uint64_t *ret_offset);
+void ledger_free(struct ledger *l, uint64_t offset, uint64_t bytes);
+
+#endif
