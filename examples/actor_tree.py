@@ -29,7 +29,7 @@ import skate as ray
 # ---------------------------------------------------------------- 1. the counter of the article
 
 
-class Counter(object):
+class Counter(object):  # noqa: UP004
     def __init__(self):
         self.value = 0
 
@@ -88,9 +88,10 @@ class Branch:
 
     def count(self, low: int, high: int, seconds: float) -> int:
         cuts = np.linspace(low, high, self.fanout + 1).astype(int).tolist()
-        parts = list(zip(cuts[:-1], cuts[1:]))
+        parts = list(zip(cuts[:-1], cuts[1:], strict=True))
         if self.children:
-            refs = [c.count.remote(a, b, seconds) for c, (a, b) in zip(self.children, parts)]
+            pairs = zip(self.children, parts, strict=True)
+            refs = [child.count.remote(a, b, seconds) for child, (a, b) in pairs]
         else:
             refs = [count_primes.remote(a, b, seconds) for a, b in parts]
         return sum(ray.get(refs))
@@ -179,7 +180,8 @@ def run_parameter_server(fault_options: dict[str, int], args: argparse.Namespace
     truth = generator.standard_normal(args.features)
     x = generator.standard_normal((args.examples, args.features))
     y = (x @ truth + 0.5 * generator.standard_normal(args.examples) > 0).astype(float)
-    shards = list(zip(np.array_split(x, args.workers), np.array_split(y, args.workers)))
+    x_parts, y_parts = np.array_split(x, args.workers), np.array_split(y, args.workers)
+    shards = list(zip(x_parts, y_parts, strict=True))
 
     with tempfile.TemporaryDirectory(prefix="actor-tree-") as folder:
         checkpoint = os.path.join(folder, "weights.npz")

@@ -107,8 +107,8 @@ def analyse(array_in_list: list[Any], blocks: int, seconds: float) -> dict[str, 
 
     level = list(leaves)
     while len(level) > 1:
-        pairs = [merge.remote(a, b) for a, b in zip(level[::2], level[1::2])]
-        level = pairs + level[len(pairs) * 2 :]
+        odd = level[len(level) // 2 * 2 :]
+        level = [merge.remote(*level[i : i + 2]) for i in range(0, len(level) - 1, 2)] + odd
 
     waiting = leaves
     while waiting:

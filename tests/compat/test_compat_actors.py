@@ -39,7 +39,7 @@ def process_ended(pid):
 
 
 def test_the_counter_of_the_article(cluster):
-    class Plain(object):
+    class Plain(object):  # noqa: UP004  (as the article writes it)
         def __init__(self):
             self.value = 0
 

@@ -271,9 +271,10 @@ def test_an_error_passed_as_a_value(cluster):
 
 
 def test_error_pickles(cluster):
-    import pickle
+    from importlib import import_module
 
+    cloudpickle = import_module(ray.__name__ + ".cloudpickle")
     with pytest.raises(ValueError) as caught:
         ray.get(fail.remote())
-    again = pickle.loads(pickle.dumps(caught.value))
+    again = cloudpickle.loads(cloudpickle.dumps(caught.value))
     assert isinstance(again, exceptions.RayTaskError)

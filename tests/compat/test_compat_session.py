@@ -116,6 +116,8 @@ def test_calls_without_init_start_a_cluster():
 
 @pytest.mark.parametrize("options", [{"num_cpus": -1}, {"resources": {"gold": -2}}])
 def test_negative_resources_of_a_node(no_cluster, options):
+    if ON_RAY:
+        pytest.skip("raises the same, but Ray leaves processes behind")
     with pytest.raises(ValueError):
         start(**options)
     ray.shutdown()
