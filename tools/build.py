@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -132,12 +133,21 @@ def copy_install() -> int:
     )
 
 
+def pip_facts() -> str:
+    """The part of pyproject.toml that only pip can apply."""
+    tables = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    return json.dumps([tables["build-system"], tables["project"], tables["tool"]["meson-python"]])
+
+
 def is_installed() -> bool:
-    """pip's own install is there and younger than what only pip can apply."""
-    infos = list(SITE.glob("skate_ray-*.dist-info/RECORD"))
-    if not infos or not (PY_DIR / "build.ninja").exists():
-        return False
-    return infos[0].stat().st_mtime > (ROOT / "pyproject.toml").stat().st_mtime
+    """pip's own install is there, and nothing that it read has changed since."""
+    facts = PY_DIR / ".pip_facts"
+    return (
+        any(SITE.glob("skate_ray-*.dist-info/RECORD"))
+        and (PY_DIR / "build.ninja").exists()
+        and facts.exists()
+        and facts.read_text() == pip_facts()
+    )
 
 
 def quick() -> int:
@@ -164,11 +174,14 @@ def pip_install() -> int:
     )  # fmt: skip
     if r == 0:
         (PY_DIR / ".sources").write_text(source_list())
+        (PY_DIR / ".pip_facts").write_text(pip_facts())
     return r
 
 
 def units(variant: str) -> int:
     """Compile the unit tests of one variant."""
+    if not any((ROOT / "tests" / "unit").glob("*_test.c")):
+        return 0
     if variant == "asan":
         r = configure(ASAN_DIR, ASAN_OPTIONS)
         return r or ninja(ASAN_DIR, "all", "unit-tests")

@@ -65,7 +65,8 @@ def main(argv: list[str]) -> int:
     chosen = [known[a] for a in argv] or list(PROGRAMS)
     rows = []
     for number, program in enumerate(chosen, 1):
-        print(f"\n== {number}/{len(chosen)} examples/{program.name}.py: {program.shows}", flush=True)
+        place = f"{number}/{len(chosen)} examples/{program.name}.py"
+        print(f"\n== {place}: {program.shows}", flush=True)
         rows.append((program, *run(program)))
     print("\n== summary")
     for program, outcome, seconds in rows:
