@@ -1,0 +1,203 @@
+/* leases.c - see leases.h. */
+#include "sched/leases.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+
+struct lease_queue {
+    struct lease_class *classes[LEASES_CLASSES_MAX];
+    uint32_t class_count, start;
+    uint32_t requests, requests_max;
+};
+
+struct lease_queue *leases_new(uint32_t requests_max) {
+    struct lease_queue *q = calloc(1, sizeof *q);
+
+    if (q) q->requests_max = requests_max;
+    return q;
+}
+
+static void unlink_ask(struct lease_ask *a) {
+    struct lease_class *c = a->cls;
+
+    if (a->prev)
+        a->prev->next = a->next;
+    else
+        c->first = a->next;
+    if (a->next)
+        a->next->prev = a->prev;
+    else
+        c->last = a->prev;
+    a->prev = a->next = NULL;
+    c->asks--;
+}
+
+static void append_ask(struct lease_class *c, struct lease_ask *a) {
+    a->cls = c;
+    a->next = NULL;
+    a->prev = c->last;
+    if (c->last)
+        c->last->next = a;
+    else
+        c->first = a;
+    c->last = a;
+    c->asks++;
+}
+
+static void drop(struct lease_queue *q, struct lease_ask *a) {
+    SKATE_ASSERT(q->requests > 0);
+    unlink_ask(a);
+    q->requests--;
+    free(a);
+}
+
+struct lease_queue *leases_free(struct lease_queue *q) {
+    if (!q) return NULL;
+    for (uint32_t i = 0; i < q->class_count; i++) {
+        while (q->classes[i]->first) drop(q, q->classes[i]->first);
+        free(q->classes[i]);
+    }
+    free(q);
+    return NULL;
+}
+
+static bool same_class(const struct lease_class *a, const struct lease_class *b) {
+    if (a->strategy != b->strategy || a->affinity != b->affinity) return false;
+    if (a->want.count != b->want.count) return false;
+    for (uint32_t i = 0; i < a->want.count; i++)
+        if (a->want.v[i].amount != b->want.v[i].amount ||
+            strcmp(a->want.v[i].name, b->want.v[i].name))
+            return false;
+    return true;
+}
+
+/* The class like `want`; else a new one, or the place of one that has no requests. */
+static struct lease_class *class_of(struct lease_queue *q, const struct lease_class *want) {
+    struct lease_class *c, *spare = NULL;
+
+    for (uint32_t i = 0; i < q->class_count; i++) {
+        if (same_class(q->classes[i], want)) return q->classes[i];
+        if (!q->classes[i]->first) spare = q->classes[i];
+    }
+    if (q->class_count == LEASES_CLASSES_MAX) {
+        c = spare;
+        if (!c) return NULL;
+    } else {
+        c = calloc(1, sizeof *c);
+        if (!c) return NULL;
+        q->classes[q->class_count++] = c;
+    }
+    *c = (struct lease_class){.want = want->want, .strategy = want->strategy,
+                              .affinity = want->affinity};
+    return c;
+}
+
+static struct lease_ask *find(const struct lease_queue *q, uint64_t owner, uint64_t req) {
+    for (uint32_t i = 0; i < q->class_count; i++)
+        for (struct lease_ask *a = q->classes[i]->first; a; a = a->next)
+            if (a->owner == owner && a->req == req) return a;
+    return NULL;
+}
+
+int leases_put(struct lease_queue *q, const struct lease_ask *ask,
+               const struct lease_class *cls, bool add) {
+    struct lease_ask *a = find(q, ask->owner, ask->req);
+    struct lease_class *c;
+
+    if (a && (add || ask->count > 0)) {
+        uint32_t room = UINT32_MAX - a->count;
+
+        a->count = !add ? ask->count : a->count + (ask->count < room ? ask->count : room);
+        return 0;
+    }
+    if (a) drop(q, a);
+    if (ask->count == 0) return 0;
+    if (q->requests == q->requests_max) return -SKATE_EFULL;
+    c = class_of(q, cls);
+    if (!c) return -SKATE_EFULL;
+    a = malloc(sizeof *a);
+    if (!a) return -SKATE_ENOMEM;
+    *a = *ask;
+    append_ask(c, a);
+    q->requests++;
+    return 0;
+}
+
+void leases_served(struct lease_queue *q, struct lease_ask *ask, uint32_t n) {
+    struct lease_class *c = ask->cls;
+
+    SKATE_ASSERT(n > 0 && n <= ask->count);
+    ask->count -= n;
+    if (ask->count == 0) {
+        drop(q, ask);
+        return;
+    }
+    unlink_ask(ask);
+    append_ask(c, ask);
+}
+
+void leases_cancel(struct lease_queue *q, uint64_t owner, uint64_t req) {
+    struct lease_ask *a = find(q, owner, req);
+
+    if (a) drop(q, a);
+}
+
+static void drop_where(struct lease_queue *q, uint64_t owner, uint32_t job) {
+    for (uint32_t i = 0; i < q->class_count; i++)
+        for (struct lease_ask *a = q->classes[i]->first, *next; a; a = next) {
+            next = a->next;
+            if ((owner && a->owner == owner) || (job && a->job == job)) drop(q, a);
+        }
+}
+
+void leases_drop_owner(struct lease_queue *q, uint64_t owner) { drop_where(q, owner, 0); }
+void leases_drop_job(struct lease_queue *q, uint32_t job) { drop_where(q, 0, job); }
+
+struct lease_class *leases_next_class(struct lease_queue *q, uint32_t *at) {
+    while (*at < q->class_count) {
+        struct lease_class *c = q->classes[(q->start + (*at)++) % q->class_count];
+
+        if (c->first) return c;
+    }
+    return NULL;
+}
+
+void leases_turn(struct lease_queue *q) {
+    if (q->class_count) q->start = (q->start + 1) % q->class_count;
+}
+
+void leases_untell(struct lease_queue *q) {
+    for (uint32_t i = 0; i < q->class_count; i++) q->classes[i]->told = false;
+}
+
+uint32_t leases_waiting(const struct lease_queue *q) {
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < q->class_count; i++)
+        for (const struct lease_ask *a = q->classes[i]->first; a; a = a->next) n += a->count;
+    return n;
+}
+
+size_t leases_text(const struct lease_queue *q, char *out, size_t cap) {
+    size_t used = 0;
+
+    if (cap) out[0] = 0;
+    for (uint32_t i = 0; i < q->class_count; i++) {
+        char want[200];
+
+        resources_text(&q->classes[i]->want, want, sizeof want);
+        for (const struct lease_ask *a = q->classes[i]->first; a; a = a->next) {
+            int n = snprintf(out + used, cap - used, "%u x %s: %s\n", a->count, want, a->name);
+
+            if (n < 0 || (size_t)n >= cap - used) {
+                out[used] = 0;
+                return used;
+            }
+            used += (size_t)n;
+        }
+    }
+    return used;
+}

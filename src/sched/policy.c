@@ -1,0 +1,203 @@
+/* policy.c - see policy.h.
+ *
+ * Hybrid: here when it fits; else where its arguments lie; else the first node (by number) that
+ * stays at or below half of its busiest resource (pack), else the least busy one (spread). */
+#include "sched/policy.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/id.h"
+
+enum { PACK_PERCENT = 50 };
+
+void sched_view_release(struct sched_view *v) {
+    free(v->nodes);
+    *v = (struct sched_view){.self = v->self};
+}
+
+struct sched_node *sched_view_find(const struct sched_view *v, uint32_t node) {
+    uint32_t low = 0, high = v->count;
+
+    while (low < high) {
+        uint32_t mid = (low + high) / 2;
+
+        if (v->nodes[mid].node == node) return &v->nodes[mid];
+        if (v->nodes[mid].node < node)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return NULL;
+}
+
+struct sched_node *sched_view_add(struct sched_view *v, uint32_t node) {
+    struct sched_node *n = sched_view_find(v, node);
+    uint32_t at = v->count;
+
+    if (n) return n;
+    if (v->count == POLICY_NODES_MAX) return NULL;
+    if (v->count == v->cap) {
+        uint32_t cap = v->cap ? v->cap * 2 : 4;
+
+        n = realloc(v->nodes, cap * sizeof *n);
+        if (!n) return NULL;
+        v->nodes = n;
+        v->cap = cap;
+    }
+    while (at > 0 && v->nodes[at - 1].node > node) at--;
+    memmove(&v->nodes[at + 1], &v->nodes[at], (v->count - at) * sizeof *n);
+    v->count++;
+    memset(&v->nodes[at], 0, sizeof *n);
+    v->nodes[at].node = node;
+    return &v->nodes[at];
+}
+
+/* Use of the busiest wanted resource after taking `want`, in percent. */
+static int64_t busy_after(const struct sched_node *n, const struct resources *want) {
+    int64_t worst = 0;
+
+    for (uint32_t i = 0; i < want->count; i++) {
+        int64_t total = resources_amount(&n->total, want->v[i].name), used;
+
+        if (total <= 0) continue;
+        used = total - resources_amount(&n->avail, want->v[i].name) + want->v[i].amount;
+        if (used * 100 / total > worst) worst = used * 100 / total;
+    }
+    return worst;
+}
+
+static bool fits_now(const struct sched_node *n, const struct resources *want) {
+    return n && n->alive && resources_fit(&n->avail, want, NULL);
+}
+
+static bool fits_ever(const struct sched_node *n, const struct resources *want) {
+    return n && n->alive && resources_fit(&n->total, want, NULL);
+}
+
+static int pick_hybrid(const struct sched_view *v, const struct sched_ask *ask,
+                       uint32_t *ret_node) {
+    const struct sched_node *best = NULL;
+    int64_t best_busy = 0;
+
+    if (fits_now(sched_view_find(v, v->self), ask->want)) return *ret_node = v->self, 0;
+    for (uint32_t i = 0; i < ask->locality_count; i++) {
+        uint32_t node = proc_node(ask->locality[i]);
+
+        if (fits_now(sched_view_find(v, node), ask->want)) return *ret_node = node, 0;
+    }
+    for (uint32_t i = 0; i < v->count; i++) {
+        const struct sched_node *n = &v->nodes[i];
+        int64_t busy;
+
+        if (!fits_now(n, ask->want)) continue;
+        busy = busy_after(n, ask->want);
+        if (busy <= PACK_PERCENT) return *ret_node = n->node, 0;
+        if (!best || busy < best_busy) {
+            best = n;
+            best_busy = busy;
+        }
+    }
+    if (!best) return -SKATE_EAGAIN;
+    *ret_node = best->node;
+    return 0;
+}
+
+static int pick_spread(struct sched_view *v, const struct sched_ask *ask, uint32_t *ret_node) {
+    for (uint32_t i = 1; i <= v->count; i++) {
+        const struct sched_node *n = &v->nodes[(v->turn + i) % v->count];
+
+        if (!fits_now(n, ask->want)) continue;
+        v->turn = (v->turn + i) % v->count;
+        *ret_node = n->node;
+        return 0;
+    }
+    return -SKATE_EAGAIN;
+}
+
+static bool any_fits_ever(const struct sched_view *v, const struct sched_ask *ask) {
+    if (ask->strategy == SCHED_AFFINITY)
+        return fits_ever(sched_view_find(v, ask->affinity), ask->want);
+    for (uint32_t i = 0; i < v->count; i++)
+        if (fits_ever(&v->nodes[i], ask->want)) return true;
+    return false;
+}
+
+int sched_pick(struct sched_view *v, const struct sched_ask *ask, uint32_t *ret_node) {
+    const struct sched_node *wish;
+
+    if (ask->here_only) {
+        *ret_node = v->self;
+        return fits_now(sched_view_find(v, v->self), ask->want) ? 0 : -SKATE_EAGAIN;
+    }
+    if (ask->strategy == SCHED_AFFINITY || ask->strategy == SCHED_SOFT) {
+        wish = sched_view_find(v, ask->affinity);
+        if (fits_now(wish, ask->want)) return *ret_node = ask->affinity, 0;
+        /* Soft: elsewhere only when that node is gone or can never fit it. */
+        if (fits_ever(wish, ask->want)) return -SKATE_EAGAIN;
+        if (ask->strategy == SCHED_AFFINITY) return -SKATE_ENOENT;
+    }
+    if (!any_fits_ever(v, ask)) return -SKATE_ENOENT;
+    if (ask->strategy == SCHED_SPREAD) return pick_spread(v, ask, ret_node);
+    return pick_hybrid(v, ask, ret_node);
+}
+
+void sched_explain(const struct sched_view *v, const struct sched_ask *ask, const char *name,
+                   struct skate_error *ret) {
+    const struct sched_node *best = NULL;
+    const char *lack = NULL;
+    char need[200], have[200];
+    int64_t most = -1;
+
+    resources_text(ask->want, need, sizeof need);
+    if (ask->strategy == SCHED_AFFINITY) {
+        const struct sched_node *n = sched_view_find(v, ask->affinity);
+
+        if (!n || !n->alive) {
+            skate_fail(ret, 0, "%s must run on node %u, which is not part of the cluster", name,
+                       ask->affinity);
+            return;
+        }
+        resources_text(&n->total, have, sizeof have);
+        skate_fail(ret, 0, "%s needs %s on node %u, which has only %s: it waits", name, need,
+                   ask->affinity, have);
+        return;
+    }
+    /* The node that comes closest: the one with the most of the resource that is short. */
+    for (uint32_t i = 0; i < v->count; i++) {
+        const char *short_name = NULL;
+        int64_t amount;
+
+        if (!v->nodes[i].alive || resources_fit(&v->nodes[i].total, ask->want, &short_name))
+            continue;
+        amount = resources_amount(&v->nodes[i].total, lack ? lack : short_name);
+        if (amount > most) {
+            most = amount;
+            best = &v->nodes[i];
+            if (!lack) lack = short_name;
+        }
+    }
+    if (!best) {
+        skate_fail(ret, 0, "%s needs %s, but no node is alive: it waits", name, need);
+        return;
+    }
+    snprintf(have, sizeof have, "%g %s", (double)most / RESOURCE_UNIT, lack);
+    skate_fail(ret, 0, "%s needs %s, but the largest node has %s: it waits until a node that "
+               "fits joins", name, need, have);
+}
+
+uint32_t sched_times(const struct resources *have, const struct resources *want, uint32_t max) {
+    uint32_t times = max;
+
+    for (uint32_t i = 0; i < want->count; i++) {
+        int64_t amount = want->v[i].amount, free_now;
+
+        if (amount <= 0) continue;
+        free_now = resources_amount(have, want->v[i].name);
+        if (free_now < 0) free_now = 0;
+        if (free_now / amount < times) times = (uint32_t)(free_now / amount);
+    }
+    return times;
+}

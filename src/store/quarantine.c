@@ -1,0 +1,66 @@
+/* quarantine.c - see quarantine.h. */
+#include "store/quarantine.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+
+struct wait_set {
+    uint32_t count;
+    uint64_t procs[];
+};
+
+void quarantine_release(struct quarantine *q) {
+    struct wait_set *w;
+    uint32_t at = 0;
+
+    while ((w = map_next(&q->dead, &at, NULL))) free(w);
+    map_release(&q->dead);
+}
+
+int quarantine_begin(struct quarantine *q, uint64_t dead, const uint64_t *waits,
+                     uint32_t count) {
+    struct wait_set *w;
+    int e;
+
+    SKATE_ASSERT(count > 0);
+    SKATE_ASSERT(!map_get(&q->dead, dead));
+    w = malloc(sizeof *w + count * sizeof *waits);
+    if (!w) return -SKATE_ENOMEM;
+    w->count = count;
+    memcpy(w->procs, waits, count * sizeof *waits);
+    e = map_set(&q->dead, dead, w);
+    if (e < 0) free(w);
+    return e;
+}
+
+static bool strike(struct wait_set *w, uint64_t proc) {
+    for (uint32_t i = 0; i < w->count; i++)
+        if (w->procs[i] == proc) {
+            w->procs[i] = w->procs[--w->count];
+            break;
+        }
+    return w->count == 0;
+}
+
+bool quarantine_done(struct quarantine *q, uint64_t dead, uint64_t proc) {
+    struct wait_set *w = map_get(&q->dead, dead);
+
+    if (!w || !strike(w, proc)) return false;
+    free(map_take(&q->dead, dead));
+    return true;
+}
+
+uint64_t quarantine_gone(struct quarantine *q, uint64_t proc) {
+    struct wait_set *w;
+    uint64_t dead;
+    uint32_t at = 0;
+
+    while ((w = map_next(&q->dead, &at, &dead)))
+        if (strike(w, proc)) {
+            free(map_take(&q->dead, dead));
+            return dead;
+        }
+    return 0;
+}

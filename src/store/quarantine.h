@@ -1,0 +1,29 @@
+/* quarantine.h - whose word is awaited before a dead process's bytes may be used again.
+ *
+ * When a process dies, every live process of its node, and every other raylet on behalf of its
+ * pulls, is told; the bytes are held until each of them answered (extents_done) or is gone.
+ * Pure; one thread; never blocks. Tests: store_extents_test.c. */
+#ifndef SKATE_STORE_QUARANTINE_H
+#define SKATE_STORE_QUARANTINE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "store/map.h"
+
+struct quarantine {
+    struct map dead; /* proc -> struct wait_set (quarantine.c) */
+};
+
+void quarantine_release(struct quarantine *q);
+/* Wait for `count` processes before the bytes of `dead` are free. -SKATE_ENOMEM. */
+SKATE_NODISCARD int quarantine_begin(struct quarantine *q, uint64_t dead, const uint64_t *waits,
+                                     uint32_t count);
+/* `proc` answered for `dead`. True: nobody is awaited any more, and the entry is gone. */
+bool quarantine_done(struct quarantine *q, uint64_t dead, uint64_t proc);
+/* `proc` ended: it will answer nothing. Call until it returns 0; each other return is a dead
+ * process whose bytes are free now. */
+uint64_t quarantine_gone(struct quarantine *q, uint64_t proc);
+
+#endif
