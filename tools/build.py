@@ -166,15 +166,17 @@ def quick() -> int:
 
 def pip_install() -> int:
     """The real thing: what `pip install .` of a user does, but with a lasting build folder."""
+    print("skate: compiling, then installing by pip", flush=True)
     shutil.rmtree(SITE / "skate", ignore_errors=True)
     args = ["--no-build-isolation", "--no-deps", "--force-reinstall", "--quiet"]
     r = run(
         sys.executable, "-m", "pip", "install", "--disable-pip-version-check", *args,
-        f"-Cbuild-dir={PY_DIR}", ".",
+        f"--config-settings=build-dir={PY_DIR}", ".",
     )  # fmt: skip
     if r == 0:
         (PY_DIR / ".sources").write_text(source_list())
         (PY_DIR / ".pip_facts").write_text(pip_facts())
+        copy_install()
     return r
 
 
