@@ -22,7 +22,7 @@ from skate.tune import session
 from skate.tune.trainable import Trainable
 
 STOP_JOIN_S = 2.0
-CHECKPOINT_FOLDER = "function_checkpoint"
+KEPT_PREFIX = ".reported_"
 
 
 class _Unwind(BaseException):
@@ -62,7 +62,10 @@ class FunctionRunner(Trainable):
 
     def _keep(self, folder: str) -> str:
         """Copy a reported checkpoint: its folder is the user's and may vanish after report()."""
-        kept = os.path.join(self.logdir, f".reported_{os.getpid()}_{self._iteration + 1:06d}")
+        inside = os.path.commonpath([os.path.realpath(folder), os.path.realpath(self.logdir)])
+        if inside == os.path.realpath(folder):
+            raise ValueError(f"a checkpoint cannot be a folder that holds the results: {folder}")
+        kept = os.path.join(self.logdir, f"{KEPT_PREFIX}{os.getpid()}_{self._iteration + 1:06d}")
         shutil.rmtree(kept, ignore_errors=True)
         shutil.copytree(folder, kept)
         if os.path.basename(folder).startswith("checkpoint_tmp_"):
@@ -114,8 +117,7 @@ class FunctionRunner(Trainable):
             return {keys.DONE: True, keys.DUPLICATE: True}
         value = dict(value)
         if checkpoint is not None:
-            if self._last_checkpoint and self._last_checkpoint.startswith(self.logdir):
-                shutil.rmtree(self._last_checkpoint, ignore_errors=True)
+            self._drop_kept()
             self._last_checkpoint = checkpoint
             value[keys.SHOULD_CHECKPOINT] = True
         return value
@@ -143,9 +145,13 @@ class FunctionRunner(Trainable):
         if self._thread is not None:
             self._thread.join(STOP_JOIN_S)
         session.enter_function(None)
-        if self._last_checkpoint and os.path.basename(self._last_checkpoint).startswith(
-                ".reported_"):
-            shutil.rmtree(self._last_checkpoint, ignore_errors=True)
+        self._drop_kept()
+
+    def _drop_kept(self) -> None:
+        """Delete our copy of the last reported checkpoint; what was restored is not ours."""
+        last = self._last_checkpoint
+        if last is not None and os.path.basename(last).startswith(KEPT_PREFIX):
+            shutil.rmtree(last, ignore_errors=True)
 
 
 def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
