@@ -66,7 +66,7 @@ make_venv() {    # $1 folder
 
 pip_group() {    # $1 folder of the environment, $2 requirements file
     say "pip install -r $2"
-    "$1/bin/python" -m pip install --quiet --disable-pip-version-check -r "$2"
+    "$1/bin/python" -m pip install --quiet --disable-pip-version-check --use-pep517 -r "$2"
 }
 
 for group in "$@"; do

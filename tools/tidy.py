@@ -29,7 +29,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "store": PURE,
     "sched": PURE,
     "own": PURE,
-    "gcs": PURE,
+    "gcs": (*PURE, "sched", "own"),
     "raylet": MIDDLE,
     "gcsd": MIDDLE,
     "core": MIDDLE,
@@ -239,6 +239,7 @@ def basenames(tree: Tree) -> Iterator[Breach]:
 def readme(tree: Tree) -> Iterator[Breach]:
     """Each folder of C has a README that names each of its files."""
     texts = {f.path: f.text for f in tree.files}
+    missing = set()
     for f in tree.files:
         parts = f.path.split("/")
         if len(parts) < 3 or (parts[0] != "src" and parts[:2] != ["python", parts[1]]):
@@ -252,7 +253,9 @@ def readme(tree: Tree) -> Iterator[Breach]:
         stem = Path(name).stem
         pair = re.compile(rf"\b{re.escape(stem)}\.(\[ch\]|\[hc\]|c|h|def|py)")
         if home not in texts:
-            yield Breach("readme", f.path, 1, f"{home} is missing")
+            if home not in missing:
+                yield Breach("readme", f.path, 1, f"{home} is missing")
+            missing.add(home)
         elif name not in texts[home] and not (f.is_c and pair.search(texts[home])):
             yield Breach("readme", f.path, 1, f"{home} does not name it")
 
