@@ -1,7 +1,7 @@
 """Runs a program written for `import skate` on the real Ray: `python on_ray.py FILE [ARG...]`.
 
 For checking that an example or a test means the same on both: it needs an environment with Ray
-2.60.0 (bench/setup_ray.py makes one).
+2.60.0 (`tools/setup.sh bench` makes one in build/rayenv).
 """
 
 from __future__ import annotations
