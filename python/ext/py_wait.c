@@ -1,0 +1,315 @@
+/* py_wait.c - put, get and wait: the calls that block on objects.
+ *
+ * get of many refs is one core_wait and then a loop of reads and decodes. A signal interrupts the
+ * wait: its Python handler runs, then the wait goes on with the time that is left. */
+#include "py.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static int64_t now_ns(void) {
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* None or seconds to nanoseconds; -1 is for ever, -2 an exception. */
+static int64_t timeout_ns(PyObject *o) {
+    double seconds;
+
+    if (o == Py_None) return -1;
+    seconds = PyFloat_AsDouble(o);
+    if (seconds == -1.0 && PyErr_Occurred()) return -2;
+    if (seconds != seconds) return PyErr_SetString(PyExc_ValueError, "timeout is not a number"), -2;
+    if (seconds < 0) seconds = 0;
+    return seconds > 9e9 ? -1 : (int64_t)(seconds * 1e9);
+}
+
+/* core_wait that runs signal handlers in between. The number ready, or -1 with an exception. */
+static int wait_ready(const struct skate_id *ids, uint32_t n, uint32_t need, int64_t timeout,
+                      unsigned flags, uint8_t *ready) {
+    int64_t deadline = timeout < 0 ? 0 : now_ns() + timeout;
+    int r;
+
+    for (;;) {
+        PyThreadState *save;
+
+        if (!py.core) return py_fail(SKATE_ESHUTDOWN, NULL), -1;
+        save = py_leave();
+        r = core_wait(py.core, ids, n, need, timeout, flags, ready);
+        py_enter(save);
+        if (r >= 0) return r;
+        if (r != -SKATE_EINTR) return py_fail(r, NULL), -1;
+        if (PyErr_CheckSignals() < 0) return -1;
+        if (timeout >= 0) {
+            timeout = deadline - now_ns();
+            if (timeout < 0) timeout = 0;
+        }
+    }
+}
+
+/* ---- get ---- */
+
+static PyObject *raise_value(struct py_source *s, const struct skate_id *id) {
+    PyObject *error = py_decode_error(s, id);
+
+    if (!error) return NULL;
+    if (PyExceptionInstance_Check(error))
+        PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+    else
+        PyErr_SetString(PyExc_SystemError, "an error value is not an exception");
+    Py_DECREF(error);
+    return NULL;
+}
+
+/* The value of a ref: 1 and *ret, 0 when it is not ready, -1 with an exception. */
+static int read_one(PyObject *ref, PyObject **ret) {
+    uint8_t copy[LIMIT_INLINE_VALUE] __attribute__((aligned(64)));
+    const struct skate_id *id = &((struct py_ref *)(void *)ref)->id;
+    struct py_source s = {0};
+    int r;
+
+    if (!py.core) return py_fail(SKATE_ESHUTDOWN, NULL), -1;
+    r = core_read(py.core, id, copy, &s.view);
+    if (r == -SKATE_EAGAIN) return 0;
+    if (r < 0) return py_fail(r, NULL), -1;
+    *ret = s.view.flags & VAL_ERROR ? raise_value(&s, id) : py_decode(&s);
+    return *ret ? 1 : -1;
+}
+
+static PyObject *raise_timeout(uint32_t done, uint32_t count, PyObject *timeout) {
+    PyObject *make = py_hook(HOOK_TIMEOUT), *error;
+
+    if (!make) return NULL;
+    error = PyObject_CallFunction(make, "IIO", done, count, timeout);
+    if (!error) return NULL;
+    PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+    Py_DECREF(error);
+    return NULL;
+}
+
+static PyObject *get_one(PyObject *ref, PyObject *timeout) {
+    int64_t ns = timeout_ns(timeout);
+    PyObject *value = NULL;
+    uint8_t ready = 0;
+    int r;
+
+    if (ns == -2 || py_ref_check(ref) < 0) return NULL;
+    while ((r = read_one(ref, &value)) == 0) {
+        r = wait_ready(&((struct py_ref *)(void *)ref)->id, 1, 1, ns, CORE_FETCH, &ready);
+        if (r < 0) return NULL;
+        if (r == 0 && ns >= 0) return raise_timeout(0, 1, timeout);
+    }
+    return r < 0 ? NULL : value;
+}
+
+/* Fewer are ready than asked for: an error among them, or the time was over. */
+static PyObject *not_all(PyObject **refs, const uint8_t *ready, uint32_t n, PyObject *timeout) {
+    uint32_t done = 0;
+
+    for (uint32_t i = 0; i < n; i++) {
+        PyObject *value = NULL;
+
+        if (!ready[i]) continue;
+        done++;
+        if (read_one(refs[i], &value) < 0) return NULL;
+        Py_XDECREF(value);
+    }
+    return raise_timeout(done, n, timeout);
+}
+
+static PyObject *get_many(PyObject **refs, uint32_t n, PyObject *timeout) {
+    int64_t ns = timeout_ns(timeout);
+    struct skate_id *ids = malloc(n * sizeof *ids + n + 1);
+    uint8_t *ready = (uint8_t *)(ids + n);
+    PyObject *list = NULL;
+    int r = -1;
+
+    if (!ids) return PyErr_NoMemory();
+    for (uint32_t i = 0; i < n; i++) {
+        if (ns == -2 || py_ref_check(refs[i]) < 0) goto out;
+        ids[i] = ((struct py_ref *)(void *)refs[i])->id;
+    }
+    memset(ready, 0, n);
+    if (n) r = wait_ready(ids, n, n, ns, CORE_FETCH | CORE_STOP_ON_ERROR, ready);
+    if (n && r < 0) goto out;
+    if (n && (uint32_t)r < n) {
+        not_all(refs, ready, n, timeout);
+        goto out;
+    }
+    list = PyList_New((Py_ssize_t)n);
+    for (uint32_t i = 0; list && i < n; i++) {
+        PyObject *value = NULL;
+        int got = read_one(refs[i], &value);
+
+        if (got == 0) value = get_one(refs[i], Py_None); /* it moved meanwhile: wait again */
+        if (!value || PyList_SetItem(list, (Py_ssize_t)i, value) < 0) Py_CLEAR(list);
+    }
+out:
+    free(ids);
+    return list;
+}
+
+/* The items of a list, kept alive; *ret_n their number. Freed by drop_items. */
+static PyObject **take_items(PyObject *list, uint32_t *ret_n) {
+    Py_ssize_t n = PyList_Size(list);
+    PyObject **items = malloc(((size_t)n + 1) * sizeof *items);
+
+    if (!items) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    for (Py_ssize_t i = 0; i < n; i++) {
+        items[i] = PyList_GetItem(list, i);
+        Py_INCREF(items[i]);
+    }
+    *ret_n = (uint32_t)n;
+    return items;
+}
+
+static void drop_items(PyObject **items, uint32_t n) {
+    for (uint32_t i = 0; i < n; i++) Py_DECREF(items[i]);
+    free(items);
+}
+
+static bool all_refs(const char *function, PyObject **items, uint32_t n) {
+    for (uint32_t i = 0; i < n; i++)
+        if (!py_is_ref(items[i])) {
+            PyErr_Format(PyExc_TypeError, "%s() takes a list of ObjectRef, item %u is %R", function,
+                         i, items[i]);
+            return false;
+        }
+    return true;
+}
+
+/* get(ref or list, timeout) */
+PyObject *py_get(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    PyObject **refs, *out;
+    uint32_t n;
+
+    (void)module;
+    if (count != 2) return PyErr_SetString(PyExc_TypeError, "get(refs, timeout)"), NULL;
+    if (py_is_ref(args[0])) {
+        if (!py.core && py_need_core() < 0) return NULL;
+        return get_one(args[0], args[1]);
+    }
+    if (!PyList_Check(args[0])) {
+        PyErr_Format(PyExc_ValueError, "get() takes an ObjectRef or a list of them, not %R",
+                     Py_TYPE(args[0]));
+        return NULL;
+    }
+    if (py_need_core() < 0) return NULL;
+    refs = take_items(args[0], &n);
+    if (!refs) return NULL;
+    out = all_refs("get", refs, n) ? get_many(refs, n, args[1]) : NULL;
+    drop_items(refs, n);
+    return out;
+}
+
+/* ---- wait ---- */
+
+static int same_twice(PyObject *list) {
+    PyObject *set = PySet_New(list);
+    int twice = set ? PySet_Size(set) != PyList_Size(list) : -1;
+
+    Py_XDECREF(set);
+    if (twice == 1) PyErr_SetString(PyExc_ValueError, "wait() takes each ref once only");
+    return twice;
+}
+
+static PyObject *split(PyObject **refs, const uint8_t *ready, uint32_t n, uint32_t most) {
+    PyObject *yes = PyList_New(0), *no = PyList_New(0), *out = NULL;
+    uint32_t taken = 0;
+    int r = 0;
+
+    for (uint32_t i = 0; yes && no && r == 0 && i < n; i++) {
+        bool is_ready = ready[i] && taken < most;
+
+        taken += is_ready;
+        r = PyList_Append(is_ready ? yes : no, refs[i]);
+    }
+    if (yes && no && r == 0) out = PyTuple_Pack(2, yes, no);
+    Py_XDECREF(yes);
+    Py_XDECREF(no);
+    return out;
+}
+
+/* wait(list, num_returns, timeout, fetch_local); the wrapper has checked the numbers. */
+PyObject *py_wait(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    struct skate_id *ids = NULL;
+    PyObject **refs, *out = NULL;
+    uint32_t n, need;
+    uint8_t *ready;
+    int64_t ns;
+
+    (void)module;
+    if (count != 4 || !PyList_Check(args[0]))
+        return PyErr_SetString(PyExc_TypeError, "wait(list, num_returns, timeout, fetch)"), NULL;
+    if (py_need_core() < 0) return NULL;
+    need = (uint32_t)PyLong_AsUnsignedLong(args[1]);
+    ns = timeout_ns(args[2]);
+    if (ns == -2 || PyErr_Occurred()) return NULL;
+    refs = take_items(args[0], &n);
+    if (!refs) return NULL;
+    if (!all_refs("wait", refs, n) || same_twice(args[0])) goto out;
+    ids = malloc(n * sizeof *ids + n + 1);
+    if (!ids) {
+        PyErr_NoMemory();
+        goto out;
+    }
+    ready = (uint8_t *)(ids + n);
+    memset(ready, 0, n);
+    for (uint32_t i = 0; i < n; i++) {
+        if (py_ref_check(refs[i]) < 0) goto out;
+        ids[i] = ((struct py_ref *)(void *)refs[i])->id;
+    }
+    if (n && wait_ready(ids, n, need, ns, PyObject_IsTrue(args[3]) ? CORE_FETCH : 0, ready) < 0)
+        goto out;
+    out = split(refs, ready, n, need);
+out:
+    free(ids);
+    drop_items(refs, n);
+    return out;
+}
+
+/* ---- put ---- */
+
+PyObject *py_put(PyObject *module, PyObject *object) {
+    struct skate_error err = {{0}};
+    uint8_t scratch[PY_SCRATCH];
+    struct skate_id id;
+    struct py_value pv;
+    int r;
+
+    (void)module;
+    if (py_need_core() < 0) return NULL;
+    if (py_is_ref(object)) {
+        PyErr_SetString(PyExc_TypeError, "put() of an ObjectRef is not allowed (its value is "
+                                         "stored already); put it into a list if you mean the ref");
+        return NULL;
+    }
+    py_value_init(&pv, scratch, sizeof scratch);
+    if (py_encode(&pv, object) < 0) {
+        py_value_release(&pv);
+        return NULL;
+    }
+    do {
+        if (!py.core) {
+            r = -SKATE_ESHUTDOWN;
+            break;
+        }
+        if (py_value_size(&pv) <= 65536) {
+            r = core_put(py.core, &pv.v, &id, &err);
+        } else {
+            PyThreadState *save = py_leave();
+
+            r = core_put(py.core, &pv.v, &id, &err);
+            py_enter(save);
+        }
+    } while (r == -SKATE_EINTR && PyErr_CheckSignals() == 0);
+    py_value_release(&pv);
+    if (r < 0) return py_fail(r, err.text);
+    return py_ref_new(py.ref_type, &id, false);
+}

@@ -1,0 +1,336 @@
+/* py_worker.c - the loop of a worker: take a task, call the Python function, send the result.
+ *
+ * Runs on the worker's main thread until the core says that it is over, or SystemExit passes
+ * through (skate._worker.main decides what that means). A plain task whose function is known runs
+ * no Python code but the user's. Errors become values; an error of the error path becomes a plain
+ * RayError text, never a lost task. */
+#include "py.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+static struct {
+    PyObject *functions; /* key -> callable */
+    PyObject *methods;   /* name -> bound method */
+    uint64_t last_key;
+    PyObject *last; /* borrowed from functions */
+} known;
+
+/* ---- what runs ---- */
+
+static PyObject *find_function(struct core_job *job, uint64_t fn) {
+    uint8_t copy[LIMIT_INLINE_VALUE] __attribute__((aligned(64)));
+    struct py_source s = {0};
+    PyObject *key, *hook, *value, *found;
+    PyThreadState *save;
+    int r;
+
+    if (known.last && known.last_key == fn) return known.last;
+    key = PyLong_FromUnsignedLongLong(fn);
+    if (!key) return NULL;
+    found = PyDict_GetItemWithError(known.functions, key);
+    if (!found && !PyErr_Occurred()) {
+        save = py_leave();
+        r = core_function(py.core, job, fn, copy, &s.view);
+        py_enter(save);
+        hook = py_hook(HOOK_FUNCTION);
+        value = r < 0 ? py_fail(r, NULL) : hook ? py_decode(&s) : NULL;
+        if (value) {
+            found = PyObject_CallFunctionObjArgs(hook, key, value, NULL);
+            Py_DECREF(value);
+        }
+        if (found) {
+            r = PyDict_SetItem(known.functions, key, found);
+            Py_DECREF(found); /* the dict holds it */
+            if (r < 0) found = NULL;
+        }
+    }
+    Py_DECREF(key);
+    if (found) {
+        known.last = found;
+        known.last_key = fn;
+    }
+    return found;
+}
+
+static PyObject *find_method(const char *name) {
+    PyObject *key = PyUnicode_FromString(name), *hook, *found;
+    int r;
+
+    if (!key) return NULL;
+    found = PyDict_GetItemWithError(known.methods, key);
+    if (!found && !PyErr_Occurred()) {
+        hook = py_hook(HOOK_METHOD);
+        found = hook ? PyObject_CallFunctionObjArgs(hook, key, NULL) : NULL;
+        if (found) {
+            r = PyDict_SetItem(known.methods, key, found);
+            Py_DECREF(found);
+            if (r < 0) found = NULL;
+        }
+    }
+    Py_DECREF(key);
+    return found;
+}
+
+/* The values of the dependencies, in order. A failed one is raised. NULL list when there are none. */
+static int take_deps(struct core_job *job, PyObject **ret) {
+    PyObject *list;
+
+    *ret = NULL;
+    if (job->dep_count == 0) return 0;
+    list = PyList_New((Py_ssize_t)job->dep_count);
+    for (uint32_t i = 0; list && i < job->dep_count; i++) {
+        struct py_source s = {.view = job->deps[i], .job = job};
+        PyObject *o;
+
+        if (s.view.flags & VAL_ERROR) {
+            PyObject *error = py_decode_error(&s, &job->task);
+
+            if (error) PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+            Py_XDECREF(error);
+            o = NULL;
+        } else {
+            o = py_decode(&s);
+        }
+        if (!o || PyList_SetItem(list, (Py_ssize_t)i, o) < 0) Py_CLEAR(list);
+    }
+    *ret = list;
+    return list ? 0 : -1;
+}
+
+/* Call what the job names. A new reference, or NULL with the user's (or our) exception. */
+static PyObject *perform(struct core_job *job) {
+    struct py_source s = {.view = job->args, .job = job};
+    PyObject *deps, *args = NULL, *kwargs = NULL, *callable, *out = NULL;
+
+    if (take_deps(job, &deps) < 0) return NULL;
+    if (py_decode_args(&s, deps, &args, &kwargs) < 0) goto out;
+    Py_CLEAR(deps);
+    if (job->kind == 2) {
+        PyObject *hook = py_hook(HOOK_CONSTRUCT);
+
+        callable = hook ? find_function(job, job->fn) : NULL;
+        if (callable)
+            out = PyObject_CallFunctionObjArgs(hook, callable, args, kwargs ? kwargs : Py_None,
+                                               NULL);
+    } else {
+        callable = job->kind == 1 ? find_method(job->method) : find_function(job, job->fn);
+        if (callable) {
+            Py_INCREF(callable);
+            out = PyObject_Call(callable, args, kwargs);
+            Py_DECREF(callable);
+        }
+    }
+out:
+    Py_XDECREF(deps);
+    Py_XDECREF(args);
+    Py_XDECREF(kwargs);
+    return out;
+}
+
+/* ---- what comes out ---- */
+
+static int finish(struct core_job *job, enum core_status status, const struct core_value *values,
+                  uint32_t count) {
+    PyThreadState *save;
+    bool large = false;
+    int r;
+
+    for (uint32_t i = 0; i < count; i++)
+        for (uint32_t k = 0; k < values[i].part_count; k++)
+            large |= values[i].parts[k].size > 65536;
+    py.job = NULL;
+    do {
+        if (large) {
+            save = py_leave();
+            r = core_finish(py.core, job, status, values, count);
+            py_enter(save);
+        } else {
+            r = core_finish(py.core, job, status, values, count);
+        }
+    } while (r == -SKATE_EINTR);
+    return r;
+}
+
+static int finish_many(struct core_job *job, PyObject *result) {
+    uint32_t n = job->returns;
+    struct core_value *values = NULL;
+    struct py_value *pvs = NULL;
+    PyObject *items = PySequence_List(result);
+    uint32_t made = 0;
+    int r = -1;
+
+    if (!items) {
+        PyErr_Clear();
+        PyErr_Format(PyExc_TypeError,
+                     "the task has num_returns=%u, so it must return a sequence of %u values, "
+                     "not %R", n, n, Py_TYPE(result));
+        return -1;
+    }
+    if (PyList_Size(items) != (Py_ssize_t)n) {
+        PyErr_Format(PyExc_ValueError,
+                     "the task has num_returns=%u, but it returned %zd values", n,
+                     PyList_Size(items));
+        goto out;
+    }
+    values = calloc(n, sizeof *values);
+    pvs = calloc(n, sizeof *pvs);
+    if (!values || !pvs) {
+        PyErr_NoMemory();
+        goto out;
+    }
+    for (; made < n; made++) {
+        py_value_init(&pvs[made], NULL, 0);
+        r = py_encode(&pvs[made], PyList_GetItem(items, (Py_ssize_t)made));
+        if (r < 0) {
+            made++;
+            goto out;
+        }
+        values[made] = pvs[made].v;
+    }
+    r = finish(job, CORE_OK, values, n);
+    if (r < 0) py_fail(r, NULL);
+out:
+    while (made > 0) py_value_release(&pvs[--made]);
+    free(pvs);
+    free(values);
+    Py_DECREF(items);
+    return r < 0 ? -1 : 0;
+}
+
+/* 0, or -1 with an exception; then the job is not finished yet. */
+static int finish_ok(struct core_job *job, PyObject *result) {
+    uint8_t scratch[PY_SCRATCH];
+    struct py_value pv;
+    int r;
+
+    if (job->kind == 2) result = Py_None;
+    if (job->returns > 1 && job->kind != 2) return finish_many(job, result);
+    if (job->returns == 0 && job->kind != 2) {
+        r = finish(job, CORE_OK, NULL, 0);
+        return r < 0 ? (py_fail(r, NULL), -1) : 0;
+    }
+    py_value_init(&pv, scratch, sizeof scratch);
+    r = py_encode(&pv, result);
+    if (r == 0) {
+        r = finish(job, CORE_OK, &pv.v, 1);
+        if (r < 0) py_fail(r, NULL);
+    }
+    py_value_release(&pv);
+    return r < 0 ? -1 : 0;
+}
+
+/* The exception that is set becomes the value of every result of the job. */
+static int finish_error(struct core_job *job) {
+    static const char lost[] = "system\nthe error of the task could not be sent";
+    struct core_part part = {lost, sizeof lost - 1, 8};
+    struct core_value plain = {.format = FORMAT_RAW, .flags = VAL_ERROR | VAL_SYSTEM,
+                               .part_count = 1, .parts = &part}, *values, *one;
+    PyObject *type, *error, *traceback;
+    enum core_status status = job->flags & CORE_RETRY_EXCEPTIONS ? CORE_RETRY : CORE_ERROR;
+    uint32_t count = job->kind == 2 ? 1 : job->returns;
+    struct py_value pv;
+    int r;
+
+    PyErr_Fetch(&type, &error, &traceback);
+    PyErr_NormalizeException(&type, &error, &traceback);
+    if (traceback) PyException_SetTraceback(error, traceback);
+    py_value_init(&pv, NULL, 0);
+    one = error && py_encode_error(&pv, error) == 0 ? &pv.v : &plain;
+    if (PyErr_Occurred()) {
+        if (PyErr_ExceptionMatches(PyExc_SystemExit)) return -1;
+        PyErr_Print();
+    }
+    values = calloc(count ? count : 1, sizeof *values);
+    for (uint32_t i = 0; values && i < count; i++) values[i] = *one;
+    r = values ? finish(job, status, values, count) : -SKATE_ENOMEM;
+    free(values);
+    py_value_release(&pv);
+    Py_XDECREF(type);
+    Py_XDECREF(error);
+    Py_XDECREF(traceback);
+    if (r < 0) return py_fail(r, NULL), -1;
+    return 0;
+}
+
+static int run_one(struct core_job *job) {
+    PyObject *result;
+    int r;
+
+    py.job = job;
+    result = perform(job);
+    r = result ? finish_ok(job, result) : -1;
+    Py_XDECREF(result);
+    if (r == 0) return 0;
+    /* An exception of the task, or its result could not be encoded: the job is still open. */
+    if (!py.job || PyErr_ExceptionMatches(PyExc_SystemExit)) return -1;
+    return finish_error(job);
+}
+
+/* run(): until the session is over; returns the reason's code, or passes SystemExit on. */
+PyObject *py_run(PyObject *module, PyObject *unused) {
+    (void)module;
+    (void)unused;
+    known.functions = PyDict_New();
+    known.methods = PyDict_New();
+    if (!known.functions || !known.methods) return NULL;
+    for (;;) {
+        struct core_job *job = NULL;
+        PyThreadState *save;
+        int r;
+
+        if (!py.core) return PyLong_FromLong(-SKATE_ESHUTDOWN);
+        save = py_leave();
+        r = core_next(py.core, &job);
+        py_enter(save);
+        if (r == -SKATE_EINTR) {
+            if (PyErr_CheckSignals() < 0) return NULL;
+            continue;
+        }
+        if (r < 0) return PyLong_FromLong(r);
+        if (run_one(job) < 0) return NULL;
+    }
+}
+
+/* current(): None, or (kind, task id, actor id, name, method, attempt, incarnation, class). */
+PyObject *py_current(PyObject *module, PyObject *unused) {
+    struct core_job *j = py.job;
+    uint8_t task[24];
+
+    (void)module;
+    (void)unused;
+    if (!j) Py_RETURN_NONE;
+    py_task_bytes(&j->task, task);
+    return Py_BuildValue("(Iy#y#zzIIzzz)", j->kind, (char *)task, (Py_ssize_t)24,
+                         (char *)&j->actor, (Py_ssize_t)16, j->name, j->method, j->attempt,
+                         j->incarnation, j->cls, j->actor_name, j->space);
+}
+
+/* exit_intended(why, reason) */
+PyObject *py_exit_intended(PyObject *module, PyObject *args) {
+    const char *reason;
+    PyThreadState *save;
+    unsigned why;
+
+    (void)module;
+    if (!PyArg_ParseTuple(args, "Is", &why, &reason)) return NULL;
+    if (!py.core) Py_RETURN_NONE;
+    save = py_leave();
+    core_exit_intended(py.core, why, reason);
+    py_enter(save);
+    Py_RETURN_NONE;
+}
+
+/* _child_setup(pid of the zygote): this process ends with it. */
+PyObject *py_child_setup(PyObject *module, PyObject *parent) {
+    long pid = PyLong_AsLong(parent);
+
+    (void)module;
+    if (pid == -1 && PyErr_Occurred()) return NULL;
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0) return PyErr_SetFromErrno(PyExc_OSError);
+    if (getppid() != (pid_t)pid) _exit(1); /* it ended before the line above */
+    Py_RETURN_NONE;
+}
