@@ -199,9 +199,10 @@ def test_reports_come_every_five_seconds_and_soon_after_changes(monkeypatch, cap
     now[0] += 2
     assert not reporter.should_report(trials) and reporter.next_report_in() == 3
     trials[0].status = TERMINATED
+    now[0] += 0.5
     assert reporter.should_report(trials)
     trials[0].status = RUNNING
-    now[0] += 3
+    now[0] += 2.5
     assert reporter.should_report(trials) and reporter.should_report(trials, done=True)
 
 

@@ -100,6 +100,7 @@ class TrialRunner:
         self._raise: BaseException | None = None
         self._stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
         self._state_time = float("-inf")
+        self._state_cost = 0.0
         self._start_wall = time.time()
         self._actor_class: Any = None
         self._stop_text = _describe(options.stopper)
@@ -284,7 +285,11 @@ class TrialRunner:
         self._used.update(trial.request.required_resources)
         self._live[trial.trial_id] = trial
         trial.finishing = False
-        trial.actor = self._take_idle(trial) or self._new_actor(trial)
+        trial.actor = self._take_idle(trial)
+        if trial.actor is None:
+            # Idle processes hold resources that Tune's count does not know of.
+            self._drop_idle()
+            trial.actor = self._new_actor(trial)
         restore = trial.checkpoint or trial.restore_path
         job = {
             "trainable": trial.trainable_cls,
@@ -635,7 +640,8 @@ class TrialRunner:
     def _save_state(self, force: bool = False, changed: bool = False) -> None:
         """Write the state file anew, whole or not at all."""
         now = time.monotonic()
-        wait = 1.0 if changed else STATE_SAVE_INTERVAL_S
+        # Never more than a twentieth of the time, however many trials there are.
+        wait = max(1.0 if changed else STATE_SAVE_INTERVAL_S, 20 * self._state_cost)
         if not force and now - self._state_time < wait:
             return
         self._state_time = now
@@ -654,6 +660,7 @@ class TrialRunner:
         with os.fdopen(descriptor, "w", encoding="utf-8") as out:
             json.dump(state, out)
         os.replace(temporary, self.state_file)
+        self._state_cost = time.monotonic() - now
 
 
 def _trial_state(trial: Trial) -> dict[str, Any]:

@@ -18,7 +18,9 @@ from skate.tune import result as keys
 from skate.tune.logger import as_number
 from skate.tune.trial import ERROR, PENDING, RUNNING, STATES, Trial
 
+# A change of a trial's state is shown at most so often, and looked for at most so often.
 STATE_CHANGE_INTERVAL_S = 1.0
+LOOK_INTERVAL_S = 0.1
 
 DEFAULT_COLUMNS: dict[str, str] = {
     "mean_accuracy": "acc",
@@ -67,7 +69,7 @@ class CLIReporter(ProgressReporter):
         self._infer_limit = infer_limit
         self._intermediate = print_intermediate_tables is not False
         self._metric, self._mode, self._sort = metric, mode, sort_by_metric
-        self._last_time = -math.inf
+        self._last_time = self._last_look = -math.inf
         self._last_states: dict[str, int] = {}
         self._start_time = time.time()
 
@@ -100,11 +102,13 @@ class CLIReporter(ProgressReporter):
             return True
         if not self._intermediate:
             return False
-        since = time.monotonic() - self._last_time
+        now = time.monotonic()
+        since = now - self._last_time
         if since >= self._interval:
             return True
-        if since < STATE_CHANGE_INTERVAL_S:
+        if since < STATE_CHANGE_INTERVAL_S or now - self._last_look < LOOK_INTERVAL_S:
             return False
+        self._last_look = now
         return self._last_states != Counter(t.status for t in trials)
 
     def next_report_in(self) -> float:

@@ -6,6 +6,7 @@ made: the arguments, the trainable, the stop criteria and every trial's config.
 
 from __future__ import annotations
 
+import logging
 import os
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +26,8 @@ from skate.tune.resources import as_request
 from skate.tune.schedulers import make_scheduler
 from skate.tune.stopper import DictStopper, TimeoutStopper, is_reward, make_stopper
 from skate.tune.trial import TERMINATED, Trial
+
+logger = logging.getLogger("skate.tune")
 
 # Configs that are checked before the first trial starts; a larger space is checked in part.
 VALIDATED_MAX = 1000
@@ -61,6 +64,9 @@ def run(run_or_experiment: Any, name: str | None = None, metric: str | None = No
     if search_alg is not None:
         raise TuneError("search_alg is not supported yet: the config's grids and domains are "
                         "searched as they stand")
+    for argument, value in (("log_to_file", log_to_file), ("export_formats", export_formats)):
+        if value:
+            logger.warning("tune.run(): %s is not supported yet, ignoring", argument)
     if checkpoint_config is not None:
         keep_checkpoints_num = checkpoint_config.num_to_keep
         checkpoint_freq = checkpoint_config.checkpoint_frequency or 0
