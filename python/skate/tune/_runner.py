@@ -93,6 +93,7 @@ class TrialRunner:
         self._used: Counter[str] = Counter()
         # Processes between two trials, with the head bundle that they hold.
         self._idle: list[tuple[Any, PlacementGroupFactory, type]] = []
+        self._shapes: set[PlacementGroupFactory] = set()
         self._cluster: dict[str, float] = {}
         self._cluster_time = float("-inf")
         self._iteration = 0
@@ -240,6 +241,7 @@ class TrialRunner:
             others = {name: amount for name, amount in trial.request.required_resources.items()
                       if name != "CPU"}
             trial.request = PlacementGroupFactory([{"CPU": cpus, **others}])
+        self._shapes = {trial.request for trial in self.trials}
         for trial in self.trials:
             missing = [name for name, amount in trial.request.required_resources.items()
                        if amount > self._cluster.get(name, 0.0)]
@@ -257,7 +259,9 @@ class TrialRunner:
         limit = self.options.max_concurrent
         refused: set[PlacementGroupFactory] = set()
         skipped: list[Trial] = []
-        while self._pending and (limit is None or len(self._live) < limit):
+        # Most experiments ask for the same in every trial: one refusal then ends the search.
+        while self._pending and len(refused) < len(self._shapes) and (
+                limit is None or len(self._live) < limit):
             trial = self._pending.popleft()
             need = trial.request.required_resources
             if trial.request not in refused and self._admits(need):
@@ -265,9 +269,6 @@ class TrialRunner:
                 continue
             refused.add(trial.request)
             skipped.append(trial)
-            # Most experiments ask for the same in every trial: do not walk through them all.
-            if len(refused) == 1 and len(skipped) > len(self.trials) // 2 + 8:
-                break
         self._pending.extendleft(reversed(skipped))
 
     def _admits(self, need: dict[str, float]) -> bool:
@@ -658,7 +659,7 @@ class TrialRunner:
         descriptor, temporary = tempfile.mkstemp(
             prefix=".state_", dir=self.options.experiment_dir)
         with os.fdopen(descriptor, "w", encoding="utf-8") as out:
-            json.dump(state, out)
+            out.write(json.dumps(state))
         os.replace(temporary, self.state_file)
         self._state_cost = time.monotonic() - now
 

@@ -25,6 +25,7 @@ class PlacementGroupFactory:
         if not any(self._bundles):
             raise ValueError("Cannot initialize a ResourceRequest with an empty list of bundles.")
         self.strategy = strategy
+        self._hash = hash((tuple(tuple(sorted(b.items())) for b in self._bundles), strategy))
 
     @property
     def bundles(self) -> list[dict[str, float]]:
@@ -55,7 +56,7 @@ class PlacementGroupFactory:
                 and self.strategy == other.strategy)
 
     def __hash__(self) -> int:
-        return hash((tuple(tuple(sorted(b.items())) for b in self._bundles), self.strategy))
+        return self._hash
 
     def __repr__(self) -> str:
         return f"PlacementGroupFactory({self._bundles!r}, strategy={self.strategy!r})"
