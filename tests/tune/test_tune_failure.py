@@ -94,15 +94,11 @@ def test_max_failures_counts_user_exceptions(cluster, results):
 
 
 def test_fail_fast_ends_the_others(cluster, results):
-    class Waits(Counting):
-        def step(self):
-            return super().step() if "raise_at" in self.config else {"n": 0}
-
-    analysis = tune.run(Waits, stop={"n": 3}, fail_fast=True, raise_on_failed_trial=False,
-                        config=tune.grid_search([{"raise_at": 1}, {}])["grid_search"][0],
-                        num_samples=3, verbose=0)
-    assert analysis.trials[0].status == "ERROR"
-    assert all(t.is_finished() for t in analysis.trials)
+    analysis = tune.run(Counting, stop={"n": 10**9}, fail_fast=True, raise_on_failed_trial=False,
+                        config={"raise_at": tune.grid_search([9, None, None])}, verbose=0)
+    # The second ran beside the first and is ended at its next result; the third never started.
+    assert [t.status for t in analysis.trials] == ["ERROR", "TERMINATED", "TERMINATED"]
+    assert not analysis.trials[2].last_result
     with pytest.raises(ZeroDivisionError):
         tune.run(Counting, stop={"n": 3}, config={"raise_at": 1}, fail_fast="raise", verbose=0)
 
