@@ -1,0 +1,256 @@
+/* rl_py_rollout.c - skate._rl.Rollout: the recorder that a worker's step loop calls.
+ *
+ * Two calls per environment step, so the argument paths here are the hot path of sampling: no
+ * keyword parsing, float32 and float64 observations are read by the buffer protocol.
+ * Interpreter lock held throughout. Tests: tests/rl/test_rollout.py. */
+#include <string.h>
+
+#include "rl/gae.h"
+#include "rl_py.h"
+
+struct rollout_object {
+    PyObject_HEAD
+    struct rollout *rollout;
+    PyObject *policy;
+    Py_buffer buffer;           /* the fragment being filled; obj == NULL: none */
+};
+
+static PyObject *rollout_type_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+    static char *names[] = { "policy", "steps", "envs", "cut", NULL };
+    unsigned steps, envs = 1, cut = 0;
+    struct rollout_object *self;
+    struct frag_shape shape;
+    struct policy *p;
+    PyObject *policy;
+    int r;
+
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OI|II:Rollout", names, &policy, &steps,
+                                     &envs, &cut))
+        return NULL;
+    p = rl_policy_of(policy, rl_state_of(type));
+    if (!p)
+        return NULL;
+    self = (struct rollout_object *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
+    if (!self)
+        return NULL;
+    self->policy = Py_NewRef(policy);
+    shape = (struct frag_shape){ steps, envs, (uint32_t)p->opts.obs_dim,
+                                 (uint32_t)p->opts.n_actions };
+    r = rollout_new(p, &shape, cut, &self->rollout);
+    if (r < 0) {
+        Py_DECREF(self);
+        return rl_raise(r, NULL, "Rollout: steps and envs out of range");
+    }
+    return (PyObject *)self;
+}
+
+static void drop_buffer(struct rollout_object *self) {
+    if (self->buffer.obj)
+        PyBuffer_Release(&self->buffer);
+    self->buffer.obj = NULL;
+}
+
+static void rollout_type_dealloc(PyObject *object) {
+    struct rollout_object *self = (struct rollout_object *)object;
+
+    drop_buffer(self);
+    rollout_free(self->rollout);
+    Py_CLEAR(self->policy);
+    rl_free_object(object);
+}
+
+static int policy_is_free(struct rollout_object *self) {
+    if (!((struct policy_object *)self->policy)->busy)
+        return 1;
+    PyErr_SetString(PyExc_RuntimeError, "the policy is being changed by a learner");
+    return 0;
+}
+
+/* Copy one observation to where the engine reads it. Only float32 and float64 come here; the
+ * caller flattens and converts all others. */
+static int copy_obs(struct rollout_object *self, uint32_t env, PyObject *obs) {
+    uint32_t n = rollout_shape(self->rollout)->obs_dim;
+    float *to = rollout_obs(self->rollout, env);
+    Py_buffer view;
+    const char *f;
+
+    if (PyObject_GetBuffer(obs, &view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT) < 0)
+        return -1;
+    f = view.format ? view.format : "B";
+    if (strcmp(f, "f") == 0 && view.len == (Py_ssize_t)(n * sizeof(float))) {
+        memcpy(to, view.buf, n * sizeof(float));
+    } else if (strcmp(f, "d") == 0 && view.len == (Py_ssize_t)(n * sizeof(double))) {
+        const double *from = view.buf;
+
+        for (uint32_t i = 0; i < n; i++)
+            to[i] = (float)from[i];
+    } else {
+        PyErr_Format(PyExc_ValueError, "observation: expected %u float32 or float64, got %zd "
+                     "bytes of type '%s'", n, view.len, f);
+        PyBuffer_Release(&view);
+        return -1;
+    }
+    PyBuffer_Release(&view);
+    return 0;
+}
+
+static int read_env(struct rollout_object *self, PyObject *number, uint32_t *env) {
+    long i = PyLong_AsLong(number);
+
+    if (i == -1 && PyErr_Occurred())
+        return -1;
+    if (i < 0 || (uint32_t)i >= rollout_shape(self->rollout)->envs) {
+        PyErr_Format(PyExc_IndexError, "environment %ld", i);
+        return -1;
+    }
+    *env = (uint32_t)i;
+    return 0;
+}
+
+PyDoc_STRVAR(begin_doc, "begin(buffer, worker=0): start filling a fragment");
+static PyObject *rollout_py_begin(PyObject *object, PyObject *args) {
+    struct rollout_object *self = (struct rollout_object *)object;
+    unsigned worker = 0;
+    PyObject *buffer;
+    int r;
+
+    if (!PyArg_ParseTuple(args, "O|I", &buffer, &worker))
+        return NULL;
+    drop_buffer(self);
+    if (rl_buffer(buffer, &self->buffer, 0, -1, 1, "fragment") < 0) {
+        self->buffer.obj = NULL;
+        return NULL;
+    }
+    r = rollout_begin(self->rollout, self->buffer.buf, (size_t)self->buffer.len, worker);
+    if (r < 0) {
+        drop_buffer(self);
+        return rl_raise(r, NULL, "begin: the buffer is too small or not aligned to 8 bytes");
+    }
+    return Py_NewRef(Py_None);
+}
+
+PyDoc_STRVAR(set_obs_doc, "set_obs(env, obs): the first observation of an episode");
+static PyObject *rollout_py_set_obs(PyObject *object, PyObject *const *args, Py_ssize_t n) {
+    struct rollout_object *self = (struct rollout_object *)object;
+    uint32_t env;
+
+    if (n != 2) {
+        PyErr_SetString(PyExc_TypeError, "set_obs(env, obs)");
+        return NULL;
+    }
+    if (read_env(self, args[0], &env) < 0 || copy_obs(self, env, args[1]) < 0)
+        return NULL;
+    return Py_NewRef(Py_None);
+}
+
+PyDoc_STRVAR(act_doc, "act() -> int with one environment, else a tuple of ints");
+static PyObject *rollout_py_act(PyObject *object, PyObject *unused) {
+    struct rollout_object *self = (struct rollout_object *)object;
+    const int32_t *actions;
+    PyObject *result;
+    uint32_t n;
+    int r;
+
+    (void)unused;
+    if (!policy_is_free(self))
+        return NULL;
+    r = self->buffer.obj ? rollout_act(self->rollout, &actions) : -SKATE_EINVAL;
+    if (r < 0) {
+        if (self->buffer.obj && !rollout_is_full(self->rollout))
+            PyErr_SetString(PyExc_FloatingPointError,
+                            "the policy's outputs are not finite, or act() was called twice");
+        else
+            PyErr_SetString(PyExc_ValueError, "act: no fragment begun, or it is full");
+        return NULL;
+    }
+    n = rollout_shape(self->rollout)->envs;
+    if (n == 1)
+        return PyLong_FromLong(actions[0]);
+    result = PyTuple_New(n);
+    for (uint32_t i = 0; result && i < n; i++) {
+        PyObject *item = PyLong_FromLong(actions[i]);
+
+        if (!item || PyTuple_SetItem(result, i, item) < 0)
+            Py_CLEAR(result);
+    }
+    return result;
+}
+
+PyDoc_STRVAR(step_doc, "step(env, obs, reward, terminated, truncated): record the answer");
+static PyObject *rollout_py_step(PyObject *object, PyObject *const *args, Py_ssize_t n) {
+    struct rollout_object *self = (struct rollout_object *)object;
+    int terminated, truncated, r;
+    double reward;
+    uint32_t env;
+
+    if (n != 5) {
+        PyErr_SetString(PyExc_TypeError, "step(env, obs, reward, terminated, truncated)");
+        return NULL;
+    }
+    if (read_env(self, args[0], &env) < 0 || copy_obs(self, env, args[1]) < 0)
+        return NULL;
+    reward = PyFloat_AsDouble(args[2]);
+    if (reward == -1.0 && PyErr_Occurred())
+        return NULL;
+    terminated = PyObject_IsTrue(args[3]);
+    truncated = PyObject_IsTrue(args[4]);
+    if (terminated < 0 || truncated < 0)
+        return NULL;
+    r = rollout_step(self->rollout, env, reward,
+                     (uint8_t)((terminated ? GAE_TERMINATED : 0) |
+                               (truncated ? GAE_TRUNCATED : 0)));
+    if (r < 0)
+        return rl_raise(r, NULL, "step: act() first, then each environment in order");
+    return Py_NewRef(Py_None);
+}
+
+PyDoc_STRVAR(finish_doc, "finish(): fill in the values; the buffer is then a complete fragment");
+static PyObject *rollout_py_finish(PyObject *object, PyObject *unused) {
+    struct rollout_object *self = (struct rollout_object *)object;
+    int r;
+
+    (void)unused;
+    if (!policy_is_free(self))
+        return NULL;
+    r = rollout_finish(self->rollout);
+    if (r < 0)
+        return rl_raise(r, NULL, "finish: the fragment is not full");
+    drop_buffer(self);
+    return Py_NewRef(Py_None);
+}
+
+PyDoc_STRVAR(reset_doc, "reset(): forget unfinished episodes and the fragment in progress");
+static PyObject *rollout_py_reset(PyObject *object, PyObject *unused) {
+    struct rollout_object *self = (struct rollout_object *)object;
+
+    (void)unused;
+    rollout_reset(self->rollout);
+    drop_buffer(self);
+    return Py_NewRef(Py_None);
+}
+
+static PyMethodDef rollout_methods[] = {
+    { "begin", rollout_py_begin, METH_VARARGS, begin_doc },
+    { "set_obs", (PyCFunction)(void (*)(void))rollout_py_set_obs, METH_FASTCALL, set_obs_doc },
+    { "act", rollout_py_act, METH_NOARGS, act_doc },
+    { "step", (PyCFunction)(void (*)(void))rollout_py_step, METH_FASTCALL, step_doc },
+    { "finish", rollout_py_finish, METH_NOARGS, finish_doc },
+    { "reset", rollout_py_reset, METH_NOARGS, reset_doc },
+    { NULL, NULL, 0, NULL },
+};
+
+PyDoc_STRVAR(rollout_doc, "Rollout(policy, steps, envs=1, cut=0)");
+static PyType_Slot rollout_slots[] = {
+    { Py_tp_doc, (void *)rollout_doc },
+    { Py_tp_new, (void *)rollout_type_new },
+    { Py_tp_dealloc, (void *)rollout_type_dealloc },
+    { Py_tp_methods, rollout_methods },
+    { 0, NULL },
+};
+
+PyType_Spec rl_rollout_spec = {
+    .name = "skate._rl.Rollout",
+    .basicsize = sizeof(struct rollout_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = rollout_slots,
+};
