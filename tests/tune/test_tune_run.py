@@ -252,6 +252,8 @@ def test_registered_names_and_envs_reach_the_trials(cluster, results):
     ({"stop": 5}, ValueError),
     ({"stop": {"loss": "low"}}, TypeError),
     ({"mode": "best"}, ValueError),
+    ({"metric": 3}, TypeError),
+    ({"name": ["x"]}, TypeError),
     ({"config": 7}, ValueError),
     ({"num_samples": 0}, ValueError),
     ({"num_samples": "many"}, TypeError),

@@ -112,7 +112,9 @@ class TrialRunner:
         """To the end of all trials; or until Ctrl-C, which stops them and comes back out."""
         import skate as ray
 
-        self._actor_class = ray.remote(TrialActor)
+        # The class's name stands before every line that a trial prints.
+        name = self.trials[0].trainable_name
+        self._actor_class = ray.remote(type(name, (TrialActor,), {"__module__": __name__}))
         os.makedirs(self.options.experiment_dir, exist_ok=True)
         finished = False
         try:

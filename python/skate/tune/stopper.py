@@ -156,9 +156,11 @@ class DictStopper(Stopper):
     """
 
     def __init__(self, bounds: Mapping[str, Any]) -> None:
-        for key, bound in bounds.items():
+        for key in bounds:
             if not isinstance(key, str):
                 raise TypeError(f"the keys of `stop` must be metric names, got {key!r}")
+        bounds = keys.flatten(bounds)
+        for key, bound in bounds.items():
             if isinstance(bound, bool) and key == keys.DONE:
                 continue
             if isinstance(bound, bool) or not hasattr(bound, "__float__"):

@@ -78,6 +78,7 @@ def run(run_or_experiment: Any, name: str | None = None, metric: str | None = No
                    max_failures=(max_failures, -1), keep_checkpoints_num=(keep_checkpoints_num, 1),
                    max_concurrent_trials=(max_concurrent_trials, 0), verbose=(verbose, 0))
     _check_choices(mode, fail_fast, max_failures)
+    _check_texts(name=name, metric=metric, checkpoint_score_attr=checkpoint_score_attr)
     if progress_reporter is not None and not isinstance(progress_reporter, ProgressReporter):
         raise TypeError("progress_reporter must be a ProgressReporter, got "
                         f"{type(progress_reporter).__name__}")
@@ -149,6 +150,12 @@ def _check_numbers(**limits: tuple[Any, int]) -> None:
             raise TypeError(f"{name} must be a whole number, got {value!r}")
         if value < least:
             raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
+def _check_texts(**texts: Any) -> None:
+    for name, value in texts.items():
+        if value is not None and (not isinstance(value, str) or not value):
+            raise TypeError(f"{name} must be a text, got {value!r}")
 
 
 def _check_choices(mode: Any, fail_fast: Any, max_failures: int) -> None:
