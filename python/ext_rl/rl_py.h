@@ -11,7 +11,7 @@
 #include <Python.h>
 
 #include "rl/learner.h"
-#include "rl/policy.h"
+#include "rl/rl_policy.h"
 #include "rl/rollout.h"
 
 struct rl_state {

@@ -3,8 +3,8 @@
  *
  * tanh is x P(x^2) / Q(x^2) on [-9, 9], fitted here to 2e-8 relative (float rounding then gives
  * 3e-7); its value is cut to [-1, 1] so that the derivative 1 - h^2 never turns negative.
- * An includer that brings its own tanh or Adam defines KERN_OWN_TANH or KERN_OWN_ADAM, and KERN_TRANSPOSE_8
- * where AVX is there. */
+ * An includer that brings its own tanh or Adam defines KERN_OWN_TANH or KERN_OWN_ADAM; one with
+ * AVX defines KERN_TRANSPOSE_8. */
 #include <math.h>
 
 #include "rl/kern.h"

@@ -14,7 +14,7 @@
 
 #include "base/err.h"
 #include "rl/frag.h"
-#include "rl/policy.h"
+#include "rl/rl_policy.h"
 
 struct learner;
 

@@ -10,7 +10,7 @@
 #define SKATE_RL_ROLLOUT_H
 
 #include "rl/frag.h"
-#include "rl/policy.h"
+#include "rl/rl_policy.h"
 
 struct rollout;
 

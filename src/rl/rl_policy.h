@@ -1,10 +1,10 @@
-/* policy.h - a policy net and a value net with their scratch space: acting and judging.
+/* rl_policy.h - a policy net and a value net with their scratch space: acting and judging.
  *
  * The two nets share no layer. Weights cross the border as one flat float vector: policy net, then
  * value net, each in mlp.h's canonical order. Inference runs in tiles of 32, 8 and 1 rows.
  * One owner at a time: no locks inside, never blocks. Tests: rl_ppo_test.c, tests/rl/. */
-#ifndef SKATE_RL_POLICY_H
-#define SKATE_RL_POLICY_H
+#ifndef SKATE_RL_RL_POLICY_H
+#define SKATE_RL_RL_POLICY_H
 
 #include <stddef.h>
 #include <stdint.h>

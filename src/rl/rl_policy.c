@@ -1,7 +1,7 @@
-/* policy.c - see policy.h: a policy net and a value net, used by the workers' rollouts, by
+/* rl_policy.c - see rl_policy.h: a policy net and a value net, used by the workers' rollouts, by
  * compute_actions and (its parameters) by the learner. One owner at a time; never blocks.
  * Tests: tests/unit/rl_ppo_test.c, tests/rl/. */
-#include "rl/policy.h"
+#include "rl/rl_policy.h"
 
 #include <math.h>
 #include <stdlib.h>
