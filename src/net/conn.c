@@ -1,0 +1,360 @@
+/* conn.c - the life of one connection: start, key proof, ready, end.
+ *
+ * States and moves are in net_int.h's enum: they only go down it. The end has two steps: conn_end
+ * closes the descriptor at once, and end_task, a deferred call, tells the owner and frees, so
+ * that a callback which ends its own connection never pulls memory from under its caller.
+ * Loop thread; never blocks. Tests: tests/unit/net_conn_test.c, tests/unit/net_attack_test.c. */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/assert.h"
+#include "net/net_int.h"
+#include "wire/frame.h"
+
+static const struct conn_events no_events;
+
+static bool is_unproven(const struct conn *c) { return c->state == CONN_ANSWER; }
+
+static void drop_handshake(struct conn *c) {
+    if (!c->handshake) return;
+    net_wipe(c->handshake, sizeof *c->handshake);
+    free(c->handshake);
+    c->handshake = NULL;
+}
+
+/* Close for good; end_task does the rest. */
+static void conn_end(struct conn *c) {
+    SKATE_ASSERT(c->state != CONN_ENDED);
+    if (is_unproven(c)) c->net->unproven--;
+    if (c->accepted) c->net->accepted--;
+    c->state = CONN_ENDED;
+    c->watch = loop_unwatch(c->watch);
+    c->timer = loop_timer_free(c->timer);
+    (void)close(c->fd);
+    c->fd = -1;
+    conn_out_release(c);
+    drop_handshake(c);
+    loop_unpost(c->net->opts.loop, &c->flush_task);
+    loop_unpost(c->net->opts.loop, &c->drain_task);
+    loop_unpost(c->net->opts.loop, &c->resume_task);
+    loop_post(c->net->opts.loop, &c->end_task);
+}
+
+void conn_free_now(struct conn *c) {
+    if (c->state != CONN_ENDED) conn_end(c);
+    loop_unpost(c->net->opts.loop, &c->end_task);
+    *c->link = c->next;
+    if (c->next) c->next->link = c->link;
+    conn_in_release(c);
+    seal_release(&c->seal);
+    seal_release(&c->open);
+    free(c);
+}
+
+static void on_end(void *arg) {
+    struct conn *c = arg;
+
+    if (c->tell && c->events->on_close) c->events->on_close(c->arg, c, c->end_code, c->end_text);
+    conn_free_now(c);
+}
+
+void conn_fail(struct conn *c, int code, const char *format, ...) {
+    va_list args;
+
+    if (c->state == CONN_ENDED) return;
+    va_start(args, format);
+    (void)vsnprintf(c->end_text, sizeof c->end_text, format, args);
+    va_end(args);
+    c->end_code = code;
+    if (is_unproven(c) && (code == -SKATE_EAUTH || code == -SKATE_EPROTO))
+        net_log_stranger(c->net, c->peer, c->end_text);
+    conn_end(c);
+}
+
+/* ------------------------------------------------------------------ events of the loop */
+
+static void on_flush(void *arg) { conn_out_flush(arg); }
+
+static void on_drain(void *arg) {
+    struct conn *c = arg;
+
+    if (c->state == CONN_READY && c->events->on_drain) c->events->on_drain(c->arg, c);
+}
+
+static void on_resume(void *arg) {
+    struct conn *c = arg;
+
+    if (c->state == CONN_READY && !c->paused) conn_in_go_on(c);
+}
+
+static void on_deadline(void *arg) {
+    struct conn *c = arg;
+
+    if (c->state == CONN_FINISHING)
+        conn_end(c);
+    else
+        conn_fail(c, -SKATE_ETIMEOUT, "no %s in %u ms",
+                  c->state == CONN_CONNECTING ? "answer to connect" : "proof of the cluster key",
+                  c->net->opts.handshake_ms);
+}
+
+void conn_watch(struct conn *c) {
+    unsigned want = c->paused ? 0 : LOOP_READ;
+
+    if (c->state == CONN_ENDED) return;
+    if (c->blocked) want |= LOOP_WRITE;
+    loop_watch_set(c->watch, want);
+}
+
+static void on_connected(struct conn *c) {
+    int error = 0;
+    socklen_t n = sizeof error;
+
+    if (getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &error, &n) < 0) error = errno;
+    if (error) {
+        conn_fail(c, -SKATE_EIO, "cannot connect to %s: %s", c->peer, strerror(error));
+        return;
+    }
+    c->state = CONN_HELLO;
+    loop_watch_set(c->watch, LOOP_READ);
+}
+
+/* All is said: close our direction, then wait for the other's end, so that unread input of ours
+ * does not reset the connection before the peer has read the last word. */
+static void finish_further(struct conn *c) {
+    if (c->state != CONN_FINISHING || c->pending > 0) return;
+    if (c->broken)
+        conn_end(c);
+    else
+        (void)shutdown(c->fd, SHUT_WR);
+}
+
+static void on_event(void *arg, unsigned events) {
+    struct conn *c = arg;
+
+    if (c->state == CONN_CONNECTING) {
+        on_connected(c);
+        return;
+    }
+    if (events & LOOP_READ) conn_in_read(c);
+    if (c->state == CONN_ENDED) return;
+    if (events & LOOP_WRITE) {
+        c->blocked = false;
+        conn_out_flush(c);
+        finish_further(c);
+    }
+    conn_watch(c);
+}
+
+/* ------------------------------------------------------------------ the proof */
+
+static int take_keys(struct conn *c) {
+    uint8_t from_connector[SEAL_KEY], from_acceptor[SEAL_KEY];
+    int r = handshake_keys(c->handshake, c->net->opts.key, from_connector, from_acceptor);
+
+    if (r == 0) r = seal_init(&c->seal, c->accepted ? from_acceptor : from_connector, false);
+    if (r == 0) r = seal_init(&c->open, c->accepted ? from_connector : from_acceptor, true);
+    net_wipe(from_connector, sizeof from_connector);
+    net_wipe(from_acceptor, sizeof from_acceptor);
+    return r;
+}
+
+static void become_ready(struct conn *c) {
+    int r = take_keys(c);
+
+    if (r < 0) {
+        conn_fail(c, r, "%s", skate_strerror(r));
+        return;
+    }
+    if (is_unproven(c)) c->net->unproven--;
+    c->state = CONN_READY;
+    c->tell = true;
+    drop_handshake(c);
+    c->timer = loop_timer_free(c->timer);
+    if (c->events->on_ready) c->events->on_ready(c->arg, c);
+}
+
+static void proof_failed(struct conn *c, int code) {
+    if (code == -SKATE_EAUTH)
+        conn_fail(c, code, "wrong cluster key");
+    else if (code == -SKATE_EVERSION)
+        conn_fail(c, code, "the peer speaks another version of the protocol, not %d", WIRE_VERSION);
+    else
+        conn_fail(c, code, "%s", code == -SKATE_EPROTO ? "not a Skate daemon" : skate_strerror(code));
+}
+
+/* The next step when its fixed-size message is here whole. */
+void conn_prove(struct conn *c) {
+    uint8_t answer[HANDSHAKE_ANSWER], proof[HANDSHAKE_PROOF];
+    const uint8_t *p = c->in + c->in_pos;
+    uint32_t have = c->in_end - c->in_pos;
+    int r;
+
+    if (c->state == CONN_HELLO && have >= HANDSHAKE_HELLO) {
+        r = handshake_answer(c->handshake, c->net->opts.key, p, answer);
+        c->in_pos += HANDSHAKE_HELLO;
+        if (r == 0) r = conn_out_raw(c, answer, sizeof answer);
+        if (r == 0) {
+            c->state = CONN_PROOF;
+            conn_out_flush(c);
+        }
+    } else if (c->state == CONN_PROOF && have >= HANDSHAKE_PROOF) {
+        r = handshake_check(c->handshake, p);
+        c->in_pos += HANDSHAKE_PROOF;
+        if (r == 0) become_ready(c);
+    } else if (c->state == CONN_ANSWER && have >= HANDSHAKE_ANSWER) {
+        r = handshake_prove(c->handshake, p, proof);
+        c->in_pos += HANDSHAKE_ANSWER;
+        if (r == 0) r = conn_out_raw(c, proof, sizeof proof);
+        if (r == 0) {
+            conn_out_flush(c);
+            become_ready(c);
+        }
+    } else
+        return;
+    if (r < 0 && c->state != CONN_ENDED) proof_failed(c, r);
+}
+
+/* ------------------------------------------------------------------ making one */
+
+static void set_options(int fd) {
+    static const struct {
+        int level, name, value;
+    } options[] = {
+        {IPPROTO_TCP, TCP_NODELAY, 1},       {SOL_SOCKET, SO_KEEPALIVE, 1},
+        {IPPROTO_TCP, TCP_KEEPIDLE, 5},      {IPPROTO_TCP, TCP_KEEPINTVL, 2},
+        {IPPROTO_TCP, TCP_KEEPCNT, 3},       {IPPROTO_TCP, TCP_USER_TIMEOUT, 30000},
+    };
+
+    /* Each is an improvement only: a kernel that refuses one is used as it is. */
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++)
+        (void)setsockopt(fd, options[i].level, options[i].name, &options[i].value, sizeof(int));
+}
+
+int conn_new(struct net *n, int fd, bool accepted, const struct conn_events *events, void *arg,
+             struct conn **ret) {
+    struct conn *c = calloc(1, sizeof *c);
+    int r = -SKATE_ENOMEM;
+
+    if (!c) return r;
+    *c = (struct conn){.net = n, .fd = fd, .accepted = accepted, .tell = !accepted,
+                       .events = events, .arg = arg, .low = n->opts.pending_max / 2,
+                       .state = accepted ? CONN_ANSWER : CONN_CONNECTING, .birth = n->births++};
+    loop_task_init(&c->flush_task, on_flush, c);
+    loop_task_init(&c->drain_task, on_drain, c);
+    loop_task_init(&c->resume_task, on_resume, c);
+    loop_task_init(&c->end_task, on_end, c);
+    c->in = malloc(NET_IN_SMALL);
+    c->handshake = calloc(1, sizeof *c->handshake);
+    if (!c->in || !c->handshake) goto fail;
+    c->in_cap = NET_IN_SMALL;
+    r = loop_timer_new(n->opts.loop, on_deadline, c, &c->timer);
+    if (r < 0) goto fail;
+    r = loop_watch_fd(n->opts.loop, fd, accepted ? LOOP_READ : LOOP_WRITE, on_event, c, &c->watch);
+    if (r < 0) goto fail;
+    set_options(fd);
+    loop_timer_start(c->timer, n->opts.handshake_ms, 0);
+    c->next = n->conns;
+    c->link = &n->conns;
+    if (c->next) c->next->link = &c->next;
+    n->conns = c;
+    if (accepted) {
+        n->accepted++;
+        n->unproven++;
+    }
+    *ret = c;
+    return 0;
+fail:
+    c->timer = loop_timer_free(c->timer);
+    free(c->handshake);
+    free(c->in);
+    free(c);
+    return r;
+}
+
+void conn_start_accepted(struct conn *c) {
+    uint8_t hello[HANDSHAKE_HELLO];
+    int r = handshake_accept(c->handshake, c->net->opts.key, hello);
+
+    if (r == 0) r = conn_out_raw(c, hello, sizeof hello);
+    if (r < 0)
+        conn_fail(c, r, "%s", skate_strerror(r));
+    else
+        conn_out_flush(c);
+}
+
+int conn_connect(struct net *n, struct net_address to, const struct conn_events *events, void *arg,
+                 struct conn **ret) {
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(to.port)};
+    struct conn *c;
+    int fd, r, error = 0;
+
+    SKATE_ASSERT(events && events->on_close);
+    if (inet_pton(AF_INET, to.ip, &at.sin_addr) != 1 || to.port == 0) return -SKATE_EINVAL;
+    fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) return -SKATE_ESYS;
+    if (connect(fd, (struct sockaddr *)&at, sizeof at) < 0 && errno != EINPROGRESS) error = errno;
+    r = conn_new(n, fd, false, events, arg, &c);
+    if (r < 0) {
+        (void)close(fd);
+        return r;
+    }
+    (void)snprintf(c->ip, sizeof c->ip, "%s", to.ip);
+    (void)snprintf(c->peer, sizeof c->peer, "%s:%u", c->ip, to.port);
+    if (error) conn_fail(c, -SKATE_EIO, "cannot connect to %s: %s", c->peer, strerror(error));
+    *ret = c;
+    return 0;
+}
+
+/* ------------------------------------------------------------------ the owner's calls */
+
+void conn_set_events(struct conn *c, const struct conn_events *events, void *arg) {
+    c->events = events;
+    c->arg = arg;
+}
+
+void *conn_arg(const struct conn *c) { return c->arg; }
+const char *conn_peer(const struct conn *c) { return c->peer; }
+const char *conn_peer_ip(const struct conn *c) { return c->ip; }
+bool conn_is_ready(const struct conn *c) { return c->state == CONN_READY; }
+
+void conn_pause(struct conn *c, bool paused) {
+    if (c->paused == paused || c->state == CONN_ENDED) return;
+    c->paused = paused;
+    conn_watch(c);
+    if (!paused) loop_post(c->net->opts.loop, &c->resume_task);
+}
+
+struct conn *conn_close(struct conn *c) {
+    if (!c) return NULL;
+    c->tell = false;
+    c->events = &no_events;
+    if (c->state != CONN_ENDED) conn_end(c);
+    return NULL;
+}
+
+void conn_finish(struct conn *c) {
+    c->tell = false;
+    c->events = &no_events;
+    if (c->state != CONN_READY || c->broken ||
+        loop_timer_new(c->net->opts.loop, on_deadline, c, &c->timer) < 0) {
+        if (c->state != CONN_ENDED) conn_end(c);
+        return;
+    }
+    loop_timer_start(c->timer, c->net->opts.handshake_ms, 0);
+    conn_out_flush(c);
+    if (c->state == CONN_ENDED) return;
+    c->state = CONN_FINISHING;
+    c->paused = false;
+    loop_unpost(c->net->opts.loop, &c->flush_task);
+    finish_further(c);
+    conn_watch(c);
+}
