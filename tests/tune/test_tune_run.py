@@ -30,6 +30,7 @@ class Greedy(Counting):
     """Asks for four CPUs of a cluster that has two."""
 
     _share_process_by_default = True
+    _checkpoint_at_end_by_default = True
 
     @classmethod
     def default_resource_request(cls, config):
@@ -114,6 +115,9 @@ def test_too_large_trials_run_one_by_one_in_one_process(cluster, results, caplog
     warned = [r for r in caplog.records if "asks for 4 CPUs" in r.getMessage()]
     assert len(warned) == 1
     assert "cpus" not in analysis.trials[0].config
+    for trial in analysis.trials:
+        assert trial.checkpoint == os.path.join(trial.logdir, "checkpoint_000002")
+        assert os.path.isdir(trial.checkpoint)
 
 
 def test_trials_of_two_cpus_do_not_overlap(cluster, results):

@@ -8,52 +8,38 @@
 In reading order: sample.py and _variants.py (search spaces), trainable.py and _function.py (what
 a trial runs), tune.py (checks), _runner.py (the event loop), _actor.py (the trial's process),
 logger.py and progress_reporter.py (files and terminal), analysis.py (results).
+
+The names below are loaded when they are first used: a trial's process needs few of them.
 """
 
-from skate.tune._parameters import with_parameters
-from skate.tune.analysis import Analysis, ExperimentAnalysis
-from skate.tune.callback import Callback
-from skate.tune.checkpoint import Checkpoint
-from skate.tune.config import CheckpointConfig, FailureConfig, RunConfig, SyncConfig, TuneConfig
-from skate.tune.error import TuneError
-from skate.tune.experiment import Experiment
-from skate.tune.progress_reporter import CLIReporter, JupyterNotebookReporter, ProgressReporter
-from skate.tune.registry import register_env, register_trainable
-from skate.tune.resources import PlacementGroupFactory, with_resources
-from skate.tune.result_grid import Result, ResultGrid
-from skate.tune.sample import (
-    choice,
-    grid_search,
-    lograndint,
-    loguniform,
-    qlograndint,
-    qloguniform,
-    qrandint,
-    qrandn,
-    quniform,
-    randint,
-    randn,
-    sample_from,
-    uniform,
-)
-from skate.tune.session import (
-    TrialContext as TuneContext,
-)
-from skate.tune.session import (
-    checkpoint_dir,
-    get_checkpoint,
-    get_context,
-    get_trial_dir,
-    get_trial_id,
-    get_trial_name,
-    get_trial_resources,
-    is_session_enabled,
-    report,
-)
-from skate.tune.stopper import Stopper
-from skate.tune.trainable import Trainable
-from skate.tune.tune import run, run_experiments
-from skate.tune.tuner import Tuner
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+# Module -> the public names that it holds.
+_MODULES: dict[str, str] = {
+    "_parameters": "with_parameters",
+    "analysis": "Analysis ExperimentAnalysis",
+    "callback": "Callback",
+    "checkpoint": "Checkpoint",
+    "config": "CheckpointConfig FailureConfig RunConfig SyncConfig TuneConfig",
+    "error": "TuneError",
+    "experiment": "Experiment",
+    "progress_reporter": "CLIReporter JupyterNotebookReporter ProgressReporter",
+    "registry": "register_env register_trainable",
+    "resources": "PlacementGroupFactory with_resources",
+    "result_grid": "Result ResultGrid",
+    "sample": "choice grid_search lograndint loguniform qlograndint qloguniform qrandint qrandn "
+              "quniform randint randn sample_from uniform",
+    "session": "TuneContext checkpoint_dir get_checkpoint get_context get_trial_dir get_trial_id "
+               "get_trial_name get_trial_resources is_session_enabled report",
+    "stopper": "Stopper",
+    "trainable": "Trainable",
+    "tune": "run run_experiments",
+    "tuner": "Tuner",
+}
+_WHERE = {name: module for module, names in _MODULES.items() for name in names.split()}
 
 __all__ = [
     "Analysis", "CLIReporter", "Callback", "Checkpoint", "CheckpointConfig", "Experiment",
@@ -66,3 +52,18 @@ __all__ = [
     "register_env", "register_trainable", "report", "run", "run_experiments", "sample_from",
     "uniform", "with_parameters", "with_resources",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its module."""
+    module = _WHERE.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{module}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """The public names, loaded or not."""
+    return sorted({*globals(), *_WHERE})

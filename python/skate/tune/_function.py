@@ -12,7 +12,6 @@ import functools
 import inspect
 import os
 import queue
-import shutil
 import threading
 from collections.abc import Callable, Generator
 from typing import Any
@@ -65,6 +64,8 @@ class FunctionRunner(Trainable):
         inside = os.path.commonpath([os.path.realpath(folder), os.path.realpath(self.logdir)])
         if inside == os.path.realpath(folder):
             raise ValueError(f"a checkpoint cannot be a folder that holds the results: {folder}")
+        import shutil
+
         kept = os.path.join(self.logdir, f"{KEPT_PREFIX}{os.getpid()}_{self._iteration + 1:06d}")
         shutil.rmtree(kept, ignore_errors=True)
         shutil.copytree(folder, kept)
@@ -124,6 +125,8 @@ class FunctionRunner(Trainable):
 
     def save_checkpoint(self, checkpoint_dir: str) -> str | None:
         """What the function last reported; nothing when it reported none."""
+        import shutil
+
         if self._last_checkpoint is None:
             return None
         shutil.copytree(self._last_checkpoint, checkpoint_dir, dirs_exist_ok=True)
@@ -149,6 +152,8 @@ class FunctionRunner(Trainable):
 
     def _drop_kept(self) -> None:
         """Delete our copy of the last reported checkpoint; what was restored is not ours."""
+        import shutil
+
         last = self._last_checkpoint
         if last is not None and os.path.basename(last).startswith(KEPT_PREFIX):
             shutil.rmtree(last, ignore_errors=True)

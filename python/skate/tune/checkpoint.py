@@ -7,8 +7,6 @@ takes; the newer API's methods stand on it as well.
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -37,6 +35,9 @@ class Checkpoint(str):
 
     def to_directory(self, path: Any = None) -> str:
         """Copy the folder to `path` (a new temporary folder by default) and return it."""
+        import shutil
+        import tempfile
+
         target = os.fspath(path) if path is not None else tempfile.mkdtemp(prefix="checkpoint_")
         shutil.copytree(self.path, target, dirs_exist_ok=True)
         return target

@@ -131,7 +131,7 @@ class CLIReporter(ProgressReporter):
                  f"(running for {format_elapsed(now - self._start_time)})",
                  f"Memory usage on this node: {memory_usage()}"]
         lines += [info for info in sys_info if info]
-        best = self._best_line(trials)
+        best = self._best_line(trials, done)
         if best:
             lines.append(best)
         counts = Counter(t.status for t in trials)
@@ -141,7 +141,7 @@ class CLIReporter(ProgressReporter):
         lines += self._error_table(trials)
         return "\n".join(lines) + "\n"
 
-    def _best_line(self, trials: list[Trial]) -> str | None:
+    def _best_line(self, trials: list[Trial], done: bool) -> str | None:
         if not self._metric or not self._mode:
             return None
         sign = 1 if self._mode == "max" else -1
@@ -151,7 +151,8 @@ class CLIReporter(ProgressReporter):
             return None
         _, best = max(rated, key=lambda item: item[0])
         values = ", ".join(f"{k}={v}" for k, v in best.evaluated_params.items())
-        return (f"Current best trial: {best.trial_id} with {self._metric}="
+        title = "Best trial" if done else "Current best trial"
+        return (f"{title}: {best.trial_id} with {self._metric}="
                 f"{best.metric(self._metric):.6g}" + (f" and parameters: {values}" if values
                                                       else ""))
 

@@ -9,8 +9,6 @@ a process runs one trial at a time.
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -131,6 +129,9 @@ def get_checkpoint() -> Checkpoint | None:
 @contextmanager
 def checkpoint_dir(step: int) -> Iterator[str]:
     """A folder to write a checkpoint into; it travels with the next report()."""
+    import shutil
+    import tempfile
+
     reporter = _need_reporter("checkpoint_dir()")
     root = _trial.logdir if _trial else tempfile.gettempdir()
     folder = os.path.join(root, f"checkpoint_tmp_{int(step):06d}")
@@ -168,3 +169,6 @@ def get_trial_dir() -> str | None:
 def get_trial_resources() -> Any:
     """The running trial's resources; None outside a trial."""
     return _trial.resources if _trial else None
+
+
+TuneContext = TrialContext

@@ -17,7 +17,6 @@ import json
 import os
 import pickle
 import socket
-import tempfile
 import time
 import uuid
 from datetime import datetime
@@ -203,6 +202,8 @@ class Trainable:
         if os.path.isdir(final):
             self._write_checkpoint(final)
             return final
+        import tempfile
+
         work = tempfile.mkdtemp(prefix=".saving_", dir=parent)
         try:
             self._write_checkpoint(work)
@@ -300,6 +301,8 @@ class Trainable:
     def logdir(self) -> str:
         """The trial's folder; outside Tune, one made in the results directory on first use."""
         if self._logdir is None:
+            import tempfile
+
             root = keys.default_results_dir()
             os.makedirs(root, exist_ok=True)
             stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
