@@ -1,0 +1,435 @@
+/* actors.c - the caller's side of actors: creation, state, ordered calls, the last handle.
+ *
+ * The GCS owns an actor's life; this process subscribes when it first uses a handle. Calls queue
+ * here in submission order and go to the actor's process in that order (a call whose arguments are
+ * missing holds back the later ones). After a death, started calls count an attempt and unstarted
+ * ones are sent again; what happens to them is decided when the GCS says restarting or dead. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/atomic.h"
+#include "core/core_int.h"
+
+enum { ACTOR_PENDING, ACTOR_ALIVE, ACTOR_RESTARTING, ACTOR_DEAD, ACTOR_UNKNOWN };
+enum { WINDOW = 2000 }; /* calls in flight to one actor */
+
+static void subscribe(struct core *c, struct actor *a) {
+    struct wire_actor_sub m = {
+        .head = {.size = sizeof m, .kind = WIRE_ACTOR_SUB, .fixed = sizeof m}, .actor = a->id};
+
+    if (a->subscribed) return;
+    a->subscribed = true;
+    (void)proc_send(c, SKATE_GCS, &m, sizeof m, BELL_URGENT);
+}
+
+static struct actor *actor_add(struct core *c, const struct skate_id *id) {
+    struct actor **grown = realloc(c->actor_v, (c->actor_count + 1) * sizeof *grown);
+    struct actor *a = calloc(1, sizeof *a);
+
+    if (grown) c->actor_v = grown;
+    if (!grown || !a || map_put(&c->actors, id, c->actor_count) < 0) return free(a), NULL;
+    a->id = *id;
+    a->head = a->tail = a->ctor = NONE;
+    a->worker.cls = NONE;
+    a->worker.head = a->worker.tail = NONE;
+    c->actor_v[c->actor_count++] = a;
+    return a;
+}
+
+struct actor *actor_get(struct core *c, const struct skate_id *id) {
+    uint32_t i = map_get(&c->actors, id);
+    struct actor *a = i == MAP_NONE ? actor_add(c, id) : c->actor_v[i];
+
+    if (a && !a->owned) subscribe(c, a);
+    return a;
+}
+
+void core_actor_retries(struct core *c, const struct skate_id *actor, int32_t retries) {
+    struct actor *a;
+
+    if (core_enter(c) < 0) return;
+    a = actor_get(c, actor);
+    if (a) a->task_retries = retries;
+    core_leave(c);
+}
+
+void core_actor_state(struct core *c, const struct skate_id *actor,
+                      struct core_actor_state *ret) {
+    struct actor *a;
+
+    memset(ret, 0, sizeof *ret);
+    if (core_enter(c) < 0) return;
+    a = actor_get(c, actor);
+    if (a) {
+        ret->state = a->state;
+        ret->pid = a->pid;
+        ret->restarts = a->restarts;
+        ret->proc = a->worker.proc;
+        if (a->reason) (void)snprintf(ret->reason, sizeof ret->reason, "%s", a->reason);
+    }
+    core_leave(c);
+}
+
+/* ---- creation ---- */
+
+static int create_frame(struct core *c, const struct core_actor *in, const struct skate_id *id,
+                        const struct wire_task *spec, struct wire_buf *b) {
+    struct skate_id key = map_key(in->fn);
+    uint32_t i = map_get(&c->functions, &key), n, len;
+    struct wire_actor_create *m;
+    const struct wire_func *f;
+    struct wire_val val;
+    const void *bytes;
+
+    if (i == MAP_NONE) return -SKATE_ENOENT;
+    f = (const void *)c->function_v[i].frame->data;
+    val = *wire_func_value(f, &n);
+    bytes = wire_func_data(f, &len);
+    if (val.kind == VAL_ARENA) { /* the GCS keeps the class itself */
+        bytes = c->arena + val.offset;
+        val = (struct wire_val){.kind = VAL_INLINE, .format = val.format,
+                                .len = (uint32_t)val.size, .size = val.size};
+    }
+    m = wire_begin(b, WIRE_ACTOR_CREATE);
+    m->actor = *id;
+    m->owner = c->info.proc;
+    m->job = c->info.job;
+    m->flags = (in->detached ? 1u : 0) | (in->get_if_exists ? 2u : 0);
+    m->max_restarts = in->max_restarts;
+    m->max_task_retries = in->max_task_retries;
+    m->strategy = in->strategy;
+    m->max_concurrency = in->max_concurrency;
+    m->affinity = in->affinity;
+    WIRE_PUT(b, actor_create, name, in->name, strlen(in->name));
+    WIRE_PUT(b, actor_create, namespace, in->space, strlen(in->space));
+    WIRE_PUT(b, actor_create, cls, in->cls, strlen(in->cls));
+    WIRE_PUT(b, actor_create, held, in->held, in->held_len);
+    WIRE_PUT(b, actor_create, placing, in->placing, in->placing_len);
+    WIRE_PUT(b, actor_create, fn_value, &val, sizeof val);
+    WIRE_PUT(b, actor_create, fn_data, bytes, val.len);
+    if (spec) WIRE_PUT(b, actor_create, spec, spec, spec->head.size);
+    return wire_end(b);
+}
+
+static bool ctor_settled(struct core *c, void *arg) {
+    uint32_t *index = arg;
+
+    (void)c;
+    return task_get(c, *index)->missing == 0;
+}
+
+/* The answer of the GCS about a name: 0, 1 existed, or negative. */
+static int create_named(struct core *c, struct wire_buf *b, struct skate_id *ret,
+                        struct skate_error *err) {
+    struct wire_actor_created *m;
+    void *reply;
+    uint32_t len, n;
+    int r;
+
+    core_leave(c);
+    r = core_call(c, SKATE_GCS, b->p, b->len, INT64_C(60000000000), &reply, &len);
+    if (core_enter(c) < 0) (void)pthread_mutex_lock(&c->lock);
+    if (r < 0) return skate_fail(err, r, "the GCS did not answer: %s", skate_strerror(r));
+    m = reply;
+    r = -SKATE_EPROTO;
+    if (m->head.kind == WIRE_ACTOR_CREATED) {
+        const char *text = wire_actor_created_reason(m, &n);
+
+        r = m->status;
+        if (r == 1) *ret = m->actor;
+        if (r < 0) r = skate_fail(err, r, "%.*s", (int)n, text);
+    }
+    free(reply);
+    return r;
+}
+
+/* Dependencies of the constructor are in the spec when the frame is sent. */
+static int create_send(struct core *c, const struct core_actor *in, struct actor *a,
+                       uint32_t index, struct skate_id *ret, struct skate_error *err) {
+    struct wire_buf spec, b;
+    struct task *t = task_get(c, index);
+    const struct wire_task *frame = (const void *)(c->ledger.area + t->spec);
+    int r = 0;
+
+    wire_init(&spec, NULL, 0);
+    wire_init(&b, NULL, 0);
+    if (t->dep_count) {
+        r = task_frame(c, index, &spec);
+        frame = (const void *)spec.p;
+    }
+    if (r == 0) r = create_frame(c, in, &a->id, frame, &b);
+    if (r == 0 && in->name[0])
+        r = create_named(c, &b, ret, err);
+    else if (r == 0) {
+        ((struct wire_head *)(void *)b.p)->call = ++c->next_call;
+        r = proc_send(c, SKATE_GCS, b.p, b.len, BELL_URGENT);
+    }
+    wire_release(&spec);
+    wire_release(&b);
+    return r;
+}
+
+int core_actor_create(struct core *c, const struct core_actor *in, struct skate_id *ret_actor,
+                      struct skate_error *err) {
+    struct core_task ctor = {.fn = in->fn, .args = in->args, .deps = in->deps,
+                             .dep_count = in->dep_count, .name = in->cls, .method = "__init__"};
+    struct skate_id id;
+    struct actor *a;
+    uint32_t index, slot;
+    int r = core_enter(c);
+
+    if (r < 0) return r;
+    id = (struct skate_id){c->info.proc, ++c->next_seq << 16 | SKATE_INDEX_TASK};
+    ctor.actor = id;
+    a = actor_add(c, &id);
+    slot = a ? object_make(c, &id) : NONE;
+    if (slot == NONE) return core_leave(c), -SKATE_ENOMEM;
+    c->object_v[slot].local = 1;
+    a->owned = a->subscribed = true; /* the GCS tells the creator without being asked */
+    a->task_retries = in->max_task_retries;
+    a->flags = in->detached;
+    r = task_new(c, &ctor, 2, &index, err);
+    if (r == 0 && task_get(c, index)->missing)
+        r = pump_until(c, ctor_settled, &index, INT64_MAX, false);
+    if (r == 0) {
+        a->ctor = index; /* its arguments stay held for restarts, until the actor is dead */
+        task_get(c, index)->state = TASK_PUSHED;
+        *ret_actor = id;
+        r = create_send(c, in, a, index, ret_actor, err);
+        if (r == 1 || r < 0) {
+            a->state = ACTOR_DEAD;
+            a->ctor = NONE;
+            task_end(c, index);
+            core_ref_drop(c, &id);
+        }
+        if (r == 1) {
+            struct skate_id existing = *ret_actor;
+
+            core_leave(c);
+            core_ref_add(c, &existing);
+            return 1;
+        }
+    }
+    core_leave(c);
+    return r;
+}
+
+void actor_create_ready(struct core *c, uint32_t task) { task_get(c, task)->state = TASK_QUEUED; }
+
+/* ---- calls ---- */
+
+static void text_of(const struct actor *a, const char *kind, char *out, size_t cap) {
+    (void)snprintf(out, cap, "%s %016llx%016llx %d\n%s", kind,
+                   (unsigned long long)__builtin_bswap64(a->id.owner),
+                   (unsigned long long)__builtin_bswap64(a->id.seq), a->error != NULL,
+                   a->reason ? a->reason : "the actor has ended");
+}
+
+/* Fail one call as the state of the actor says. */
+static void call_fail(struct core *c, struct actor *a, uint32_t index, const char *kind) {
+    char text[1024];
+
+    if (a->state == ACTOR_DEAD && a->error) {
+        const struct wire_actor_state *m = (const void *)a->error->data;
+        uint32_t n, len;
+        const struct wire_val *v = wire_actor_state_error(m, &n);
+        const uint8_t *data = wire_actor_state_data(m, &len);
+
+        if (n == 1 && wire_check_vals(v, 1, len, 0) == 0 && v->kind == VAL_INLINE) {
+            task_fail_like(c, index, v, data + v->off);
+            return;
+        }
+    }
+    text_of(a, kind, text, sizeof text);
+    task_fail(c, index, text);
+}
+
+void actor_enqueue(struct core *c, uint32_t index) {
+    struct task *t = task_get(c, index);
+    struct wire_task *m = (void *)(c->ledger.area + t->spec);
+    struct actor *a = actor_get(c, &m->actor);
+
+    SKATE_ASSERT(a); /* core_submit made it */
+    if (t->state == TASK_PUSHED) { /* tried again after an exception: to the end */
+        t->state = TASK_QUEUED;
+    } else {
+        m->seq = ++a->seq;
+        t->state = TASK_QUEUED;
+    }
+    t->next = NONE;
+    if (a->head == NONE)
+        a->head = index;
+    else
+        task_get(c, a->tail)->next = index;
+    a->tail = index;
+    a->queued++;
+    actor_flush(c, a);
+}
+
+void actor_call_done(struct core *c, struct actor *a) {
+    if (a->queued) actor_flush(c, a);
+}
+
+static void pop(struct core *c, struct actor *a) {
+    a->head = task_get(c, a->head)->next;
+    if (a->head == NONE) a->tail = NONE;
+    a->queued--;
+}
+
+void actor_flush(struct core *c, struct actor *a) {
+    if (!a) return;
+    while (a->head != NONE) {
+        uint32_t index = a->head;
+        struct task *t = task_get(c, index);
+        int r;
+
+        if (t->missing && a->state != ACTOR_DEAD) return; /* later calls wait too */
+        if (a->state == ACTOR_DEAD) {
+            pop(c, a);
+            c->waiting--;
+            call_fail(c, a, index, "actor_died");
+            continue;
+        }
+        if (t->dep_count && task_dep_failed(c, index)) {
+            pop(c, a);
+            c->waiting--;
+            (void)task_fail_dep(c, index);
+            continue;
+        }
+        if (a->state != ACTOR_ALIVE || a->unsettled || a->worker.inflight >= WINDOW) return;
+        pop(c, a);
+        r = task_push(c, index, &a->worker);
+        if (r < 0) { /* room comes with the next result; a death with proc_died */
+            task_get(c, index)->next = a->head;
+            a->head = index;
+            if (a->tail == NONE) a->tail = index;
+            a->queued++;
+            return;
+        }
+    }
+}
+
+/* ---- state ---- */
+
+/* Calls that were on their way to a process that is gone. */
+static void settle_inflight(struct core *c, struct actor *a) {
+    struct worker *w = &a->worker;
+    uint32_t at = w->head, n = w->inflight, again = NONE, again_tail = NONE;
+
+    w->inflight = 0;
+    w->head = w->tail = NONE;
+    while (n-- > 0) {
+        struct task *t = task_get(c, at);
+        uint32_t next = t->next;
+
+        if (a->state != ACTOR_DEAD && task_lost(c, at, t->sequence != 0)) {
+            t->state = TASK_QUEUED;
+            t->next = NONE;
+            if (again == NONE)
+                again = at;
+            else
+                task_get(c, again_tail)->next = at;
+            again_tail = at;
+            a->queued++;
+            c->waiting++;
+        } else
+            call_fail(c, a, at, a->state == ACTOR_DEAD ? "actor_died" : "actor_unavailable");
+        at = next;
+    }
+    if (again != NONE) { /* in front of what was not sent */
+        task_get(c, again_tail)->next = a->head;
+        if (a->head == NONE) a->tail = again_tail;
+        a->head = again;
+    }
+    a->unsettled = false;
+}
+
+static void became_dead(struct core *c, struct actor *a) {
+    settle_inflight(c, a);
+    actor_flush(c, a);
+    if (a->ctor != NONE) {
+        uint32_t index = a->ctor;
+
+        a->ctor = NONE;
+        task_end(c, index);
+    }
+}
+
+void actors_on_state(struct core *c, const struct wire_actor_state *m) {
+    uint32_t i = map_get(&c->actors, &m->actor), n;
+    const char *reason = wire_actor_state_reason(m, &n);
+    struct actor *a;
+
+    if (i == MAP_NONE) return;
+    a = c->actor_v[i];
+    if (a->state == ACTOR_DEAD || m->incarnation < a->incarnation) return;
+    if (m->state == ACTOR_UNKNOWN && a->owned) return; /* the creation is on its way */
+    a->pid = m->pid;
+    a->restarts = m->restarts;
+    if (n) {
+        free(a->reason);
+        a->reason = strndup(reason, n);
+    }
+    if (m->error.len && !a->error) a->error = frame_keep(0, m, m->head.size);
+    a->state = m->state == ACTOR_UNKNOWN ? ACTOR_DEAD : m->state;
+    if (a->state == ACTOR_DEAD) {
+        became_dead(c, a);
+    } else if (a->state == ACTOR_RESTARTING) {
+        a->incarnation = m->incarnation;
+        if (a->worker.proc) settle_inflight(c, a);
+    } else if (a->state == ACTOR_ALIVE) {
+        if (a->worker.inflight && a->worker.proc != m->proc) settle_inflight(c, a);
+        a->incarnation = m->incarnation;
+        a->worker.proc = m->proc;
+        a->worker.link = link_get(c, m->proc);
+        a->unsettled = a->worker.link && a->worker.link->death;
+        if (a->worker.link) actor_flush(c, a);
+    }
+}
+
+void actors_on_created(struct core *c, const struct wire_actor_created *m) {
+    uint32_t i = map_get(&c->actors, &m->actor), n;
+    const char *reason = wire_actor_created_reason(m, &n);
+    struct actor *a;
+
+    if (i == MAP_NONE || m->status >= 0) return;
+    a = c->actor_v[i];
+    if (a->state == ACTOR_DEAD) return;
+    a->state = ACTOR_DEAD;
+    free(a->reason);
+    a->reason = strndup(reason, n);
+    became_dead(c, a);
+}
+
+/* The process of an actor ended: which calls had it started? The rest waits for the GCS. */
+void actors_on_died(struct core *c, uint64_t proc) {
+    for (uint32_t i = 0; i < c->actor_count; i++) {
+        struct actor *a = c->actor_v[i];
+        struct link *l = a->worker.link;
+        uint64_t started = UINT64_MAX;
+        uint32_t at = a->worker.head;
+
+        if (a->worker.proc != proc) continue;
+        if (l && l->state == LINK_OPEN) started = at_load_acquire(&l->out.shared->started);
+        for (uint32_t n = a->worker.inflight; n > 0; n--) {
+            struct task *t = task_get(c, at);
+
+            if (t->sequence > started) t->sequence = 0; /* never started: no attempt counted */
+            at = t->next;
+        }
+        a->unsettled = true;
+        if (a->state == ACTOR_DEAD) settle_inflight(c, a);
+    }
+}
+
+void actor_handles_gone(struct core *c, const struct skate_id *id) {
+    struct wire_actor_unused m = {
+        .head = {.size = sizeof m, .kind = WIRE_ACTOR_UNUSED, .fixed = sizeof m}, .actor = *id};
+    uint32_t i = map_get(&c->actors, id);
+    struct actor *a = i == MAP_NONE ? NULL : c->actor_v[i];
+
+    if (!a || a->unused_sent || a->state == ACTOR_DEAD || a->flags) return;
+    a->unused_sent = true;
+    (void)proc_send(c, SKATE_GCS, &m, sizeof m, BELL_URGENT);
+}

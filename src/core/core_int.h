@@ -1,0 +1,328 @@
+/* core_int.h - the inside of struct core: state shared by the files of src/core only.
+ *
+ * Everything is guarded by core.lock (the process-private mutex), except drops (its own leaf lock)
+ * and the doorbell page. Functions named x_locked or taking struct core * in this header expect
+ * the lock to be held. No function here calls out of the core. */
+#ifndef SKATE_CORE_CORE_INT_H
+#define SKATE_CORE_CORE_INT_H
+
+#include <pthread.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+#include "base/assert.h"
+#include "base/doorbell.h"
+#include "base/map.h"
+#include "base/ring.h"
+#include "core/core.h"
+#include "core/heap.h"
+#include "own/ledger.h"
+#include "wire/wire_gen.h"
+
+enum { NONE = 0xffffffff, DRAIN_BATCH = 512, EVENTS_MAX = 20000 };
+
+struct frame_node { /* a frame kept for later */
+    struct frame_node *next;
+    uint64_t src;
+    uint32_t len, sequence;
+    uint8_t cls;
+    int fds[3];
+    uint64_t data[]; /* 8-byte aligned copy */
+};
+struct frame_list {
+    struct frame_node *head, **tail;
+    uint32_t count;
+};
+
+enum link_state { LINK_NEW, LINK_ASKED, LINK_OPEN, LINK_ROUTED, LINK_DEAD };
+
+struct link { /* the path to one other process */
+    uint64_t proc;
+    enum link_state state;
+    struct ring out, in;
+    void *channel;
+    struct doorbell *bell; /* the peer's */
+    uint32_t my_bit, peer_bit;
+    struct frame_list backlog; /* not yet on the ring */
+    struct link *next_backlog;
+    uint32_t sequence;         /* of the last task put on the ring */
+    struct map functions;      /* keys already sent */
+    uint32_t arena_live;       /* entries of ours whose bytes this process holds */
+    uint32_t queued_runs;      /* its unstarted tasks here (we are the worker) */
+    bool in_backlog, extents_done;
+    char *death;               /* why it died, once it did */
+    int death_signal;
+};
+
+struct borrower {
+    struct borrower *next;
+    uint64_t proc;
+    int64_t count; /* borrows known to us; below zero for a moment, see 0001 */
+    bool wants;    /* asked for the value and waits */
+};
+struct dependent {
+    struct dependent *next;
+    uint32_t task;
+};
+struct id_list {
+    uint32_t count;
+    struct skate_id ids[];
+};
+
+/* Working state of the object in ledger slot i; objects[i]. The slot holds id, state and counts. */
+struct object {
+    struct borrower *borrowers;
+    struct dependent *dependents;
+    struct id_list *contained;
+    uint64_t local_offset; /* where a pulled copy lies in this node's arena, 0: none */
+    uint32_t registered;   /* foreign: borrows registered for us at the owner */
+    uint32_t local, holds; /* local refs; holds of tasks, pins, containers */
+    uint8_t requested;     /* foreign: value_req is out */
+    uint8_t pulling;
+    uint8_t waited;
+};
+
+enum task_state { TASK_FREE, TASK_DEPS, TASK_QUEUED, TASK_PUSHED };
+
+struct task {
+    struct skate_id id;
+    uint32_t state, next, kind;
+    uint32_t cls;      /* class index, or actor index for methods and constructors */
+    uint32_t missing;  /* dependencies not ready */
+    uint32_t dep_count, ref_count;
+    struct skate_id *holds; /* dep_count deps, then ref_count contained refs, then args object */
+    uint32_t hold_count, returns;
+    int32_t retries;
+    uint32_t attempt, flags;
+    uint64_t spec, spec_len; /* the task frame in the ledger's area */
+    uint32_t slot;           /* its ledger slot */
+    uint32_t sequence;       /* on the worker's ring */
+};
+
+struct worker { /* a leased worker, or the process of an actor */
+    uint64_t proc;
+    struct link *link;
+    uint32_t cls, inflight, head, tail; /* FIFO of pushed tasks */
+    bool blocked, leaving, stealing, dead;
+    int64_t idle_since;
+};
+struct sched_class {
+    struct core_class_opts opts;
+    uint32_t head, tail, queued;
+    uint64_t request;  /* open lease request, 0: none */
+    uint32_t asked;    /* leases asked for and not granted */
+    uint32_t worker_count, worker_cap;
+    struct worker **workers;
+    double run_ns; /* estimate of a task's run time, < 0 unknown */
+    bool dirty;
+};
+struct actor {
+    struct skate_id id;
+    uint32_t state, incarnation, restarts, pid, flags;
+    int32_t task_retries;
+    uint32_t head, tail, queued; /* not pushed */
+    uint64_t seq;
+    struct worker worker;
+    struct id_list *creation;   /* what the constructor's arguments hold */
+    char *reason;
+    struct frame_node *error;   /* the actor_state frame with a constructor's error */
+    uint32_t ctor;              /* task index while dependencies are missing */
+    bool subscribed, owned, unused_sent, unsettled, created, calls_hold;
+};
+struct function { /* a definition: ours (blob to send) or received */
+    struct frame_node *frame; /* the func frame */
+    uint64_t offset, size;    /* arena value */
+};
+struct run { /* a task that came to us to be run */
+    struct core_job job;
+    struct run *next;
+    struct link *link; /* the owner's; NULL for a constructor */
+    struct frame_node *node, *start; /* the task frame; the actor_start it came in */
+    uint32_t sequence;
+    struct core_view *views; /* args, then deps */
+    char *strings;
+    int64_t began_ns;
+};
+
+struct core {
+    pthread_mutex_t lock, drop_lock;
+    pthread_cond_t cond, event_cond;
+    pthread_t thread;
+    bool thread_on, stop, dead, forked, exiting;
+    struct skate_error death;
+    struct core_info info;
+    void *config;
+    pid_t pid;
+
+    int sock, arena_fd;
+    uint8_t *in;
+    uint32_t in_len, in_cap;
+    int in_fds[64];
+    uint32_t in_fd_count;
+    struct frame_list deferred; /* read while a synchronous answer was awaited */
+
+    struct doorbell *bell;
+    bool leader;
+    uint32_t followers;
+    uint32_t spin; /* iterations worth trying */
+    uint8_t *arena; /* the whole, read-only */
+    struct heap *heap;
+    struct ledger ledger;
+    void *ledger_map;
+
+    struct map links;      /* proc -> index */
+    struct link **link_v;
+    uint32_t link_count, link_cap;
+    struct link *by_bit[LIMIT_CHANNELS];
+    struct link *backlogs;
+
+    struct map objects;    /* id -> slot */
+    struct object *object_v;
+    uint64_t next_seq;
+    struct skate_id *drops;
+    uint32_t drop_count, drop_cap;
+    uint64_t *unpins;
+    uint32_t unpin_count, unpin_cap;
+    uint64_t errors_seen;  /* grows with each error result, for CORE_STOP_ON_ERROR */
+
+    struct map tasks;      /* id (index 0) -> index */
+    struct task *task_v;
+    uint32_t task_free, task_count, task_cap, tasks_live;
+    struct sched_class *classes;
+    uint32_t class_count, dirty_classes;
+    uint32_t failing;                /* tasks whose dependencies failed, by task.next */
+    uint32_t idle_workers, waiting;  /* waiting: tasks in queues or missing dependencies */
+    struct map workers;    /* proc -> class index of a leased worker */
+
+    struct map actors;     /* id -> index */
+    struct actor **actor_v;
+    uint32_t actor_count;
+    struct map functions;  /* key -> index (ours and received) */
+    struct function *function_v;
+    uint32_t function_count;
+
+    uint32_t next_call, calls_open;
+    struct frame_list replies, events;
+    struct run *run_head, **run_tail, *run_current;
+    uint32_t runs;
+    bool blocked_told;
+    uint64_t pins;
+};
+
+/* sock.c: the Unix socket to the raylet. */
+int sock_send(struct core *c, const void *frame, uint32_t len);
+int sock_read(struct core *c); /* dispatches what is there; never sleeps */
+/* Send and wait for the reply in place (the raylet answers at once); others are deferred. */
+int sock_call(struct core *c, void *frame, uint32_t len, struct frame_node **ret);
+int sock_receive_one(struct core *c, int64_t timeout_ns, struct frame_node **ret);
+
+/* link.c: paths to other processes. */
+struct link *link_get(struct core *c, uint64_t proc); /* NULL: out of memory */
+int link_send(struct core *c, struct link *l, const void *frame, uint32_t len,
+              enum bell_class cls, uint32_t sequence);
+int proc_send(struct core *c, uint64_t proc, const void *frame, uint32_t len,
+              enum bell_class cls);
+void link_on_channel(struct core *c, const struct wire_channel *m, const int *fds);
+void link_on_died(struct core *c, const struct wire_proc_died *m);
+void link_drain(struct core *c, struct link *l, bool last);
+void link_flush(struct core *c);
+void link_arena(struct core *c, uint64_t holder, int change);
+void links_release(struct core *c);
+bool link_room(struct link *l, uint32_t len);
+
+/* pump.c: input, sleeping, the core thread. */
+void pump(struct core *c);
+typedef bool (*pump_test)(struct core *c, void *arg);
+/* Sleep until test is true: 0, -SKATE_ETIMEOUT, -SKATE_EINTR, -SKATE_EDEAD, -SKATE_ESHUTDOWN. */
+int pump_until(struct core *c, pump_test test, void *arg, int64_t deadline_ns, bool bulk);
+void pump_dispatch(struct core *c, uint64_t src, const void *frame, uint32_t len,
+                   struct link *link, uint32_t sequence, const int *fds);
+void core_die(struct core *c, const char *reason);
+int core_enter(struct core *c); /* lock, or an error without the lock */
+void core_leave(struct core *c);
+int core_thread_start(struct core *c);
+struct frame_node *frame_keep(uint64_t src, const void *frame, uint32_t len);
+void frame_push(struct frame_list *l, struct frame_node *n);
+struct frame_node *frame_pop(struct frame_list *l);
+void frames_release(struct frame_list *l);
+
+/* objects.c */
+uint32_t object_find(struct core *c, const struct skate_id *id);
+uint32_t object_make(struct core *c, const struct skate_id *id); /* find or add; NONE: no memory */
+void object_hold(struct core *c, const struct skate_id *id);     /* makes it if needed */
+void object_unhold(struct core *c, const struct skate_id *id);
+void object_registered(struct core *c, const struct skate_id *id); /* a hold of a sent-in ref */
+bool object_ready(struct core *c, uint32_t slot);
+bool object_is_error(struct core *c, uint32_t slot);
+void object_want(struct core *c, uint32_t slot); /* foreign: ask the owner */
+/* Give an object its value out of a frame; takes over the contained refs. */
+void object_set(struct core *c, uint32_t slot, const struct wire_val *v, const uint8_t *data,
+                const struct skate_id *refs);
+void object_set_system(struct core *c, uint32_t slot, const char *text);
+void object_drop_val(struct core *c, const struct wire_val *v, const struct skate_id *refs);
+/* Describe a ready object for a frame; inline bytes: *ret_data (valid under the lock). */
+void object_val(struct core *c, uint32_t slot, struct wire_val *ret, const uint8_t **ret_data);
+void object_pass_refs(struct core *c, const struct skate_id *refs, uint32_t n, uint64_t to);
+void objects_apply_drops(struct core *c);
+void objects_on_value_req(struct core *c, uint64_t src, const struct wire_value_req *m);
+void objects_on_value(struct core *c, const struct wire_value *m);
+void objects_on_borrow(struct core *c, const struct wire_borrow *m);
+void objects_on_release(struct core *c, uint64_t src, const struct wire_release *m);
+void objects_on_free(struct core *c, const struct wire_free *m);
+void objects_on_died(struct core *c, uint64_t proc, const char *text);
+void objects_on_pulled(struct core *c, const struct wire_pulled *m);
+int object_store(struct core *c, const struct core_value *v, const struct skate_id *id,
+                 struct wire_val *ret, struct skate_error *err);
+void value_copy(void *to, const struct core_value *v);
+uint64_t value_size(const struct core_value *v);
+void borrower_add(struct core *c, const struct skate_id *id, uint64_t proc, int64_t n);
+
+/* submit.c, leases.c, actors.c */
+struct task *task_get(struct core *c, uint32_t index);
+void task_dep_ready(struct core *c, uint32_t index);
+void task_fail(struct core *c, uint32_t index, const char *system_text);
+void task_fail_like(struct core *c, uint32_t index, const struct wire_val *v,
+                    const uint8_t *data);
+void task_end(struct core *c, uint32_t index); /* release holds, free */
+bool task_fail_dep(struct core *c, uint32_t index);
+bool task_dep_failed(struct core *c, uint32_t index);
+int task_frame(struct core *c, uint32_t index, struct wire_buf *b); /* with its deps */
+void task_settle_deps(struct core *c, uint32_t index);
+int task_push(struct core *c, uint32_t index, struct worker *w);
+bool task_lost(struct core *c, uint32_t index, bool started); /* true: try again */
+int task_new(struct core *c, const struct core_task *t, uint32_t kind, uint32_t *ret,
+             struct skate_error *err);
+void tasks_on_result(struct core *c, uint64_t src, struct link *l, const struct wire_result *m);
+void classes_dispatch(struct core *c);
+void class_enqueue(struct core *c, uint32_t task, bool front);
+void class_worker_done(struct core *c, struct worker *w, double run_ns);
+void leases_on_grant(struct core *c, const struct wire_lease_grant *m);
+void leases_on_reclaim(struct core *c);
+void leases_on_returned(struct core *c, uint64_t src, const struct wire_returned *m);
+void leases_on_unblocked(struct core *c, uint64_t src);
+void leases_on_died(struct core *c, uint64_t proc, struct link *l);
+void leases_tick(struct core *c);
+struct worker *worker_of(struct core *c, uint64_t proc);
+struct actor *actor_get(struct core *c, const struct skate_id *id);
+void actor_enqueue(struct core *c, uint32_t task);
+void actor_flush(struct core *c, struct actor *a);
+void actor_create_ready(struct core *c, uint32_t task);
+void actors_on_state(struct core *c, const struct wire_actor_state *m);
+void actors_on_created(struct core *c, const struct wire_actor_created *m);
+void actors_on_died(struct core *c, uint64_t proc);
+void actor_handles_gone(struct core *c, const struct skate_id *id);
+void actor_call_done(struct core *c, struct actor *a);
+
+int view_arena(struct core *c, uint32_t slot, struct core_view *ret);
+bool usable(struct core *c, uint32_t slot, bool fetch);
+
+/* execute.c */
+void runs_on_task(struct core *c, uint64_t src, struct link *l, const void *frame, uint32_t len,
+                  uint32_t sequence);
+void runs_on_start(struct core *c, const void *frame, uint32_t len);
+void runs_on_steal(struct core *c, struct link *l, uint32_t max);
+void runs_give_back(struct core *c);
+void functions_on_func(struct core *c, uint64_t src, const void *frame, uint32_t len);
+void runs_forget(struct core *c, uint64_t proc);
+
+#endif

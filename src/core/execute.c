@@ -1,0 +1,590 @@
+/* execute.c - the worker's side: tasks that came to be run, their arguments, their results.
+ *
+ * Tasks lie in one queue that the core thread may fill, rob (steal) and return while user code
+ * runs. One thread executes. A running task holds its arguments and the refs in them; what it still
+ * holds at the end is told in `kept`, so that nothing is freed under it. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/atomic.h"
+#include "base/futex.h"
+#include "core/core_int.h"
+
+enum { REFILL_EVERY = 32 };
+
+static void run_release(struct run *r) {
+    free(r->node);
+    free(r->start);
+    free(r->views);
+    free(r->strings);
+    free(r);
+}
+
+static void enqueue(struct core *c, struct run *r) {
+    r->next = NULL;
+    *c->run_tail = r;
+    c->run_tail = &r->next;
+    c->runs++;
+    if (r->link) r->link->queued_runs++;
+}
+
+static void send_returned(struct core *c, struct link *l, const struct skate_id *ids, uint32_t n,
+                          bool blocked) {
+    uint64_t stack[LIMIT_RING_FRAME / 8];
+    struct wire_returned *m;
+    struct wire_buf b;
+
+    wire_init(&b, stack, sizeof stack);
+    m = wire_begin(&b, WIRE_RETURNED);
+    m->blocked = blocked;
+    WIRE_PUT(&b, returned, tasks, ids, n * sizeof *ids);
+    if (wire_end(&b) == 0) (void)link_send(c, l, b.p, b.len, BELL_URGENT, 0);
+    wire_release(&b);
+}
+
+void runs_on_task(struct core *c, uint64_t src, struct link *l, const void *frame, uint32_t len,
+                  uint32_t sequence) {
+    const struct wire_task *m = frame;
+    struct run *r;
+
+    if (!l) l = link_get(c, src);
+    if (!l || c->info.is_driver || m->kind > 1) return;
+    if (c->blocked_told && m->kind == 0) { /* sent before the owner knew: back at once */
+        send_returned(c, l, &m->task, 1, true);
+        return;
+    }
+    r = calloc(1, sizeof *r);
+    if (r) r->node = frame_keep(src, frame, len);
+    if (!r || !r->node) return free(r);
+    r->link = l;
+    r->sequence = sequence;
+    enqueue(c, r);
+}
+
+/* Take up to `max` unstarted tasks of link l (NULL: of any) off the queue's end into ids. */
+static uint32_t unqueue(struct core *c, struct link *l, uint32_t max, struct skate_id *ids) {
+    uint32_t mine = 0, n = 0, skip;
+    struct run **at;
+
+    for (struct run *r = c->run_head; r; r = r->next)
+        mine += r->link == l && ((struct wire_task *)(void *)r->node->data)->kind == 0;
+    skip = mine > max ? mine - max : 0;
+    for (at = &c->run_head; *at;) {
+        struct run *r = *at;
+        const struct wire_task *m = (const void *)r->node->data;
+
+        if (r->link != l || m->kind != 0 || skip) {
+            if (r->link == l && m->kind == 0) skip--;
+            at = &r->next;
+            continue;
+        }
+        ids[n++] = m->task;
+        *at = r->next;
+        c->runs--;
+        l->queued_runs--;
+        run_release(r);
+    }
+    c->run_tail = &c->run_head;
+    while (*c->run_tail) c->run_tail = &(*c->run_tail)->next;
+    return n;
+}
+
+static void give(struct core *c, struct link *l, uint32_t max, bool blocked) {
+    struct skate_id *ids = malloc((c->runs + 1) * sizeof *ids);
+    uint32_t n;
+
+    if (!ids) return;
+    n = unqueue(c, l, max, ids);
+    send_returned(c, l, ids, n, blocked);
+    free(ids);
+}
+
+void runs_on_steal(struct core *c, struct link *l, uint32_t max) { give(c, l, max, false); }
+
+void runs_give_back(struct core *c) {
+    const struct run *r = c->run_current;
+
+    if (!r || !r->link || r->job.kind != 0 || c->blocked_told) return;
+    c->blocked_told = true;
+    give(c, r->link, UINT32_MAX, true);
+}
+
+void runs_forget(struct core *c, uint64_t proc) {
+    for (struct run **at = &c->run_head; *at;) {
+        struct run *r = *at;
+
+        if (!r->link || r->link->proc != proc) {
+            at = &r->next;
+            continue;
+        }
+        *at = r->next;
+        c->runs--;
+        run_release(r);
+    }
+    c->run_tail = &c->run_head;
+    while (*c->run_tail) c->run_tail = &(*c->run_tail)->next;
+}
+
+/* ---- definitions ---- */
+
+void functions_on_func(struct core *c, uint64_t src, const void *frame, uint32_t len) {
+    const struct wire_func *m = frame;
+    struct skate_id key = map_key(m->fn);
+    struct function *grown, f = {0};
+    uint32_t n, size;
+    const struct wire_val *v = wire_func_value(m, &n);
+
+    (void)wire_func_data(m, &size);
+    if (n != 1 || wire_check_vals(v, 1, size, 0) < 0) return;
+    if (map_get(&c->functions, &key) != MAP_NONE) return;
+    grown = realloc(c->function_v, (c->function_count + 1) * sizeof *grown);
+    if (!grown) return;
+    c->function_v = grown;
+    f.frame = frame_keep(src, frame, len);
+    if (!f.frame || map_put(&c->functions, &key, c->function_count) < 0) return free(f.frame);
+    c->function_v[c->function_count++] = f;
+    if (v->kind == VAL_ARENA) { /* an object of the definer, for as long as we live */
+        uint32_t slot = object_make(c, &v->id);
+
+        if (slot == NONE) return;
+        c->object_v[slot].holds++;
+        object_set(c, slot, v, NULL, NULL);
+    }
+}
+
+static bool slot_usable(struct core *c, void *arg) {
+    const uint32_t *slot = arg;
+
+    return usable(c, *slot, true);
+}
+
+/* A view of an arena value, pulled here first when it lies elsewhere. */
+static int view_of(struct core *c, const struct wire_val *v, const uint8_t *data,
+                   struct core_view *ret) {
+    uint32_t slot;
+    int r;
+
+    *ret = (struct core_view){.size = v->size, .format = v->format, .flags = v->flags};
+    if (v->kind == VAL_INLINE) {
+        ret->data = data + v->off;
+        ret->size = v->len;
+        return 0;
+    }
+    slot = object_find(c, &v->id);
+    if (slot == MAP_NONE || !object_ready(c, slot)) return -SKATE_ENOENT;
+    r = pump_until(c, slot_usable, &slot, INT64_MAX, false);
+    if (r < 0) return r;
+    ret->flags = ledger_flags_of(&c->ledger.slots[slot]);
+    if (ledger_state_of(&c->ledger.slots[slot]) != LEDGER_INLINE) return view_arena(c, slot, ret);
+    ret->format = ledger_format_of(&c->ledger.slots[slot]); /* it was lost on the way: an error */
+    ret->size = c->ledger.slots[slot].size;
+    ret->data = c->ledger.area + c->ledger.slots[slot].offset;
+    return 0;
+}
+
+int core_function(struct core *c, const struct core_job *job, uint64_t fn, void *inline_copy,
+                  struct core_view *ret) {
+    struct skate_id key = map_key(fn);
+    const struct wire_func *m;
+    uint32_t i, n;
+    int r = core_enter(c);
+
+    (void)job;
+    (void)inline_copy;
+    if (r < 0) return r;
+    i = map_get(&c->functions, &key);
+    if (i == MAP_NONE) return core_leave(c), -SKATE_ENOENT;
+    m = (const void *)c->function_v[i].frame->data;
+    r = view_of(c, wire_func_value(m, &n), wire_func_data(m, &n), ret);
+    core_leave(c);
+    return r;
+}
+
+/* ---- constructors ---- */
+
+static char *join(const char *const *texts, const uint32_t *lens, char **out, uint32_t n) {
+    size_t total = n;
+    char *all, *p;
+
+    for (uint32_t i = 0; i < n; i++) total += lens[i];
+    p = all = calloc(1, total);
+    for (uint32_t i = 0; all && i < n; i++) {
+        memcpy(p, texts[i], lens[i]);
+        out[i] = p;
+        p += lens[i] + 1;
+    }
+    return all;
+}
+
+void runs_on_start(struct core *c, const void *frame, uint32_t len) {
+    const struct wire_actor_start *m = frame;
+    uint32_t spec_len, n, size;
+    const uint8_t *spec = wire_actor_start_spec(m, &spec_len);
+    const struct wire_val *v = wire_actor_start_fn_value(m, &n);
+    const uint8_t *data = wire_actor_start_fn_data(m, &size);
+    struct run *r = calloc(1, sizeof *r);
+    struct wire_func *f;
+    struct wire_buf b;
+
+    if (!r || c->info.is_driver || n != 1 || wire_check_vals(v, 1, size, 0) < 0) return free(r);
+    r->node = frame_keep(m->owner, spec, spec_len);
+    r->start = frame_keep(0, frame, len);
+    if (!r->node || !r->start || wire_check(r->node->data, spec_len) < 0 ||
+        wire_head(r->node->data)->kind != WIRE_TASK)
+        return run_release(r);
+    wire_init(&b, NULL, 0);
+    f = wire_begin(&b, WIRE_FUNC);
+    f->fn = ((const struct wire_task *)(const void *)r->node->data)->fn;
+    WIRE_PUT(&b, func, value, v, sizeof *v);
+    WIRE_PUT(&b, func, data, data, size);
+    if (wire_end(&b) == 0) functions_on_func(c, m->owner, b.p, b.len);
+    wire_release(&b);
+    enqueue(c, r);
+}
+
+/* ---- running ---- */
+
+static int describe(struct run *r) {
+    const struct wire_task *m = (const void *)r->node->data;
+    struct core_job *j = &r->job;
+    const char *texts[5];
+    uint32_t lens[5] = {0}, n = 2;
+    char *out[5] = {NULL};
+
+    texts[0] = wire_task_name(m, &lens[0]);
+    texts[1] = wire_task_method(m, &lens[1]);
+    if (r->start) {
+        const struct wire_actor_start *s = (const void *)r->start->data;
+
+        texts[2] = wire_actor_start_name(s, &lens[2]);
+        texts[3] = wire_actor_start_namespace(s, &lens[3]);
+        texts[4] = wire_actor_start_cls(s, &lens[4]);
+        n = 5;
+        j->incarnation = s->incarnation;
+        j->max_concurrency = s->max_concurrency;
+    }
+    r->strings = join(texts, lens, out, n);
+    if (!r->strings) return -SKATE_ENOMEM;
+    j->kind = r->start ? 2 : m->kind;
+    j->task = m->task;
+    j->actor = m->actor;
+    j->fn = m->fn;
+    j->returns = m->nreturns;
+    j->attempt = m->attempt;
+    j->flags = m->flags;
+    j->name = out[0];
+    j->method = out[1];
+    j->actor_name = out[2];
+    j->space = out[3];
+    j->cls = out[4];
+    j->frame = r;
+    return 0;
+}
+
+/* Hold what the task uses, for as long as it runs. */
+static void hold_refs(struct core *c, struct run *r) {
+    const struct wire_task *m = (const void *)r->node->data;
+    uint32_t n;
+    const struct skate_id *refs = wire_task_refs(m, &n);
+
+    for (uint32_t i = 0; i < n; i++) object_hold(c, &refs[i]);
+}
+
+static void hold_vals(struct core *c, const struct wire_val *vals, uint32_t nvals) {
+    for (uint32_t i = 0; i < nvals; i++) {
+        struct wire_val v = vals[i];
+        uint32_t slot;
+
+        if (v.kind != VAL_ARENA) continue;
+        slot = object_make(c, &v.id);
+        if (slot == NONE) continue;
+        c->object_v[slot].holds++;
+        v.nref = 0; /* held as refs of the task */
+        if (!object_ready(c, slot)) object_set(c, slot, &v, NULL, NULL);
+    }
+}
+
+static int prepare(struct core *c, struct run *r) {
+    const struct wire_task *m = (const void *)r->node->data;
+    uint32_t nargs, ndeps, nrefs, ndata;
+    const struct wire_val *args = wire_task_args(m, &nargs), *deps = wire_task_deps(m, &ndeps);
+    const uint8_t *data = wire_task_data(m, &ndata);
+    int e;
+
+    (void)wire_task_refs(m, &nrefs);
+    if (nargs != 1 || m->nreturns > LIMIT_RETURNS ||
+        wire_check_vals(args, 1, ndata, nrefs) < 0 || wire_check_vals(deps, ndeps, ndata, nrefs) < 0)
+        return -SKATE_EPROTO;
+    r->views = calloc(ndeps + 1, sizeof *r->views);
+    if (!r->views) return -SKATE_ENOMEM;
+    e = describe(r);
+    if (e < 0) return e;
+    hold_refs(c, r);
+    hold_vals(c, args, 1);
+    hold_vals(c, deps, ndeps);
+    e = view_of(c, args, data, &r->views[0]);
+    for (uint32_t i = 0; e == 0 && i < ndeps; i++) e = view_of(c, &deps[i], data, &r->views[i + 1]);
+    r->job.args = r->views[0];
+    r->job.deps = r->views + 1;
+    r->job.dep_count = ndeps;
+    return e;
+}
+
+static bool have_run(struct core *c, void *arg) {
+    (void)arg;
+    return c->run_head || c->exiting;
+}
+
+int core_next(struct core *c, struct core_job **ret) {
+    struct run *r;
+    int e = core_enter(c);
+
+    if (e < 0) return e;
+    for (;;) {
+        e = pump_until(c, have_run, NULL, INT64_MAX, false);
+        if (e < 0) break;
+        r = c->run_head;
+        if (!r) {
+            e = -SKATE_ESHUTDOWN;
+            break;
+        }
+        c->run_head = r->next;
+        if (!r->next) c->run_tail = &c->run_head;
+        c->runs--;
+        if (r->link) {
+            r->link->queued_runs--;
+            if (r->link->state == LINK_OPEN)
+                at_store_release(&r->link->in.shared->started, r->sequence);
+        }
+        c->run_current = r;
+        e = prepare(c, r);
+        if (e == 0) {
+            r->began_ns = time_now_ns();
+            *ret = &r->job;
+            break;
+        }
+        c->run_current = NULL;
+        run_release(r);
+        if (e == -SKATE_EDEAD || e == -SKATE_ESHUTDOWN) break;
+    }
+    core_leave(c);
+    return e;
+}
+
+uint64_t core_job_pin(struct core *c, struct core_job *job, const struct core_view *view) {
+    struct run *r = job->frame;
+    uint64_t pin = 0;
+
+    (void)c;
+    for (uint32_t i = 0; i <= job->dep_count; i++)
+        if (r->views[i].data == view->data && r->views[i].pin) {
+            pin = r->views[i].pin;
+            r->views[i].pin = 0;
+            break;
+        }
+    return pin;
+}
+
+/* The end of a hold. True: something of ours still needs the object, the owner must know. */
+static bool unhold_kept(struct core *c, const struct skate_id *id) {
+    uint32_t slot = object_find(c, id);
+    struct object *o;
+
+    if (slot == MAP_NONE) return false;
+    o = &c->object_v[slot];
+    if (o->local + o->holds > 1 && id->owner != c->info.proc) {
+        o->holds--;
+        o->registered++;
+        c->ledger.slots[slot].refs = o->local + o->holds;
+        return true;
+    }
+    object_unhold(c, id);
+    return false;
+}
+
+static uint32_t unhold_all(struct core *c, struct run *r, struct skate_id *kept) {
+    const struct wire_task *m = (const void *)r->node->data;
+    uint32_t n, nvals, k = 0;
+    const struct skate_id *refs = wire_task_refs(m, &n);
+    const struct wire_val *vals = wire_task_args(m, &nvals);
+
+    for (uint32_t i = 0; i <= r->job.dep_count; i++)
+        if (r->views[i].pin) {
+            core_unpin(c, r->views[i].pin);
+            r->views[i].pin = 0;
+        }
+    objects_apply_drops(c);
+    for (uint32_t i = 0; i < n; i++)
+        if (unhold_kept(c, &refs[i])) kept[k++] = refs[i];
+    if (vals->kind == VAL_ARENA && unhold_kept(c, &vals->id)) kept[k++] = vals->id;
+    vals = wire_task_deps(m, &nvals);
+    for (uint32_t i = 0; i < nvals; i++)
+        if (vals[i].kind == VAL_ARENA && unhold_kept(c, &vals[i].id)) kept[k++] = vals[i].id;
+    return k;
+}
+
+/* The creator holds a constructor's arguments while the actor lives: nothing to tell. */
+static void unhold_constructor(struct core *c, struct run *r) {
+    struct skate_id *kept = malloc((r->node->len / sizeof *kept + 2) * sizeof *kept);
+    uint32_t n = kept ? unhold_all(c, r, kept) : 0;
+
+    while (n-- > 0) c->object_v[object_find(c, &kept[n])].registered--;
+    free(kept);
+}
+
+/* ---- results ---- */
+
+/* Fill vals: small ones get their place in the frame's data, large ones go to our extents. */
+static int place_values(struct core *c, struct core_job *job, const struct core_value *values,
+                        uint32_t count, struct wire_val *vals) {
+    uint32_t off = 0, ref0 = 0;
+
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t size = value_size(&values[i]);
+        struct skate_id id = id_with_index(job->task, i + 1);
+
+        if (size <= LIMIT_INLINE_VALUE || job->kind == 2)
+            vals[i] = (struct wire_val){.kind = VAL_INLINE, .format = values[i].format,
+                                        .flags = values[i].flags, .off = off, .id = id,
+                                        .len = (uint32_t)size, .size = size};
+        else {
+            int r = object_store(c, &values[i], &id, &vals[i], NULL);
+
+            if (r < 0) return r;
+        }
+        off += (vals[i].len + 63) & ~63u;
+        vals[i].ref0 = ref0;
+        vals[i].nref = values[i].ref_count;
+        ref0 += values[i].ref_count;
+    }
+    return (int)off;
+}
+
+static void put_data(struct wire_buf *b, size_t field, const struct core_value *values,
+                     const struct wire_val *vals, uint32_t count, uint32_t bytes) {
+    uint8_t *room = wire_put(b, field, NULL, bytes);
+
+    for (uint32_t i = 0; room && i < count; i++)
+        if (vals[i].kind == VAL_INLINE) value_copy(room + vals[i].off, &values[i]);
+}
+
+static int send_ready(struct core *c, struct core_job *job, enum core_status status,
+                      const struct core_value *values, const struct wire_val *vals,
+                      uint32_t bytes) {
+    struct wire_actor_ready *m;
+    struct wire_buf b;
+    int r;
+
+    wire_init(&b, NULL, 0);
+    m = wire_begin(&b, WIRE_ACTOR_READY);
+    m->actor = job->actor;
+    m->proc = c->info.proc;
+    m->incarnation = job->incarnation;
+    m->pid = (uint32_t)c->pid;
+    m->status = status == CORE_OK ? 0 : -SKATE_EINVAL;
+    if (status != CORE_OK) {
+        WIRE_PUT(&b, actor_ready, error, vals, sizeof *vals);
+        put_data(&b, offsetof(struct wire_actor_ready, data), values, vals, 1, bytes);
+    }
+    r = wire_end(&b);
+    if (r == 0) r = proc_send(c, SKATE_GCS, b.p, b.len, BELL_URGENT);
+    wire_release(&b);
+    return r;
+}
+
+static int send_result(struct core *c, struct run *run, enum core_status status,
+                       const struct core_value *values, uint32_t count,
+                       const struct wire_val *vals, uint32_t bytes) {
+    const struct wire_task *task = (const void *)run->node->data;
+    uint64_t stack[LIMIT_RING_FRAME / 8];
+    struct link *l = run->link;
+    struct wire_result *m;
+    struct skate_id *kept, few[16];
+    struct wire_buf b;
+    uint32_t nkept, nrefs, total = 0;
+    uint8_t *room;
+    int r;
+
+    for (uint32_t i = 0; i < count; i++) {
+        object_pass_refs(c, values[i].refs, values[i].ref_count, l->proc);
+        total += values[i].ref_count;
+    }
+    (void)wire_task_refs(task, &nrefs);
+    nrefs += run->job.dep_count + 1;
+    kept = nrefs <= 16 ? few : malloc(nrefs * sizeof *kept);
+    if (!kept) return -SKATE_ENOMEM;
+    nkept = unhold_all(c, run, kept);
+    wire_init(&b, stack, sizeof stack);
+    m = wire_begin(&b, WIRE_RESULT);
+    m->task = run->job.task;
+    m->exec_ns = (uint64_t)(time_now_ns() - run->began_ns);
+    m->status = status;
+    m->queued = l->queued_runs;
+    WIRE_PUT(&b, result, vals, vals, count * sizeof *vals);
+    room = WIRE_PUT(&b, result, refs, NULL, total * sizeof *kept);
+    for (uint32_t i = 0; room && i < count; i++)
+        if (values[i].ref_count)
+            memcpy(room + vals[i].ref0 * sizeof *kept, values[i].refs,
+                   values[i].ref_count * sizeof *kept);
+    WIRE_PUT(&b, result, kept, kept, nkept * sizeof *kept);
+    put_data(&b, offsetof(struct wire_result, data), values, vals, count, bytes);
+    r = wire_end(&b);
+    if (r == 0)
+        r = link_send(c, l, b.p, b.len,
+                      l->queued_runs % REFILL_EVERY == 0 ? BELL_WANTED : BELL_QUIET, 0);
+    wire_release(&b);
+    if (kept != few) free(kept);
+    return r == -SKATE_EDEAD ? 0 : r; /* the owner is gone: nobody wants it */
+}
+
+int core_finish(struct core *c, struct core_job *job, enum core_status status,
+                const struct core_value *values, uint32_t count) {
+    struct run *run = job->frame;
+    struct wire_val few[4], *vals = count <= 4 ? few : malloc(count * sizeof *vals);
+    int bytes, r = core_enter(c);
+
+    if (r < 0) return r;
+    SKATE_ASSERT(run == c->run_current);
+    r = vals ? 0 : -SKATE_ENOMEM;
+    if (r == 0) r = bytes = place_values(c, job, values, count, vals);
+    if (r >= 0 && job->kind == 2) {
+        r = send_ready(c, job, status, values, vals, (uint32_t)bytes);
+        unhold_constructor(c, run);
+    } else if (r >= 0)
+        r = send_result(c, run, status, values, count, vals, (uint32_t)bytes);
+    if (r < 0) { /* a full store: the caller reports that instead */
+        core_leave(c);
+        if (vals != few) free(vals);
+        return r;
+    }
+    c->run_current = NULL;
+    c->blocked_told = false;
+    run_release(run);
+    if (c->backlogs) link_flush(c);
+    core_leave(c);
+    if (vals != few) free(vals);
+    return 0;
+}
+
+void core_exit_intended(struct core *c, uint32_t why, const char *reason) {
+    uint64_t stack[160];
+    struct wire_worker_exiting *m;
+    struct wire_buf b;
+
+    if (core_enter(c) < 0) return;
+    for (int i = 0; c->backlogs && i < 1000; i++) { /* results first */
+        pump(c);
+        if (c->backlogs) {
+            (void)pthread_mutex_unlock(&c->lock);
+            (void)futex_wait(&c->bell->leader_bell, at_load(&c->bell->leader_bell), 1000000);
+            (void)pthread_mutex_lock(&c->lock);
+        }
+    }
+    wire_init(&b, stack, sizeof stack);
+    m = wire_begin(&b, WIRE_WORKER_EXITING);
+    m->why = why;
+    WIRE_PUT(&b, worker_exiting, reason, reason, strlen(reason));
+    if (wire_end(&b) == 0) (void)sock_send(c, b.p, b.len);
+    wire_release(&b);
+    core_leave(c);
+}

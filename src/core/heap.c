@@ -1,0 +1,305 @@
+/* heap.c - see heap.h. */
+#include "core/heap.h"
+
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "base/assert.h"
+#include "base/limits.h"
+
+enum { SLAB_BYTES = 256 << 10, SLABS = LIMIT_EXTENT_BYTES / SLAB_BYTES, CLASSES = 19 };
+
+/* Slot sizes, header included. */
+static const uint32_t class_bytes[CLASSES] = {256,   384,   512,   768,   1024,  1536,  2048,
+                                              3072,  4096,  6144,  8192,  12288, 16384, 24576,
+                                              32768, 43648, 65536, 87360, 131072};
+
+struct slab {
+    uint32_t class, slots, used;
+    uint64_t bitmap[SLAB_BYTES / 256 / 64];
+};
+struct extent {
+    uint64_t offset, bytes;
+    uint8_t *map;
+    uint64_t freed_at;  /* large and spare: order of freeing; 0 while in use */
+    bool large;
+    uint32_t slab_count, live;
+    struct slab *slabs; /* small: SLABS of them */
+};
+struct heap {
+    struct heap_env env;
+    struct extent **extents; /* sorted by offset */
+    uint32_t count, cap;
+    uint64_t held, spare, clock;
+    uint32_t generation;
+    struct {
+        struct extent *extent;
+        uint32_t slab;
+    } hint[CLASSES];
+};
+
+int heap_new(const struct heap_env *env, struct heap **ret) {
+    struct heap *h = calloc(1, sizeof *h);
+
+    if (!h) return -SKATE_ENOMEM;
+    h->env = *env;
+    *ret = h;
+    return 0;
+}
+
+void heap_free_all(struct heap *h) {
+    if (!h) return;
+    for (uint32_t i = 0; i < h->count; i++) {
+        (void)munmap(h->extents[i]->map, h->extents[i]->bytes);
+        free(h->extents[i]->slabs);
+        free(h->extents[i]);
+    }
+    free(h->extents);
+    free(h);
+}
+
+uint64_t heap_held(const struct heap *h) { return h->held; }
+
+/* Index of the last extent that begins at or before offset, or -1. */
+static int64_t find(const struct heap *h, uint64_t offset) {
+    int64_t low = 0, high = (int64_t)h->count - 1, best = -1;
+
+    while (low <= high) {
+        int64_t mid = (low + high) / 2;
+
+        if (h->extents[mid]->offset <= offset) {
+            best = mid;
+            low = mid + 1;
+        } else
+            high = mid - 1;
+    }
+    return best;
+}
+
+static int add_extent(struct heap *h, uint64_t bytes, bool large, struct extent **ret,
+                      struct skate_error *err) {
+    struct extent *e = calloc(1, sizeof *e);
+    int64_t at;
+    int r;
+
+    if (!e) return -SKATE_ENOMEM;
+    if (!large) e->slabs = calloc(SLABS, sizeof *e->slabs);
+    if (h->count == h->cap) {
+        uint32_t cap = h->cap ? h->cap * 2 : 16;
+        struct extent **grown = realloc(h->extents, cap * sizeof(void *));
+
+        if (grown) {
+            h->extents = grown;
+            h->cap = cap;
+        }
+    }
+    r = -SKATE_ENOMEM;
+    if ((!large && !e->slabs) || h->count == h->cap) goto fail;
+    r = h->env.lend(h->env.arg, bytes, &e->offset, &e->bytes, err);
+    if (r < 0) goto fail;
+    e->map = mmap(NULL, e->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, h->env.arena_fd,
+                  (off_t)e->offset);
+    if (e->map == MAP_FAILED) {
+        h->env.give_back(h->env.arg, e->offset);
+        r = skate_fail(err, -SKATE_ENOMEM, "cannot map %llu bytes of the object store",
+                       (unsigned long long)bytes);
+        goto fail;
+    }
+    (void)madvise(e->map, e->bytes, MADV_DONTFORK);
+    e->large = large;
+    h->held += e->bytes;
+    at = find(h, e->offset) + 1;
+    memmove(&h->extents[at + 1], &h->extents[at], (h->count - (size_t)at) * sizeof(void *));
+    h->extents[at] = e;
+    h->count++;
+    *ret = e;
+    return 0;
+
+fail:
+    free(e->slabs);
+    free(e);
+    return r;
+}
+
+static void drop_extent(struct heap *h, struct extent *e) {
+    int64_t at = find(h, e->offset);
+
+    SKATE_ASSERT(at >= 0 && h->extents[at] == e);
+    memmove(&h->extents[at], &h->extents[at + 1],
+            (h->count - (size_t)at - 1) * sizeof(void *));
+    h->count--;
+    h->held -= e->bytes;
+    for (unsigned i = 0; i < CLASSES; i++)
+        if (h->hint[i].extent == e) h->hint[i].extent = NULL;
+    (void)munmap(e->map, e->bytes);
+    h->env.give_back(h->env.arg, e->offset);
+    free(e->slabs);
+    free(e);
+}
+
+/* The smallest spare extent that fits without much waste, or NULL. */
+static struct extent *take_spare(struct heap *h, uint64_t bytes) {
+    struct extent *best = NULL;
+
+    for (uint32_t i = 0; i < h->count; i++) {
+        struct extent *e = h->extents[i];
+
+        if (e->freed_at && e->bytes >= bytes && e->bytes <= bytes + bytes / 2 + (1 << 20) &&
+            (!best || e->bytes < best->bytes))
+            best = e;
+    }
+    if (best) {
+        best->freed_at = 0;
+        h->spare -= best->bytes;
+    }
+    return best;
+}
+
+static void trim_spare(struct heap *h, uint64_t limit) {
+    while (h->spare > limit) {
+        struct extent *oldest = NULL;
+
+        for (uint32_t i = 0; i < h->count; i++) {
+            struct extent *e = h->extents[i];
+
+            if (e->freed_at && (!oldest || e->freed_at < oldest->freed_at)) oldest = e;
+        }
+        SKATE_ASSERT(oldest);
+        h->spare -= oldest->bytes;
+        drop_extent(h, oldest);
+    }
+}
+
+static int alloc_large(struct heap *h, uint64_t bytes, uint64_t *ret_offset, uint8_t **ret_at,
+                       struct skate_error *err) {
+    struct extent *e = take_spare(h, bytes);
+    int r;
+
+    if (!e) {
+        r = add_extent(h, (bytes + 0xffff) & ~UINT64_C(0xffff), true, &e, err);
+        if (r == -SKATE_EFULL && h->spare) {
+            trim_spare(h, 0);
+            r = add_extent(h, (bytes + 0xffff) & ~UINT64_C(0xffff), true, &e, err);
+        }
+        if (r < 0) return r;
+    }
+    e->live = 1;
+    *ret_offset = e->offset;
+    *ret_at = e->map;
+    return 0;
+}
+
+/* A slab of the class with a free slot, in an extent that has one or can start one. */
+static bool find_slab(struct heap *h, uint32_t class, struct extent **ret, uint32_t *ret_slab) {
+    for (uint32_t i = 0; i < h->count; i++) {
+        struct extent *e = h->extents[i];
+
+        for (uint32_t s = 0; !e->large && s < e->slab_count; s++)
+            if (e->slabs[s].class == class && e->slabs[s].used < e->slabs[s].slots)
+                return *ret = e, *ret_slab = s, true;
+    }
+    for (uint32_t i = 0; i < h->count; i++) {
+        struct extent *e = h->extents[i];
+        uint32_t s = 0;
+
+        if (e->large) continue;
+        while (s < e->slab_count && e->slabs[s].used) s++;
+        if (s == SLABS) continue;
+        if (s == e->slab_count) e->slab_count++;
+        memset(&e->slabs[s], 0, sizeof e->slabs[s]);
+        e->slabs[s].class = class;
+        e->slabs[s].slots = SLAB_BYTES / class_bytes[class];
+        return *ret = e, *ret_slab = s, true;
+    }
+    return false;
+}
+
+static int alloc_small(struct heap *h, uint64_t bytes, uint64_t *ret_offset, uint8_t **ret_at,
+                       struct skate_error *err) {
+    uint32_t class = 0, s = 0, slot = 0;
+    struct extent *e;
+    struct slab *slab;
+    uint64_t at;
+
+    while (class_bytes[class] < bytes) class++;
+    e = h->hint[class].extent;
+    s = h->hint[class].slab;
+    if (!e || e->slabs[s].class != class || e->slabs[s].used == e->slabs[s].slots) {
+        while (!find_slab(h, class, &e, &s)) {
+            int r = add_extent(h, LIMIT_EXTENT_BYTES, false, &e, err);
+
+            if (r < 0) return r;
+        }
+        h->hint[class].extent = e;
+        h->hint[class].slab = s;
+    }
+    slab = &e->slabs[s];
+    for (uint32_t w = 0;; w++) {
+        SKATE_ASSERT(w < sizeof slab->bitmap / 8);
+        if (~slab->bitmap[w]) {
+            slot = w * 64 + (uint32_t)__builtin_ctzll(~slab->bitmap[w]);
+            break;
+        }
+    }
+    SKATE_ASSERT(slot < slab->slots);
+    slab->bitmap[slot / 64] |= UINT64_C(1) << slot % 64;
+    slab->used++;
+    e->live++;
+    at = (uint64_t)s * SLAB_BYTES + (uint64_t)slot * class_bytes[class];
+    *ret_offset = e->offset + at;
+    *ret_at = e->map + at;
+    return 0;
+}
+
+int heap_alloc(struct heap *h, uint64_t bytes, const struct skate_id *id, uint8_t format,
+               uint64_t *ret_offset, void **ret_data, struct skate_error *err) {
+    struct heap_header *header;
+    uint64_t total = bytes + sizeof *header, offset = 0;
+    uint8_t *at = NULL;
+    int r;
+
+    if (bytes > UINT64_C(1) << 46) return -SKATE_ETOOBIG;
+    r = total > LIMIT_SLOT_BYTES + sizeof *header ? alloc_large(h, total, &offset, &at, err)
+                                                  : alloc_small(h, total, &offset, &at, err);
+    if (r < 0) return r;
+    header = (struct heap_header *)(void *)at;
+    *header = (struct heap_header){
+        .magic = HEAP_MAGIC, .generation = ++h->generation, .id = *id, .size = bytes,
+        .format = format};
+    *ret_offset = offset + sizeof *header;
+    *ret_data = at + sizeof *header;
+    return 0;
+}
+
+int heap_free(struct heap *h, uint64_t offset) {
+    int64_t i = find(h, offset);
+    struct extent *e;
+    struct slab *slab;
+    uint64_t at;
+    uint32_t slot;
+
+    if (i < 0 || offset < sizeof(struct heap_header)) return -SKATE_ENOENT;
+    e = h->extents[i];
+    at = offset - sizeof(struct heap_header) - e->offset;
+    if (offset - e->offset < sizeof(struct heap_header) || at >= e->bytes) return -SKATE_ENOENT;
+    if (e->large) {
+        if (at != 0 || e->freed_at) return -SKATE_ENOENT;
+        e->live = 0;
+        e->freed_at = ++h->clock;
+        h->spare += e->bytes;
+        trim_spare(h, HEAP_SPARE_BYTES);
+        return 0;
+    }
+    if (at / SLAB_BYTES >= e->slab_count) return -SKATE_ENOENT;
+    slab = &e->slabs[at / SLAB_BYTES];
+    slot = (uint32_t)(at % SLAB_BYTES / class_bytes[slab->class]);
+    if (at % SLAB_BYTES % class_bytes[slab->class] || slot >= slab->slots ||
+        !(slab->bitmap[slot / 64] >> slot % 64 & 1))
+        return -SKATE_ENOENT;
+    slab->bitmap[slot / 64] &= ~(UINT64_C(1) << slot % 64);
+    slab->used--;
+    e->live--;
+    return 0;
+}

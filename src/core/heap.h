@@ -1,0 +1,52 @@
+/* heap.h - the borrower's side of the arena: objects inside the extents lent to this process.
+ *
+ * Objects up to LIMIT_SLOT_BYTES lie in slots of a size class, in slabs of 256 KB cut from extents
+ * of LIMIT_EXTENT_BYTES; larger ones have an extent of their own, kept warm for reuse when freed
+ * (up to HEAP_SPARE_BYTES). Allocator data is private memory; in the segment lies only a 64-byte
+ * object header in front of each object's bytes. Offsets given out are those of the bytes.
+ *
+ * The core's mutex guards it. Lending is the caller's business (`lend` may sleep for the raylet's
+ * answer). Tests: tests/unit/heap_test.c. */
+#ifndef SKATE_CORE_HEAP_H
+#define SKATE_CORE_HEAP_H
+
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/id.h"
+
+#define HEAP_SPARE_BYTES (UINT64_C(512) << 20)
+#define HEAP_MAGIC 0x6f6b6173u
+
+/* In front of each object, 64-byte aligned. */
+struct heap_header {
+    uint32_t magic;
+    uint32_t generation; /* grows each time these bytes are used anew */
+    struct skate_id id;
+    uint64_t size;
+    uint8_t format;
+    uint8_t pad[31];
+};
+_Static_assert(sizeof(struct heap_header) == 64, "in shared memory");
+
+struct heap_env {
+    int (*lend)(void *arg, uint64_t bytes, uint64_t *ret_offset, uint64_t *ret_bytes,
+                struct skate_error *err);
+    void (*give_back)(void *arg, uint64_t offset);
+    void *arg;
+    int arena_fd;
+};
+
+struct heap; /* opaque */
+
+SKATE_NODISCARD int heap_new(const struct heap_env *env, struct heap **ret);
+void heap_free_all(struct heap *h); /* unmaps; the raylet takes the extents back by itself */
+/* Room for `bytes`, its header written. *ret_data is writable until the process ends. */
+SKATE_NODISCARD int heap_alloc(struct heap *h, uint64_t bytes, const struct skate_id *id,
+                               uint8_t format, uint64_t *ret_offset, void **ret_data,
+                               struct skate_error *err);
+/* Give one back. -SKATE_ENOENT when no object lies there (a peer's mistake; nothing changed). */
+int heap_free(struct heap *h, uint64_t offset);
+uint64_t heap_held(const struct heap *h); /* bytes of lent extents */
+
+#endif

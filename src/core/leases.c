@@ -1,0 +1,390 @@
+/* leases.c - which worker runs which task: scheduling classes, leases, depth, return and steal.
+ *
+ * Ready tasks queue by class (resources and strategy). For a backlog the raylet is asked for
+ * leases; with a lease, tasks go straight to the worker's ring. Depth is 1 until the run time of
+ * the class is known to be under a millisecond, then as many as fill about two. Idle leases are
+ * kept IDLE_LEASE_NS for sequential callers, or until the raylet or another class of ours wants
+ * the resources. Under the core mutex; never sleeps. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/atomic.h"
+#include "base/futex.h"
+#include "core/core_int.h"
+
+#define IDLE_LEASE_NS INT64_C(50000000)
+#define SHORT_TASK_NS 1e6
+enum { ASK_MOST = 64 };
+
+int core_class(struct core *c, const struct core_class_opts *o, uint32_t *ret_class) {
+    struct sched_class *k;
+    int r = core_enter(c);
+
+    if (r < 0) return r;
+    for (uint32_t i = 0; i < c->class_count; i++) {
+        k = &c->classes[i];
+        if (k->opts.resources_len == o->resources_len && k->opts.strategy == o->strategy &&
+            k->opts.affinity == o->affinity &&
+            !memcmp(k->opts.resources, o->resources, o->resources_len)) {
+            *ret_class = i;
+            core_leave(c);
+            return 0;
+        }
+    }
+    k = realloc(c->classes, (c->class_count + 1) * sizeof *k);
+    if (!k) return core_leave(c), -SKATE_ENOMEM;
+    c->classes = k;
+    k += c->class_count;
+    *k = (struct sched_class){.opts = *o, .head = NONE, .tail = NONE, .run_ns = -1};
+    k->opts.resources = malloc(o->resources_len + 1);
+    k->opts.name = strdup(o->name ? o->name : "");
+    if (!k->opts.resources || !k->opts.name) return core_leave(c), -SKATE_ENOMEM;
+    if (o->resources_len) memcpy((void *)(uintptr_t)k->opts.resources, o->resources,
+                                 o->resources_len);
+    *ret_class = c->class_count++;
+    core_leave(c);
+    return 0;
+}
+
+struct worker *worker_of(struct core *c, uint64_t proc) {
+    struct skate_id key = map_key(proc);
+    uint32_t k = map_get(&c->workers, &key);
+
+    if (k != MAP_NONE) {
+        for (uint32_t i = 0; i < c->classes[k].worker_count; i++)
+            if (c->classes[k].workers[i]->proc == proc) return c->classes[k].workers[i];
+        return NULL;
+    }
+    for (uint32_t i = 0; i < c->actor_count; i++)
+        if (c->actor_v[i]->worker.proc == proc) return &c->actor_v[i]->worker;
+    return NULL;
+}
+
+static void make_dirty(struct core *c, struct sched_class *k) {
+    if (k->dirty) return;
+    k->dirty = true;
+    c->dirty_classes++;
+}
+
+void class_enqueue(struct core *c, uint32_t index, bool front) {
+    struct task *t = task_get(c, index);
+    struct sched_class *k = &c->classes[t->cls];
+
+    t->state = TASK_QUEUED;
+    if (front || k->head == NONE) {
+        t->next = k->head;
+        k->head = index;
+        if (k->tail == NONE) k->tail = index;
+    } else {
+        t->next = NONE;
+        task_get(c, k->tail)->next = index;
+        k->tail = index;
+    }
+    k->queued++;
+    make_dirty(c, k);
+}
+
+/* ---- asking and returning ---- */
+
+static void lease_return(struct core *c, struct worker *w, bool end_process) {
+    struct wire_lease_return m = {
+        .head = {.size = sizeof m, .kind = WIRE_LEASE_RETURN, .fixed = sizeof m},
+        .worker = w->proc, .kill = end_process};
+    struct sched_class *k = &c->classes[w->cls];
+    struct skate_id key = map_key(w->proc);
+
+    (void)map_remove(&c->workers, &key);
+    for (uint32_t i = 0; i < k->worker_count; i++)
+        if (k->workers[i] == w) k->workers[i] = k->workers[--k->worker_count];
+    if (w->inflight == 0 && c->idle_workers) c->idle_workers--;
+    if (!w->dead) (void)proc_send(c, proc_raylet(w->proc), &m, sizeof m, BELL_URGENT);
+    free(w);
+}
+
+static void return_idle(struct core *c, const struct sched_class *except) {
+    for (uint32_t i = 0; i < c->class_count; i++) {
+        struct sched_class *k = &c->classes[i];
+
+        if (k == except || k->queued) continue;
+        for (uint32_t j = k->worker_count; j-- > 0;)
+            if (k->workers[j]->inflight == 0) lease_return(c, k->workers[j], false);
+    }
+}
+
+static void lease_ask(struct core *c, struct sched_class *k) {
+    struct wire_lease_req *m;
+    uint64_t stack[128];
+    struct wire_buf b;
+    uint32_t want = k->queued < ASK_MOST ? k->queued : ASK_MOST;
+
+    if (k->asked >= want || (k->asked && want < k->asked * 2)) return;
+    if (!k->request) k->request = ++c->next_seq;
+    wire_init(&b, stack, sizeof stack);
+    m = wire_begin(&b, WIRE_LEASE_REQ);
+    m->req = k->request;
+    m->owner = c->info.proc;
+    m->job = c->info.job;
+    m->count = want;
+    m->strategy = k->opts.strategy;
+    m->affinity = k->opts.affinity;
+    WIRE_PUT(&b, lease_req, resources, k->opts.resources, k->opts.resources_len);
+    WIRE_PUT(&b, lease_req, name, k->opts.name, strlen(k->opts.name));
+    if (wire_end(&b) == 0 && sock_send(c, b.p, b.len) == 0) k->asked = want;
+    wire_release(&b);
+    if (k->worker_count == 0) return_idle(c, k);
+}
+
+static void lease_cancel(struct core *c, struct sched_class *k) {
+    struct wire_lease_cancel m = {
+        .head = {.size = sizeof m, .kind = WIRE_LEASE_CANCEL, .fixed = sizeof m},
+        .req = k->request, .owner = c->info.proc};
+
+    (void)sock_send(c, &m, sizeof m);
+    k->asked = 0;
+    k->request = 0;
+}
+
+static void refuse(struct core *c, uint64_t proc) {
+    struct wire_lease_return m = {
+        .head = {.size = sizeof m, .kind = WIRE_LEASE_RETURN, .fixed = sizeof m}, .worker = proc};
+
+    (void)proc_send(c, proc_raylet(proc), &m, sizeof m, BELL_URGENT);
+}
+
+void leases_on_grant(struct core *c, const struct wire_lease_grant *m) {
+    struct skate_id key = map_key(m->worker);
+    struct sched_class *k = NULL;
+    struct worker *w = calloc(1, sizeof *w);
+
+    for (uint32_t i = 0; i < c->class_count; i++)
+        if (c->classes[i].request == m->req && m->req) k = &c->classes[i];
+    if (!w) return;
+    w->proc = m->worker;
+    w->link = link_get(c, m->worker);
+    if (!k) { /* granted while we cancelled */
+        refuse(c, m->worker);
+        return free(w);
+    }
+    if (k->asked && --k->asked == 0) k->request = 0;
+    make_dirty(c, k);
+    if (!w->link || w->link->death) return free(w);
+    w->cls = (uint32_t)(k - c->classes);
+    if (k->worker_count == k->worker_cap) {
+        uint32_t cap = k->worker_cap ? k->worker_cap * 2 : 8;
+        struct worker **grown = realloc(k->workers, cap * sizeof(void *));
+
+        if (!grown) return free(w);
+        k->workers = grown;
+        k->worker_cap = cap;
+    }
+    if (map_put(&c->workers, &key, w->cls) < 0) return free(w);
+    k->workers[k->worker_count++] = w;
+    c->idle_workers++;
+}
+
+/* ---- dispatch ---- */
+
+static uint32_t depth(const struct sched_class *k) {
+    double n;
+
+    if (k->run_ns < 0 || k->run_ns >= SHORT_TASK_NS) return 1;
+    n = 2 * SHORT_TASK_NS / (k->run_ns + 1);
+    return n > LIMIT_DEPTH ? LIMIT_DEPTH : n < 2 ? 2 : (uint32_t)n;
+}
+
+static struct worker *pick(const struct sched_class *k) {
+    struct worker *best = NULL;
+    uint32_t most = depth(k);
+
+    for (uint32_t i = 0; i < k->worker_count; i++) {
+        struct worker *w = k->workers[i];
+
+        if (w->blocked || w->leaving || w->inflight >= most) continue;
+        if (!best || w->inflight < best->inflight) best = w;
+    }
+    return best;
+}
+
+static void dispatch(struct core *c, struct sched_class *k) {
+    while (k->head != NONE) {
+        struct worker *w = pick(k);
+        uint32_t index = k->head, next = task_get(c, index)->next;
+        bool was_idle = w && w->inflight == 0;
+        int r;
+
+        if (!w) break;
+        r = task_push(c, index, w);
+        if (r == -SKATE_EAGAIN || r == -SKATE_EDEAD) break; /* room, or its death, comes later */
+        k->head = next;
+        if (next == NONE) k->tail = NONE;
+        k->queued--;
+        if (r < 0) {
+            c->waiting--;
+            task_fail(c, index, "worker_crashed\nthe task could not be sent to its worker");
+        } else if (was_idle)
+            c->idle_workers--;
+    }
+    if (k->head != NONE)
+        lease_ask(c, k);
+    else if (k->asked)
+        lease_cancel(c, k);
+}
+
+void classes_dispatch(struct core *c) {
+    while (c->dirty_classes) {
+        while (c->failing != NONE) {
+            uint32_t index = c->failing;
+
+            c->failing = task_get(c, index)->next;
+            c->dirty_classes--;
+            c->waiting--;
+            if (!task_fail_dep(c, index)) task_fail(c, index, "object_lost\na dependency is gone");
+        }
+        for (uint32_t i = 0; i < c->class_count; i++)
+            if (c->classes[i].dirty) {
+                c->classes[i].dirty = false;
+                c->dirty_classes--;
+                dispatch(c, &c->classes[i]);
+            }
+    }
+}
+
+/* An idle worker and nothing queued: take unstarted tasks back from a busy one. */
+static void try_steal(struct core *c, struct sched_class *k) {
+    for (uint32_t i = 0; i < k->worker_count; i++) {
+        struct worker *w = k->workers[i];
+        struct wire_steal m = {.head = {.size = sizeof m, .kind = WIRE_STEAL, .fixed = sizeof m},
+                               .max = w->inflight / 2};
+
+        if (w->inflight < 2 || w->stealing || w->blocked) continue;
+        w->stealing = true;
+        (void)link_send(c, w->link, &m, sizeof m, BELL_URGENT, 0);
+        return;
+    }
+}
+
+void class_worker_done(struct core *c, struct worker *w, double run_ns) {
+    struct sched_class *k;
+
+    if (w->cls == NONE) { /* an actor */
+        for (uint32_t i = 0; i < c->actor_count; i++)
+            if (&c->actor_v[i]->worker == w) actor_call_done(c, c->actor_v[i]);
+        return;
+    }
+    k = &c->classes[w->cls];
+    if (run_ns >= 0) k->run_ns = k->run_ns < 0 ? run_ns : k->run_ns + (run_ns - k->run_ns) / 4;
+    if (w->inflight == 0) {
+        c->idle_workers++;
+        w->idle_since = 0; /* stamped by the next tick */
+        if (w->leaving) return lease_return(c, w, false);
+        if (!k->queued) try_steal(c, k);
+    }
+    if (k->queued) make_dirty(c, k);
+}
+
+void leases_on_reclaim(struct core *c) {
+    for (uint32_t i = 0; i < c->class_count; i++) {
+        struct sched_class *k = &c->classes[i];
+
+        for (uint32_t j = k->worker_count; j-- > 0;) {
+            struct worker *w = k->workers[j];
+
+            if (w->inflight == 0)
+                lease_return(c, w, false);
+            else
+                w->leaving = true; /* after what it has; the queue asks anew */
+        }
+        if (k->queued) make_dirty(c, k);
+    }
+}
+
+void leases_tick(struct core *c) {
+    int64_t now;
+
+    if (!c->idle_workers) return;
+    now = time_now_ns();
+    for (uint32_t i = 0; i < c->class_count; i++)
+        for (uint32_t j = c->classes[i].worker_count; j-- > 0;) {
+            struct worker *w = c->classes[i].workers[j];
+
+            if (w->inflight) continue;
+            if (w->idle_since == 0)
+                w->idle_since = now;
+            else if (now - w->idle_since > IDLE_LEASE_NS && !c->classes[i].queued)
+                lease_return(c, w, false);
+        }
+}
+
+/* ---- tasks that come back ---- */
+
+static bool take_back(struct core *c, struct worker *w, const struct skate_id *id) {
+    uint32_t before = NONE, at = w->head;
+
+    for (uint32_t n = 0; n < w->inflight; n++, before = at, at = task_get(c, at)->next) {
+        struct task *t = task_get(c, at);
+
+        if (!id_equal(&t->id, id)) continue;
+        if (before == NONE)
+            w->head = t->next;
+        else
+            task_get(c, before)->next = t->next;
+        if (w->tail == at) w->tail = before;
+        w->inflight--;
+        c->waiting++;
+        class_enqueue(c, at, true);
+        return true;
+    }
+    return false;
+}
+
+void leases_on_returned(struct core *c, uint64_t src, const struct wire_returned *m) {
+    struct worker *w = worker_of(c, src);
+    uint32_t n;
+    const struct skate_id *ids = wire_returned_tasks(m, &n);
+
+    if (!w || w->cls == NONE) return;
+    w->stealing = false;
+    if (m->blocked) w->blocked = true;
+    while (n-- > 0) (void)take_back(c, w, &ids[n]); /* from the last, so that order is kept */
+    if (w->inflight == 0 && !w->blocked) class_worker_done(c, w, -1);
+}
+
+void leases_on_unblocked(struct core *c, uint64_t src) {
+    struct worker *w = worker_of(c, src);
+
+    if (!w || w->cls == NONE) return;
+    w->blocked = false;
+    make_dirty(c, &c->classes[w->cls]);
+}
+
+void leases_on_died(struct core *c, uint64_t proc, struct link *l) {
+    struct skate_id key = map_key(proc);
+    struct worker *w = map_get(&c->workers, &key) == MAP_NONE ? NULL : worker_of(c, proc);
+    uint64_t started = UINT64_MAX;
+    char text[600];
+    uint32_t at, n;
+
+    if (!w) return;
+    if (l->state == LINK_OPEN) started = at_load_acquire(&l->out.shared->started);
+    (void)snprintf(text, sizeof text, "worker_crashed\n%s", l->death ? l->death : "it died");
+    n = w->inflight;
+    at = w->head;
+    w->dead = true;
+    if (n == 0 && c->idle_workers == 0) c->idle_workers = 1; /* lease_return takes it off */
+    w->inflight = 0;
+    if (n) c->idle_workers++;
+    make_dirty(c, &c->classes[w->cls]);
+    lease_return(c, w, false);
+    while (n-- > 0) {
+        struct task *t = task_get(c, at);
+        uint32_t next = t->next;
+
+        if (task_lost(c, at, t->sequence <= started)) {
+            c->waiting++;
+            class_enqueue(c, at, false);
+        } else
+            task_fail(c, at, text);
+        at = next;
+    }
+}
