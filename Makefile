@@ -1,6 +1,6 @@
 # Skate's front door. `make build`, `make test` and `make demo` do all their own set-up on a
 # fresh Debian 12 with Python 3.11, git and make (as root, or with sudo).
-.PHONY: help build quick test test-core test-spark demo bench asan units tidy format wheel clean \
+.PHONY: help build quick test test-core test-spark demo bench asan units tidy wheel clean \
         setup-build setup-test setup-spark setup-bench
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
