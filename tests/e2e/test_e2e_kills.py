@@ -221,13 +221,13 @@ def test_the_owner_of_an_object_dies(site):
         @ray.remote
         class Maker:
             def make(self):
-                return [ray.put(np.ones(300_000)), ray.put("small")]
+                return [ray.put(np.ones(300_000)), ray.put(np.ones(200_000)), ray.put("small")]
             def pid(self):
                 return os.getpid()
 
         maker = Maker.remote()
-        large, small = ray.get(maker.make.remote())
-        view = ray.get(large)
+        mapped, large, small = ray.get(maker.make.remote())
+        view = ray.get(mapped)
         print("made", ray.get(maker.pid.remote()), flush=True)
         try:
             ray.get(maker.pid.options(name="wait").remote())
