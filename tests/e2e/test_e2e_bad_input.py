@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import subprocess
 import threading
@@ -38,70 +39,97 @@ class A:
 """
 
 
-def raised(site, statement: str, init: bool = True) -> tuple[list[str], float, str]:
-    """(class names of the exception, seconds, text) of one statement in a fresh program."""
-    setup = "ray.init(num_cpus=1)\nray.get(f.remote())\n" if init else ""
-    program = site.python(ASK + setup + f"ask({statement!r})\nray.shutdown()\n")
-    found = program.expect(r"answer (\S+) (\S+) ?(.*)", 20)
-    program.succeeds()
+def answers(program, count: int) -> list[tuple[list[str], float, str]]:
+    """(class names of the exception, seconds, text) of each statement that a program asked."""
+    program.succeeds(40)
+    found = [re.fullmatch(r"answer (\S+) (\S+) ?(.*)", line) for line in program.out]
+    parsed = [(m[1].split(","), float(m[2]), m[3]) for m in found if m]
+    assert len(parsed) == count, program.text()
+    return parsed
+
+
+def assert_raised(asked, got, limit_s: float) -> None:
+    """Each statement raised one of its kinds, at once, and said something; all faults together."""
+    faults = []
+    for (statement, kinds), (raised, seconds, words) in zip(asked, got, strict=True):
+        if not set(kinds.split(",")) & set(raised):
+            faults.append(f"{statement}: {raised[0]}: {words}, not {kinds}")
+        elif seconds > limit_s:
+            faults.append(f"{statement}: took {seconds} s")
+        elif not words:
+            faults.append(f"{statement}: {raised[0]} without a word")
+    assert not faults, "\n" + "\n".join(faults)
+
+
+# Statement, and the kinds of exception of which it must raise one.
+IN_A_SESSION = [
+    ("f.remote(threading.Lock())", "TypeError"),
+    ("f.remote([{'deep': threading.Lock()}])", "TypeError"),
+    ("A.remote().m.remote(threading.Lock())", "TypeError"),
+    ("ray.put(threading.Lock())", "TypeError"),
+    ("f.options(num_cpus=-1)", "ValueError"),
+    ("f.options(num_cpus=0.00001).remote()", "ValueError"),
+    ("f.options(resources={'gold': -1})", "ValueError"),
+    ("f.options(resources={'gold': 'much'})", "TypeError"),
+    ("f.options(resources={5: 1})", "TypeError"),
+    ("f.options(resources=['gold'])", "TypeError"),
+    ("f.options(num_cpus='one')", "TypeError"),
+    ("f.options(num_cpus=float('nan')).remote()", "ValueError"),
+    ("f.options(num_cpus=float('inf')).remote()", "ValueError,OverflowError"),
+    ("A.options(num_cpus=-1)", "ValueError"),
+    ("ray.init()", "RuntimeError"),
+    ("ray.get(f)", "ValueError"),
+    ("ray.kill(5)", "ValueError"),
+    ("f.remote(x=1)", "TypeError"),
+]
+
+
+def test_in_a_session(site):
+    asks = "".join(f"ask({statement!r})\n" for statement, _ in IN_A_SESSION)
+    program = site.python(
+        ASK + "ray.init(num_cpus=1)\nray.get(f.remote())\n" + asks
+        + "assert ray.get(f.remote(7)) == (7,), 'the session is usable after'\nray.shutdown()\n"
+    )
+    assert_raised(IN_A_SESSION, answers(program, len(IN_A_SESSION)), 1.0)
     site.assert_nothing_left()
-    return found[1].split(","), float(found[2]), found[3]
 
 
-@pytest.mark.parametrize(
-    "statement, kind",
-    [
-        ("f.remote(threading.Lock())", "TypeError"),
-        ("f.remote([{'deep': threading.Lock()}])", "TypeError"),
-        ("A.remote().m.remote(threading.Lock())", "TypeError"),
-        ("ray.put(threading.Lock())", "TypeError"),
-        ("f.options(num_cpus=-1)", "ValueError"),
-        ("f.options(num_cpus=0.00001).remote()", "ValueError"),
-        ("f.options(resources={'gold': -1})", "ValueError"),
-        ("f.options(resources={'gold': 'much'})", "TypeError"),
-        ("f.options(resources={5: 1})", "TypeError"),
-        ("f.options(resources=['gold'])", "TypeError"),
-        ("f.options(num_cpus='one')", "TypeError"),
-        ("f.options(num_cpus=float('nan')).remote()", "ValueError"),
-        ("f.options(num_cpus=float('inf')).remote()", "ValueError,OverflowError"),
-        ("A.options(num_cpus=-1)", "ValueError"),
-        ("ray.init()", "RuntimeError"),
-        ("ray.get(f)", "ValueError"),
-        ("ray.kill(5)", "ValueError"),
-        ("f.remote(x=1)", "TypeError"),
-    ],
-)
-def test_in_a_session(site, statement, kind):
-    kinds, seconds, words = raised(site, statement)
-    assert set(kind.split(",")) & set(kinds), (kinds, words)
-    assert seconds < 1.0 and words
+# The same without a session; afterwards there must still be none.
+BEFORE_A_SESSION = [
+    ("ray.init(num_cpus=-1)", "ValueError"),
+    ("ray.init(num_cpus=1.5)", "ValueError"),
+    ("ray.init(num_cpus='many')", "TypeError,ValueError"),
+    ("ray.init(resources={'gold': -1})", "ValueError"),
+    ("ray.init(resources={'gold': 'x'})", "TypeError,ValueError"),
+    ("ray.init(resources='gold')", "TypeError,ValueError"),
+    ("ray.init(no_such_keyword=1)", "RuntimeError"),
+    ("ray.init(address='auto')", "ConnectionError"),
+    ("ray.init(address='127.0.0.1:1')", "ConnectionError"),
+    ("ray.init(address='nonsense')", "ConnectionError,ValueError"),
+    ("ray.init(address='127.0.0.1:99999999')", "ConnectionError,ValueError"),
+    ("ray.init(address='127.0.0.1:1', num_cpus=2)", "ValueError"),
+    ("ray.init(address='no-such-host.invalid:6379')", "ConnectionError,ValueError"),
+    ("ray.init(object_store_memory=-5)", "ValueError"),
+    ("ray.nodes()", "RuntimeError,RaySystemError"),
+    ("ray.cluster_resources()", "RuntimeError,RaySystemError"),
+]
 
 
-@pytest.mark.parametrize(
-    "statement, kind",
-    [
-        ("ray.init(num_cpus=-1)", "ValueError"),
-        ("ray.init(num_cpus=1.5)", "ValueError"),
-        ("ray.init(num_cpus='many')", "TypeError,ValueError"),
-        ("ray.init(resources={'gold': -1})", "ValueError"),
-        ("ray.init(resources={'gold': 'x'})", "TypeError,ValueError"),
-        ("ray.init(resources='gold')", "TypeError,ValueError"),
-        ("ray.init(no_such_keyword=1)", "RuntimeError"),
-        ("ray.init(address='auto')", "ConnectionError"),
-        ("ray.init(address='127.0.0.1:1')", "ConnectionError"),
-        ("ray.init(address='nonsense')", "ConnectionError,ValueError"),
-        ("ray.init(address='127.0.0.1:99999999')", "ConnectionError,ValueError"),
-        ("ray.init(address='127.0.0.1:1', num_cpus=2)", "ValueError"),
-        ("ray.init(address='no-such-host.invalid:6379')", "ConnectionError,ValueError"),
-        ("ray.init(object_store_memory=-5)", "ValueError"),
-        ("ray.nodes()", "RuntimeError,RaySystemError"),
-        ("ray.cluster_resources()", "RuntimeError,RaySystemError"),
-    ],
-)
-def test_before_a_session(site, statement, kind):
-    kinds, seconds, words = raised(site, statement, init=False)
-    assert set(kind.split(",")) & set(kinds), (kinds, words)
-    assert seconds < 3.0 and words
+def test_before_a_session(site):
+    asks = "".join(f"ask({statement!r})\nassert not ray.is_initialized()\n"
+                   for statement, _ in BEFORE_A_SESSION)
+    program = site.python(
+        ASK + asks
+        + "print('ended', flush=True)\nsys.stdin.read()\nimport os\n"
+          "while not os.path.exists(sys.argv[1]):\n    time.sleep(0.01)\n"
+          "ray.init(num_cpus=1)\nassert ray.get(f.remote(7)) == (7,)\nray.shutdown()\n",
+        str(site.folder / "go_on"),
+    )
+    program.expect("ended", 40)
+    site.assert_nothing_left()
+    (site.folder / "go_on").touch()
+    assert_raised(BEFORE_A_SESSION, answers(program, len(BEFORE_A_SESSION)), 3.0)
+    site.assert_nothing_left()
 
 
 @contextlib.contextmanager
@@ -137,7 +165,8 @@ def server(greeting: bytes) -> Iterator[int]:
 def test_an_address_of_something_else(site, greeting, word):
     with server(greeting) as port:
         statement = f"ray.init(address='127.0.0.1:{port}')"
-        kinds, seconds, words = raised(site, statement, init=False)
+        program = site.python(ASK + f"ask({statement!r})\n")
+        [(kinds, seconds, words)] = answers(program, 1)
     assert {"ConnectionError", "ValueError", "RuntimeError"} & set(kinds), (kinds, words)
     assert seconds < 6.0
     assert word in words
