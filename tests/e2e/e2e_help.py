@@ -105,8 +105,8 @@ class Site:
         return self.start(sys.executable, str(path), *args, **kw)
 
     def skate(self, *args: str, **kw: Any) -> Program:
-        """The command line tool."""
-        return self.start(sys.executable, "-m", "skate.cli", *args, **kw)
+        """The command line tool, as installed beside this interpreter."""
+        return self.start(str(Path(sys.executable).with_name("skate")), *args, **kw)
 
     def processes(self) -> list[Process]:
         return living(self.mark)

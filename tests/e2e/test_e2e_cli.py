@@ -213,22 +213,23 @@ def test_start_twice(site, head):
     assert "Traceback" not in program.text()
 
 
-@pytest.mark.parametrize("args", [
-    ("start",),
-    ("start", "--head", "--num-cpus=-1"),
-    ("start", "--head", "--resources={broken"),
-    ("start", "--head", '--resources={"gold": -1}'),
-    ("start", "--address=127.0.0.1:1"),
-    ("start", "--address=nonsense"),
-    ("no-such-command",),
-    ("run",),
-    ("run", "no_such_file.py"),
-    ("run", "-m", "no_such_module_at_all"),
+@pytest.mark.parametrize("args, word", [
+    (("start",), "--head"),
+    (("start", "--head", "--num-cpus=-1"), "num"),
+    (("start", "--head", "--resources={broken"), "resources"),
+    (("start", "--head", '--resources={"gold": -1}'), "gold"),
+    (("start", "--address=127.0.0.1:1"), "127.0.0.1:1"),
+    (("start", "--address=nonsense"), "nonsense"),
+    (("no-such-command",), "no-such-command"),
+    (("run",), ""),
+    (("run", "no_such_file.py"), "no_such_file.py"),
+    (("run", "-m", "no_such_module_at_all"), "no_such_module_at_all"),
 ])
-def test_bad_arguments(site, args):
+def test_bad_arguments(site, args, word):
     program = site.skate(*args)
     assert program.wait(10) != 0
     assert program.err or program.out
+    assert word in program.text()
     if args[0] != "run":
         assert "Traceback" not in program.text()
     site.assert_nothing_left()
