@@ -40,15 +40,16 @@ class Row:
     less_is_better: bool = False
     floor: str = ""
     floor_text: str = ""
+    bar: float = 0.0  # the ratio to Ray that we hold ourselves to; 0: none is set
 
 
 ROWS = (
-    Row("import_to_first_result", "import to first result", "start", "s", True),
+    Row("import_to_first_result", "import to first result", "start", "s", True, bar=30),
     Row("shutdown", "shutdown", "start", "s", True),
     Row("tasks_sync", "tasks, one at a time", "calls", "/s", floor="futex",
-        floor_text="ring round trips, sleeping"),
+        floor_text="ring round trips, sleeping", bar=20),
     Row("tasks_async", "tasks, 1,000 at a time", "calls", "/s", floor="pipeline",
-        floor_text="ring messages"),
+        floor_text="ring messages", bar=50),
     Row("tasks_async_args", "  the same, with arguments", "calls", "/s", floor="pipeline",
         floor_text="ring messages"),
     Row("tasks_chain_100", "chain of 100 tasks", "calls", "/s", floor="spin",
@@ -58,15 +59,16 @@ ROWS = (
     Row("actor_sync", "actor calls, one at a time", "calls", "/s", floor="futex",
         floor_text="ring round trips, sleeping"),
     Row("actor_async", "actor calls, pipelined", "calls", "/s", floor="pipeline",
-        floor_text="ring messages"),
+        floor_text="ring messages", bar=30),
     Row("actor_async_1_to_4", "actor calls, 1 to 4", "calls", "/s", floor="pipeline",
         floor_text="ring messages"),
     Row("put_small", "put of small values", "calls", "/s"),
     Row("get_small", "get of small values", "calls", "/s"),
     Row("put_100mb", "put of 100 MB", "calls", "GB/s", floor="memcpy",
         floor_text="memcpy, warm shared memory"),
-    Row("actors_started", "actors started", "actors", "/s", floor="fork", floor_text="bare forks"),
-    Row("idle_worker_mb", "private memory, idle worker", "worker", "MB", True),
+    Row("actors_started", "actors started", "actors", "/s", floor="fork", floor_text="bare forks",
+        bar=50),
+    Row("idle_worker_mb", "private memory, idle worker", "worker", "MB", True, bar=10),
     Row("queued_100k_mb", "driver, 100,000 queued tasks", "queue", "MB", True),
 )
 GROUPS = ("start", "calls", "actors", "worker", "queue")
@@ -173,6 +175,7 @@ def summarise(row: Row, pairs: list[dict[str, dict[str, float]]]) -> dict[str, o
     return {
         "row": row.name,
         "unit": row.unit,
+        "bar": row.bar or None,
         "ray": statistics.median(sides["ray"]) if sides["ray"] else None,
         "skate": statistics.median(sides["skate"]) if sides["skate"] else None,
         "ratio": statistics.median(ratios) if ratios else None,
@@ -184,7 +187,7 @@ def summarise(row: Row, pairs: list[dict[str, dict[str, float]]]) -> dict[str, o
 
 def print_table(rows: list[Row], results: list[dict[str, object]], floor: dict[str, float]) -> None:
     """The table for people."""
-    head = ("row", "Ray 2.60.0", "Skate", "better by (min .. max)", "floor")
+    head = ("row", "Ray 2.60.0", "Skate", "better by (min .. max)", "bar", "floor")
     lines = []
     for row, result in zip(rows, results, strict=True):
         ratio = "-"
@@ -196,12 +199,17 @@ def print_table(rows: list[Row], results: list[dict[str, object]], floor: dict[s
             "-" if result[side] is None else f"{number(result[side])} {row.unit}"
             for side in ("ray", "skate")
         )
-        lines.append((row.text, ray, skate, ratio, bound))
+        bar = ""
+        if row.bar:
+            verdict = "" if result["ratio"] is None else ", " + (
+                "met" if result["ratio"] >= row.bar else "MISSED")
+            bar = f"{number(row.bar)}x{verdict}"
+        lines.append((row.text, ray, skate, ratio, bar, bound))
     widths = [max(len(line[i]) for line in [head, *lines]) for i in range(len(head))]
     for line in [head, tuple("-" * width for width in widths), *lines]:
         cells = [line[0].ljust(widths[0])]
-        cells += [cell.rjust(width) for cell, width in zip(line[1:4], widths[1:4], strict=True)]
-        print("  ".join([*cells, line[4]]).rstrip())
+        cells += [cell.rjust(width) for cell, width in zip(line[1:5], widths[1:5], strict=True)]
+        print("  ".join([*cells, line[5]]).rstrip())
 
 
 def parse() -> argparse.Namespace:
