@@ -38,7 +38,7 @@ extern struct py_state py;
 /* An attribute of a Python helper module, looked up once. Borrowed; NULL with an exception. */
 enum py_hook {
     HOOK_DUMPS,     /* skate._serialize.dumps(obj, buffers) -> bytes */
-    HOOK_LOADS,     /* pickle.loads */
+    HOOK_LOADS,     /* _pickle.loads */
     HOOK_ERROR,     /* skate._serialize.task_error(payload) -> exception */
     HOOK_SYSTEM,    /* skate._serialize.system_error(bytes, ref) -> exception */
     HOOK_CORE,      /* skate._serialize.core_error(code, text) -> exception */
@@ -119,6 +119,7 @@ int py_encode_args(struct py_value *pv, struct py_args *a);
 int py_encode_error(struct py_value *pv, PyObject *exception);
 /* Record a ref that is being pickled: true when a value is under construction here. */
 bool py_collect(PyObject *ref);
+PyObject *py_forget_refs(PyObject *module, PyObject *unused);
 size_t py_value_size(const struct py_value *pv);
 
 /* ---- py_decode.c: values to objects ---- */

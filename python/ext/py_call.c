@@ -255,30 +255,43 @@ int py_call_init(PyObject *module) {
 
 /* ---- what a call refers to ---- */
 
-/* define(key, name, object): make a function or class known to this session. */
+/* The key of a function: a hash of its pickle; when it has buffers too, one of its own. */
+static uint64_t key_of(const struct py_value *pv) {
+    static uint64_t counter;
+    uint64_t key = core_get_info(py.core)->proc * UINT64_C(0x9e3779b97f4a7c15);
+
+    if (pv->pickle && pv->view_count == 0)
+        key ^= (uint64_t)PyObject_Hash(pv->pickle);
+    else
+        key += ++counter;
+    return key ? key : 1;
+}
+
+/* define(name, object) -> key: make a function or class known to this session. */
 PyObject *py_define(PyObject *module, PyObject *args) {
     struct skate_error err = {{0}};
-    unsigned long long key;
     const char *name;
     PyObject *object;
     PyThreadState *save;
     struct py_value pv;
+    uint64_t key;
     int r;
 
     (void)module;
-    if (!PyArg_ParseTuple(args, "KsO", &key, &name, &object)) return NULL;
+    if (!PyArg_ParseTuple(args, "sO", &name, &object)) return NULL;
     if (py_need_core() < 0) return NULL;
     py_value_init(&pv, NULL, 0);
     if (py_encode(&pv, object) < 0) {
         py_value_release(&pv);
         return NULL;
     }
+    key = key_of(&pv);
     save = py_leave();
     r = core_define(py.core, key, name, &pv.v, &err);
     py_enter(save);
     py_value_release(&pv);
     if (r < 0) return py_fail(r, err.text);
-    Py_RETURN_NONE;
+    return PyLong_FromUnsignedLongLong(key);
 }
 
 /* scheduling_class(packed resources, strategy, node, name) -> index */

@@ -13,7 +13,7 @@ static const struct {
     const char *module, *name;
 } hook_names[HOOK_COUNT] = {
     [HOOK_DUMPS] = {"skate._serialize", "dumps"},
-    [HOOK_LOADS] = {"pickle", "loads"},
+    [HOOK_LOADS] = {"_pickle", "loads"},
     [HOOK_ERROR] = {"skate._serialize", "task_error"},
     [HOOK_SYSTEM] = {"skate._serialize", "system_error"},
     [HOOK_CORE] = {"skate._serialize", "core_error"},
@@ -383,6 +383,7 @@ static PyMethodDef methods[] = {
     {"get", (PyCFunction)(void (*)(void))py_get, METH_FASTCALL, NULL},
     {"wait", (PyCFunction)(void (*)(void))py_wait, METH_FASTCALL, NULL},
     {"put", py_put, METH_O, NULL},
+    {"forget_refs", py_forget_refs, METH_NOARGS, NULL},
     {"run", py_run, METH_NOARGS, NULL},
     {"current", py_current, METH_NOARGS, NULL},
     {"exit_intended", py_exit_intended, METH_VARARGS, NULL},

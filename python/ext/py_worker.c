@@ -239,6 +239,7 @@ static int finish_error(struct core_job *job) {
     PyErr_NormalizeException(&type, &error, &traceback);
     if (traceback) PyException_SetTraceback(error, traceback);
     py_value_init(&pv, NULL, 0);
+    if (error && PyObject_HasAttrString(error, "__skate_no_retry__")) status = CORE_ERROR;
     one = error && py_encode_error(&pv, error) == 0 ? &pv.v : &plain;
     if (PyErr_Occurred()) {
         if (PyErr_ExceptionMatches(PyExc_SystemExit)) return -1;

@@ -1,0 +1,78 @@
+"""Skate: Ray's API on a C core. `import skate as ray`.
+
+Names only; what is heavy is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from skate._core import ActorID, ObjectRef
+from skate._ids import (
+    ActorClassID,
+    ClusterID,
+    FunctionID,
+    JobID,
+    NodeID,
+    ObjectID,
+    PlacementGroupID,
+    TaskID,
+    UniqueID,
+    WorkerID,
+)
+
+from skate import exceptions  # isort: skip
+from skate._actor import method
+from skate._api import (
+    LOCAL_MODE,
+    SCRIPT_MODE,
+    WORKER_MODE,
+    RayContext,
+    available_resources,
+    cancel,
+    cluster_resources,
+    get,
+    get_actor,
+    get_gpu_ids,
+    init,
+    is_initialized,
+    kill,
+    nodes,
+    put,
+    shutdown,
+    timeline,
+    wait,
+)
+from skate._remote import remote
+from skate.runtime_context import get_runtime_context
+
+TYPE_CHECKING = False  # typing is slow to import
+if TYPE_CHECKING:
+    from typing import Any
+
+__version__ = "0.1.0"
+__commit__ = "skate"
+
+_LAZY = (
+    "actor", "cloudpickle", "remote_function", "rllib", "runtime_context", "tune", "types", "util",
+)  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        import importlib
+
+        return importlib.import_module(f"skate.{name}")
+    raise AttributeError(f"module 'skate' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})
+
+
+__all__ = [
+    "ActorClassID", "ActorID", "ClusterID", "FunctionID", "JobID", "LOCAL_MODE", "NodeID",
+    "ObjectID", "ObjectRef", "PlacementGroupID", "RayContext", "SCRIPT_MODE", "TaskID", "UniqueID",
+    "WORKER_MODE", "WorkerID", "__commit__", "__version__", "available_resources", "cancel",
+    "cluster_resources", "exceptions", "get", "get_actor", "get_gpu_ids", "get_runtime_context",
+    "init", "is_initialized", "kill", "method", "nodes", "put", "remote", "shutdown", "timeline",
+    "wait",
+]  # fmt: skip

@@ -1,0 +1,620 @@
+"""init, shutdown, get, put, wait and what a program asks about its cluster."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from skate import _core, _wire
+from skate.exceptions import RaySystemError
+
+TYPE_CHECKING = False  # typing is slow to import
+if TYPE_CHECKING:
+    from typing import Any
+
+SCRIPT_MODE, WORKER_MODE, LOCAL_MODE = 0, 1, 2
+_CALL_TIMEOUT_S = 30.0
+
+# Accepted and without a meaning here; a value that asks for something we lack is refused.
+_IGNORED = frozenset(
+    ("local_mode", "include_dashboard", "dashboard_host", "dashboard_port", "job_config",
+     "configure_logging", "logging_level", "logging_format", "logging_config",
+     "enable_resource_isolation", "cgroup_path", "system_reserved_cpu", "system_reserved_memory",
+     "proxy_server_url", "_system_config", "_redis_password", "_redis_username",
+     "_plasma_directory", "object_spilling_directory", "_metrics_export_port",
+     "_enable_object_reconstruction", "_driver_object_store_memory", "_tracing_startup_hook",
+     "_skip_env_hook", "_redis_max_memory", "redis_password", "_object_spilling_config")
+)  # fmt: skip
+
+
+class _Session:
+    """What this process knows of the session it is in."""
+
+    def __init__(self) -> None:
+        self.node: Any = None  # the daemons, when this process started them
+        self.printer: Any = None
+        self.namespace = ""
+        self.info: dict[str, Any] = {}
+        self.pid = 0
+        self.context: RayContext | None = None
+        self.actor: bytes | None = None  # worker: the id of the actor it is
+
+
+_session = _Session()
+
+
+class RayContext:
+    """What init() returns: a mapping of the session's addresses, and a context manager."""
+
+    def __init__(self, address_info: dict[str, Any]) -> None:
+        self.address_info = address_info
+        self.dashboard_url = ""
+        self.python_version = ".".join(map(str, sys.version_info[:3]))
+        self.ray_version = _core.version
+        self.ray_commit = "skate"
+
+    def __getitem__(self, key: str) -> Any:
+        return self.address_info[key]
+
+    def __iter__(self) -> Any:
+        return iter(self.address_info)
+
+    def __len__(self) -> int:
+        return len(self.address_info)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """As of a dict."""
+        return self.address_info.get(key, default)
+
+    def keys(self) -> Any:
+        """As of a dict."""
+        return self.address_info.keys()
+
+    def items(self) -> Any:
+        """As of a dict."""
+        return self.address_info.items()
+
+    def values(self) -> Any:
+        """As of a dict."""
+        return self.address_info.values()
+
+    def disconnect(self) -> None:
+        """End the session."""
+        shutdown()
+
+    def __enter__(self) -> RayContext:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        shutdown()
+
+    def __repr__(self) -> str:
+        return f"RayContext(ray_version={self.ray_version!r}, address_info={self.address_info})"
+
+
+# ------------------------------------------------------------------------------ init and shutdown
+
+
+def init(
+    address: str | None = None,
+    *,
+    num_cpus: int | None = None,
+    num_gpus: int | None = None,
+    resources: dict[str, float] | None = None,
+    labels: dict[str, str] | None = None,
+    object_store_memory: int | None = None,
+    ignore_reinit_error: bool = False,
+    log_to_driver: bool = True,
+    namespace: str | None = None,
+    runtime_env: dict[str, Any] | None = None,
+    _temp_dir: str | None = None,
+    _node_ip_address: str | None = None,
+    _memory: float | None = None,
+    _node_name: str | None = None,
+    **kwargs: Any,
+) -> RayContext:
+    """Start a session: join a cluster, or start one on this machine that ends with this process.
+
+    address: None joins what SKATE_ADDRESS or RAY_ADDRESS names, else the cluster that
+    `skate start --head` left here, else starts a local one; "auto" must find one; "local" always
+    starts one; "host:port" joins that one.
+    """
+    for name in kwargs:
+        if name not in _IGNORED:
+            raise RuntimeError(f"init() got an unknown keyword argument: {name}")
+    if kwargs.get("local_mode"):
+        raise RuntimeError("local_mode is not supported")
+    if _core.epoch():
+        if ignore_reinit_error and _session.context is not None:
+            return _session.context
+        if ignore_reinit_error:
+            return RayContext({})
+        raise RuntimeError(
+            "init() was called twice in this process; call shutdown() first, or give "
+            "ignore_reinit_error=True"
+        )
+    if namespace is not None and not isinstance(namespace, str):
+        raise TypeError(f"namespace must be a str, not {namespace!r}")
+    if resources is not None and not isinstance(resources, dict):
+        raise TypeError(f"resources must be a dict of names and amounts, not {resources!r}")
+    config = _job_config(runtime_env)
+    from skate import _node
+
+    amounts = (num_cpus, num_gpus, resources, labels, object_store_memory)
+    base = _node.base_dir(_temp_dir)
+    found = _choose_address(address, base, all(a is None for a in amounts))
+    node: Any = None
+    try:
+        if found is None:
+            store = _store_bytes(object_store_memory)
+            ip = _node_ip_address or "127.0.0.1"
+            offered = _node.node_resources(ip, True, num_cpus, num_gpus, _memory, store, resources)
+            node = _node.Node(_node.new_session_dir(_temp_dir), _node.new_key())
+            node.start_gcs(ip)
+            node.start_raylet(ip, offered, store, labels, _node_name or "")
+            _warm_up()
+            node.raylet.wait_ready()
+            socket_path = node.socket_path
+        else:
+            if any(a is not None for a in amounts):
+                raise ValueError(
+                    "num_cpus, num_gpus, resources, labels and object_store_memory are the "
+                    "node's business: they cannot be given when joining a cluster"
+                )
+            socket_path = _node.find_raylet(base, found)
+        return _join(node, socket_path, namespace, config, log_to_driver)
+    except BaseException:
+        if _core.epoch():
+            _core.close()
+        if node is not None:
+            node.stop()
+        raise
+
+
+def _warm_up() -> None:
+    """Work that the driver needs anyway, while the raylet starts."""
+    import threading
+
+    import cloudpickle
+
+    from skate import _actor, _logs, _serialize
+
+    del threading, cloudpickle, _actor, _logs, _serialize
+
+
+def _store_bytes(wanted: int | None) -> int:
+    from skate import _node
+
+    if wanted is None:
+        return _node.default_store_bytes()
+    if isinstance(wanted, bool) or not isinstance(wanted, (int, float)):
+        raise TypeError(f"object_store_memory must be a number of bytes, not {wanted!r}")
+    if wanted < 1 << 20:
+        raise ValueError(f"object_store_memory must be at least 1 MiB, it is {wanted!r}")
+    return int(wanted) & ~4095
+
+
+def _choose_address(address: str | None, base: str, free: bool) -> str | None:
+    """The address to join, or None to start a cluster."""
+    from skate import _node
+
+    if address is not None and not isinstance(address, str):
+        raise TypeError(f"address must be a str, not {address!r}")
+    if address is None:
+        address = os.environ.get("SKATE_ADDRESS") or os.environ.get("RAY_ADDRESS") or None
+    if address == "local":
+        return None
+    if address is None:
+        return _node.current_cluster(base) if free else None
+    if address == "auto":
+        found = _node.current_cluster(base)
+        if found is None:
+            raise ConnectionError(
+                "no Skate cluster runs on this machine: start one with `skate start --head`, or "
+                "call init() without an address"
+            )
+        return found
+    if address.startswith("ray://"):
+        raise ConnectionError("the client mode (ray://) is not supported yet: give host:port")
+    _node.split_address(address)
+    return address
+
+
+def _job_config(runtime_env: dict[str, Any] | None) -> dict[str, Any]:
+    """What the job's workers take on, in plain values."""
+    from skate import _alias
+
+    cwd = os.getcwd()
+    path = [os.path.abspath(p) if p else cwd for p in sys.path]
+    env: dict[str, str] = {}
+    runtime_env = dict(runtime_env or {})
+    for key, value in dict(runtime_env.pop("env_vars", None) or {}).items():
+        if not isinstance(key, str) or not isinstance(value, str):
+            raise TypeError(f"env_vars are str to str, not {key!r}: {value!r}")
+        env[key] = value
+    folder = runtime_env.pop("working_dir", None)
+    if folder is not None:
+        if not os.path.isdir(folder):
+            raise ValueError(f"working_dir must be a folder of this machine, not {folder!r}")
+        cwd = os.path.abspath(folder)
+        path.insert(0, cwd)
+    for module in runtime_env.pop("py_modules", None) or ():
+        path.insert(0, os.path.dirname(os.path.abspath(str(module))))
+    runtime_env.pop("excludes", None)
+    if runtime_env:
+        raise NotImplementedError(
+            f"runtime_env: {', '.join(sorted(runtime_env))} not supported yet; env_vars, "
+            "working_dir and py_modules are"
+        )
+    main = sys.modules.get("__main__")
+    script = getattr(main, "__file__", None) or ""
+    return {
+        "cwd": cwd,
+        "sys_path": path,
+        "env": env,
+        "alias": _alias.is_installed(),
+        "script": os.path.splitext(os.path.basename(script))[0] or "__main__",
+    }
+
+
+def _join(
+    node: Any, socket_path: str, namespace: str | None, config: dict[str, Any], show: bool
+) -> RayContext:
+    from skate import _logs
+
+    _core.connect(socket_path, _CALL_TIMEOUT_S)
+    info = _core.info()
+    config["namespace"] = namespace or os.environ.get("RAY_NAMESPACE") or _random_name()
+    name, started = _call(
+        _wire.GCS, "job_start", driver=info["proc"], pid=os.getpid(),
+        namespace=config["namespace"], entrypoint=" ".join(sys.argv), config=_core.pack(config),
+    )  # fmt: skip
+    if name != "job_started" or started["status"] < 0:
+        raise ConnectionError(f"the cluster refused this program: {started.get('reason', name)}")
+    _core.set_job(started["job"])
+    session = _session
+    session.node = node
+    session.info = _core.info()
+    session.namespace = config["namespace"]
+    session.pid = os.getpid()
+    session.actor = None
+    session.printer = _logs.Printer(info["node_ip"], show)
+    session.context = RayContext(_address_info(session.info, socket_path))
+    _at_exit()
+    return session.context
+
+
+def _random_name() -> str:
+    text = os.urandom(16).hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def _address_info(info: dict[str, Any], socket_path: str) -> dict[str, Any]:
+    return {
+        "address": info["gcs_address"],
+        "gcs_address": info["gcs_address"],
+        "redis_address": None,
+        "node_ip_address": info["node_ip"],
+        "node_id": (info["node_id"] + bytes(12)).hex(),
+        "session_dir": info["session_dir"],
+        "webui_url": "",
+        "object_store_address": socket_path,
+        "raylet_socket_name": socket_path,
+        "metrics_export_port": 0,
+        "dashboard_agent_listen_port": 0,
+    }
+
+
+_registered = False
+
+
+def _at_exit() -> None:
+    global _registered
+    if not _registered:
+        import atexit
+
+        atexit.register(_exit_handler)
+        os.register_at_fork(after_in_child=_core.forked)
+        _registered = True
+
+
+def _exit_handler() -> None:
+    if os.getpid() == _session.pid:
+        shutdown()
+
+
+def is_initialized() -> bool:
+    """Is there a session in this process?"""
+    return bool(_core.epoch())
+
+
+def auto_init() -> None:
+    """Start a session when there is none, as Ray does at the first call that needs one."""
+    if _core.epoch():
+        return
+    for name in ("SKATE_ENABLE_AUTO_CONNECT", "RAY_ENABLE_AUTO_CONNECT"):
+        if os.environ.get(name) == "0":
+            raise RaySystemError("Skate has not been started: call init() first")
+    if _session.pid and _session.pid != os.getpid():
+        _refuse_forked()
+    init()
+
+
+def _refuse_forked() -> None:
+    from skate import _serialize
+
+    raise _serialize.core_error(_serialize.EFORKED, "")
+
+
+def shutdown(*, wait_for_processes: bool = False, _exiting_interpreter: bool = False) -> None:
+    """End the session: its workers, and the cluster when this process started it."""
+    session = _session
+    if not _core.epoch():
+        if session.node is not None and session.pid == os.getpid():
+            session.node.stop()
+            session.node = None
+        return
+    if not session.info.get("is_driver"):
+        return  # a worker's session is the job's
+    raylet = session.info["proc"] & ~0xFFFFFFFF
+    try:
+        if _core.alive() is None:
+            _core.call(raylet, _wire.build("bye"), 5.0)
+    except Exception as error:
+        print(f"[skate] warning: the session did not end in order: {error}", file=sys.stderr)
+    if session.printer is not None:
+        session.printer.stop()
+        session.printer = None
+    _core.close()
+    node, session.node = session.node, None
+    session.info = {}
+    session.context = None
+    if node is not None:
+        node.stop()
+
+
+# ----------------------------------------------------------------------------------- get, put, wait
+
+
+def get(object_refs: Any, *, timeout: float | None = None) -> Any:
+    """The value of a ref, or the list of values of a list of refs; raises a task's error."""
+    return _core.get(object_refs, timeout)
+
+
+def put(value: Any, *, _owner: Any = None, _tensor_transport: Any = None) -> _core.ObjectRef:
+    """Store a value; its ref can be given to any task."""
+    if _owner is not None:
+        raise ValueError("put(_owner=...) is not supported")
+    try:
+        return _core.put(value)
+    except TypeError as error:
+        if type(value) is _core.ObjectRef:
+            raise
+        raise TypeError(f"Could not serialize the put value {_shown(value)}: {error}") from error
+
+
+def _shown(value: Any) -> str:
+    return f"of type {type(value).__module__}.{type(value).__qualname__}"
+
+
+def wait(
+    object_refs: list[Any],
+    *,
+    num_returns: int = 1,
+    timeout: float | None = None,
+    fetch_local: bool = True,
+) -> tuple[list[Any], list[Any]]:
+    """Wait until num_returns of the refs are ready, or the time is over: (ready, the rest)."""
+    if not isinstance(object_refs, list):
+        raise TypeError(f"wait() takes a list of ObjectRef, not {type(object_refs)}")
+    if timeout is not None and timeout < 0:
+        raise ValueError(f"the timeout of wait() must not be negative, it is {timeout}")
+    if not object_refs:
+        return [], []
+    for ref in object_refs:
+        if type(ref) is not _core.ObjectRef:
+            raise TypeError(f"wait() takes a list of ObjectRef, one item is {ref!r}")
+    if num_returns <= 0:
+        raise ValueError(f"num_returns of wait() must be positive, it is {num_returns}")
+    if num_returns > len(object_refs):
+        raise ValueError(
+            f"num_returns of wait() is {num_returns}, but there are {len(object_refs)} refs"
+        )
+    return _core.wait(object_refs, num_returns, timeout, fetch_local)
+
+
+def cancel(ref: Any, *, force: bool = False, recursive: bool = True) -> None:
+    """Cancelling tasks is not supported yet."""
+    if type(ref) is not _core.ObjectRef:
+        raise TypeError(f"cancel() takes an ObjectRef, not {ref!r}")
+    raise NotImplementedError("cancel() is not supported yet")
+
+
+_pool: Any = None
+
+
+def future_of(ref: Any, in_loop: bool) -> Any:
+    """A Future of a ref's value: concurrent.futures', or the running event loop's."""
+    global _pool
+    if _pool is None:
+        from concurrent.futures import ThreadPoolExecutor
+
+        _pool = ThreadPoolExecutor(64, thread_name_prefix="skate-future")
+    future = _pool.submit(get, ref)
+    if not in_loop:
+        return future
+    import asyncio
+
+    return asyncio.wrap_future(future)
+
+
+# --------------------------------------------------------------------------------- actors by name
+
+
+def kill(actor: Any, *, no_restart: bool = True) -> None:
+    """End an actor at once; with no_restart=False that is a crash it may recover from."""
+    from skate._actor import ActorHandle
+
+    if not isinstance(actor, ActorHandle):
+        raise ValueError(f"kill() takes the handle of an actor, not {actor!r}")
+    auto_init()
+    frame = _wire.build(
+        "actor_kill", id=actor._actor_id._raw(), no_restart=int(no_restart),
+        reason="it was killed by kill()",
+    )  # fmt: skip
+    _core.send(_wire.GCS, frame)
+
+
+def get_actor(name: str, namespace: str | None = None) -> Any:
+    """A weak handle of the living actor of that name. ValueError when there is none."""
+    from skate._actor import ActorHandle, ActorMeta
+
+    if not isinstance(name, str):
+        raise TypeError(f"the name of an actor is a str, not {name!r}")
+    if not name:
+        raise ValueError("the name of an actor must not be empty")
+    auto_init()
+    space = namespace or _session.namespace
+    _, state = _call(_wire.GCS, "actor_by_name", name=name, namespace=space)
+    if state.get("state", 4) not in (0, 1, 2):
+        raise ValueError(
+            f"no actor named {name!r} lives in the namespace {space!r}; anonymous namespaces are "
+            "not visible to other programs"
+        )
+    raw = state["id"]
+    plain = _read_meta(raw)
+    if plain is None:
+        raise ValueError(f"the actor {name!r} is not ready to be found yet")
+    return ActorHandle(_core._actor_from_bytes(raw, False), ActorMeta.unpack(plain))
+
+
+def _meta_key(raw: bytes) -> str:
+    return f"actor-meta:{raw.hex()}"
+
+
+def publish_meta(ref: Any, meta: Any) -> None:
+    """Say what the class of a named actor offers, for those who find it by name."""
+    _call(
+        _wire.GCS, "kv_put", key=_meta_key(ref._raw()), value=_core.pack(meta.pack()), overwrite=0
+    )
+
+
+def _read_meta(raw: bytes) -> Any:
+    """What publish_meta() said; its maker may be about to say it."""
+    import time
+
+    deadline = time.monotonic() + 2.0
+    while True:
+        _, found = _call(_wire.GCS, "kv_get", key=_meta_key(raw))
+        if found.get("status", -1) == 0 and found.get("value"):
+            return _core.unpack(found["value"])
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(0.005)
+
+
+# ------------------------------------------------------------------------------- what is there
+
+
+def _call(destination: int, name: str, **fields: Any) -> tuple[str, dict[str, Any]]:
+    """Send a control frame and wait for its answer."""
+    return _wire.parse(_core.call(destination, _wire.build(name, **fields), _CALL_TIMEOUT_S))
+
+
+def info() -> dict[str, Any]:
+    """The facts of this session. RaySystemError when there is none."""
+    if not _core.epoch():
+        raise RaySystemError("Skate has not been started: call init() first")
+    if _session.info.get("epoch") != _core.epoch():
+        _session.info = _core.info()
+    return _session.info
+
+
+def namespace() -> str:
+    """The namespace of the job."""
+    info()
+    return _session.namespace
+
+
+def current_actor_raw() -> bytes | None:
+    """The id of the actor that this worker is, or None."""
+    info()
+    return _session.actor
+
+
+def _node_rows() -> list[dict[str, Any]]:
+    info()
+    _, answer = _call(_wire.GCS, "list", what=1)
+    return [fields for name, fields in _wire.frames(answer["frames"]) if name == "node_info"]
+
+
+def _labels(data: bytes) -> dict[str, str]:
+    pairs = data.decode("utf-8", "replace").split(",")
+    return dict(pair.split("=", 1) for pair in pairs if "=" in pair)
+
+
+def nodes() -> list[dict[str, Any]]:
+    """A dict for each node, dead ones too."""
+    out = []
+    for row in _node_rows():
+        alive = row["state"] == 1
+        out.append({
+            "NodeID": (row["node_id"] + bytes(12)).hex(),
+            "Alive": alive,
+            "NodeManagerAddress": row["ip"],
+            "NodeManagerHostname": row["hostname"],
+            "NodeManagerPort": row["port"],
+            "ObjectManagerPort": row["port"],
+            "ObjectStoreSocketName": row["socket_path"],
+            "RayletSocketName": row["socket_path"],
+            "MetricsExportPort": 0,
+            "MetricsAgentPort": 0,
+            "DashboardAgentListenPort": 0,
+            "NodeName": row["name"],
+            "RuntimeEnvAgentPort": 0,
+            "DeathReason": 0 if alive else 1,
+            "DeathReasonMessage": row["reason"],
+            "alive": alive,
+            "Resources": _wire.unpack_resources(row["total"]) if alive else {},
+            "Labels": _labels(row["labels"]),
+        })  # fmt: skip
+    return out
+
+
+def raylet_of(node_id: str) -> int:
+    """The process number of a node's raylet. ValueError when there is no such node."""
+    for row in _node_rows():
+        if (row["node_id"] + bytes(12)).hex() == node_id:
+            return row["node"] << 32
+    raise ValueError(f"there is no node {node_id!r}")
+
+
+def _sum_resources(field: str) -> dict[str, float]:
+    out: dict[str, float] = {}
+    for row in _node_rows():
+        if row["state"] == 1:
+            for name, amount in _wire.unpack_resources(row[field]).items():
+                out[name] = out.get(name, 0.0) + amount
+    return {name: amount for name, amount in out.items() if amount > 0}
+
+
+def cluster_resources() -> dict[str, float]:
+    """What all living nodes have together."""
+    return _sum_resources("total")
+
+
+def available_resources() -> dict[str, float]:
+    """What is free of it; names without a rest are left out. Lags a little."""
+    return _sum_resources("available")
+
+
+def get_gpu_ids() -> list[int]:
+    """The GPUs of this task: none."""
+    auto_init()
+    return []
+
+
+def timeline(filename: str | None = None) -> Any:
+    """The timeline is not supported yet."""
+    info()
+    raise NotImplementedError("timeline() is not supported yet")

@@ -1,0 +1,78 @@
+"""The driver's printer: lines of the workers, and notices of the runtime, on the terminal."""
+
+from __future__ import annotations
+
+import sys
+import threading
+
+from skate import _core, _wire
+
+TYPE_CHECKING = False  # typing is slow to import
+if TYPE_CHECKING:
+    from typing import Any
+
+_LEVELS = {0: "info", 1: "warning", 2: "error"}
+
+
+class Printer:
+    """One daemon thread that waits for frames that are meant for people."""
+
+    def __init__(self, node_ip: str, log_to_driver: bool) -> None:
+        self._node_ip = node_ip
+        self._log_to_driver = log_to_driver
+        self._stopping = False
+        self._thread = threading.Thread(target=self._loop, name="skate-printer", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Print what is left, then end. The caller has said bye: nothing more comes."""
+        self._stopping = True
+        if self._thread is not threading.current_thread():
+            self._thread.join(5.0)
+
+    def _loop(self) -> None:
+        while True:
+            stopping = self._stopping
+            try:
+                frame = _core.event(0.0 if stopping else 0.2)
+                if frame is not None:
+                    self._show(*_wire.parse(frame))
+                elif stopping:
+                    return
+            except Exception:
+                if self._stopping or not _core.epoch() or _core.alive() is not None:
+                    return
+
+    def _show(self, name: str, fields: dict[str, Any]) -> None:
+        if name == "log":
+            if self._log_to_driver:
+                self._print_lines(fields)
+        elif name == "notice":
+            level = _LEVELS.get(fields["level"], "info")
+            _write(sys.stderr, f"[skate] {level}: {fields['text']}\n")
+
+    def _print_lines(self, fields: dict[str, Any]) -> None:
+        where = f"pid={fields['pid']}"
+        if fields["node_ip"] and fields["node_ip"] != self._node_ip:
+            where += f", ip={fields['node_ip']}"
+        who = f"{fields['name']} " if fields["name"] else ""
+        prefix = f"({who}{where}) "
+        text = fields["text"].decode("utf-8", "replace")
+        lines = text.split("\n")
+        if lines and not lines[-1]:
+            lines.pop()
+        out = "".join(f"{prefix}{line}\n" for line in lines)
+        _write(sys.stderr if fields["is_err"] else sys.stdout, out)
+
+
+def _write(stream: Any, text: str) -> None:
+    """To a stream that may be gone, closed, or not a file at all (notebooks)."""
+    if stream is None:
+        return
+    try:
+        stream.write(text)
+        stream.flush()
+    except UnicodeEncodeError:
+        stream.write(text.encode("ascii", "backslashreplace").decode())
+    except (OSError, ValueError):
+        pass

@@ -1,0 +1,570 @@
+"""Daemons, folders and addresses: what lies outside of the process that calls init().
+
+A session's files are under <tmp>/skate-<uid>/session_<time>_<pid>/, which is also the run
+directory of its node. Clusters that outlive a program (`skate start`) have beside it a folder
+cluster_<ip>_<port>/ with cluster.json, the key (0600) and one node_<pid>.json for each raylet of
+this machine; `current_cluster` names the one that init() without address joins.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import time
+
+TYPE_CHECKING = False  # typing is slow to import
+if TYPE_CHECKING:
+    from typing import Any
+
+START_TIMEOUT_S = 20.0
+STOP_TIMEOUT_S = 2.0
+MAX_SOCKET_PATH = 107
+
+
+# ------------------------------------------------------------------------------------- folders
+
+
+def base_dir(temp: str | None = None) -> str:
+    """<tmp>/skate-<uid>, made if need be, private to this user."""
+    env = os.environ
+    root = temp or env.get("SKATE_TMPDIR") or env.get("RAY_TMPDIR") or env.get("TMPDIR") or "/tmp"
+    path = os.path.join(os.path.abspath(root), f"skate-{os.getuid()}")
+    try:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        found = os.stat(path)
+    except OSError as error:
+        raise OSError(error.errno, f"cannot make the folder of Skate's sessions: {error}") from None
+    if found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise PermissionError(f"{path} belongs to somebody else or is writable by others")
+    return path
+
+
+def new_session_dir(temp: str | None = None) -> str:
+    """A new folder for a session."""
+    base = base_dir(temp)
+    now = time.time()
+    stamp = time.strftime("%Y-%m-%d_%H-%M-%S", time.localtime(now))
+    path = os.path.join(base, f"session_{stamp}_{int(now * 1e6) % 1000000:06d}_{os.getpid()}")
+    if len(path) + len("/raylet.sock") > MAX_SOCKET_PATH:
+        raise ValueError(
+            f"the folder {base} has too long a path for a Unix socket; set SKATE_TMPDIR (or "
+            "_temp_dir) to a shorter one"
+        )
+    os.mkdir(path, mode=0o700)
+    os.mkdir(os.path.join(path, "logs"), mode=0o700)
+    return path
+
+
+def remove_tree(path: str) -> None:
+    """Remove a folder of ours; what is gone already is fine."""
+    try:
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    remove_tree(entry.path)
+                else:
+                    try:
+                        os.unlink(entry.path)
+                    except FileNotFoundError:
+                        pass
+        os.rmdir(path)
+    except OSError:
+        pass
+
+
+def write_private(path: str, text: str) -> None:
+    """Write a file that only this user can read, at once or not at all."""
+    beside = f"{path}.{os.getpid()}"
+    fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "w") as out:
+        out.write(text)
+    os.replace(beside, path)
+
+
+# ------------------------------------------------------------------------------------- machine
+
+
+def default_cpus() -> int:
+    """CPUs that this process may use: affinity, and the quota of its control group."""
+    count = float(len(os.sched_getaffinity(0)))
+    try:
+        with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as quota:
+            limit, period = quota.read().split()[:2]
+        if limit != "max":
+            count = min(count, int(limit) / int(period))
+    except (OSError, ValueError):
+        pass
+    return max(1, int(count))
+
+
+def default_gpus() -> int:
+    """GPUs of this machine that programs may use."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([v for v in visible.split(",") if v.strip() and v.strip() != "-1"])
+    try:
+        return len(os.listdir("/proc/driver/nvidia/gpus"))
+    except OSError:
+        return 0
+
+
+def machine_memory() -> int:
+    """Bytes of memory: of the machine, or what its control group allows."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        with open("/sys/fs/cgroup/memory.max", encoding="ascii") as limit:
+            total = min(total, int(limit.read()))
+    except (OSError, ValueError):
+        pass
+    return total
+
+
+def node_resources(
+    ip: str,
+    head: bool,
+    cpus: float | None,
+    gpus: float | None,
+    memory: float | None,
+    store: int,
+    custom: dict[str, float] | None,
+) -> dict[str, float]:
+    """What a node offers, checked. TypeError or ValueError."""
+    out: dict[str, float] = {}
+    wanted = {"num_cpus": cpus, "num_gpus": gpus, "memory": memory}
+    wanted |= {f"resources[{name!r}]": amount for name, amount in (custom or {}).items()}
+    for name, amount in wanted.items():
+        if amount is None:
+            continue
+        if isinstance(amount, bool) or not isinstance(amount, (int, float)):
+            raise TypeError(f"{name} must be a number, not {amount!r}")
+        if not 0 <= amount < 1e14:
+            raise ValueError(f"{name} must be a number from 0 up, it is {amount!r}")
+        if name in ("num_cpus", "num_gpus") and amount != int(amount):
+            raise ValueError(f"{name} of a node must be whole, it is {amount!r}")
+    for name in custom or {}:
+        if not isinstance(name, str) or not name or len(name.encode()) > 63:
+            raise ValueError(f"the name of a resource is a str of 1 to 63 bytes, not {name!r}")
+        if name in ("CPU", "GPU"):
+            raise ValueError(f"use num_{name.lower()}s instead of {name!r} in resources")
+        if any(c in name for c in ",\t\n"):
+            raise ValueError(f"the name of a resource has no comma, tab or newline: {name!r}")
+    out["CPU"] = default_cpus() if cpus is None else cpus
+    gpu_count = default_gpus() if gpus is None else gpus
+    if gpu_count:
+        out["GPU"] = gpu_count
+    out["memory"] = int(machine_memory() * 0.7) if memory is None else memory
+    out["object_store_memory"] = store
+    out[f"node:{ip}"] = 1.0
+    if head:
+        out["node:__internal_head__"] = 1.0
+    out.update(custom or {})
+    return out
+
+
+def default_store_bytes() -> int:
+    """Bytes of a node's object store: 30 % of the memory, in whole pages."""
+    return int(machine_memory() * 0.3) & ~4095
+
+
+# ------------------------------------------------------------------------------------- daemons
+
+
+class StartError(RuntimeError):
+    """A daemon did not start; the text says why."""
+
+
+def binary(name: str) -> str:
+    """Path of one of our daemons."""
+    folder = os.environ.get("SKATE_BIN_DIR") or os.path.join(os.path.dirname(__file__), "bin")
+    path = os.path.join(folder, name)
+    if not os.path.exists(path):
+        raise StartError(f"{path} is missing: Skate is not installed completely")
+    return path
+
+
+class Daemon:
+    """A running skate-gcs or skate-raylet, started by this process."""
+
+    def __init__(self, name: str, settings: list[tuple[str, Any]], log: str, lasting: bool) -> None:
+        self.name = name
+        self.ready: dict[str, str] = {}
+        self._log = log
+        self._lasting = lasting
+        self._buffer = b""
+        in_read, self._stdin = os.pipe()
+        self._stdout, out_write = os.pipe()
+        try:
+            self.pid = os.posix_spawn(
+                binary(name),
+                [binary(name)],
+                os.environ,
+                file_actions=[
+                    (os.POSIX_SPAWN_DUP2, in_read, 0),
+                    (os.POSIX_SPAWN_DUP2, out_write, 1),
+                    (os.POSIX_SPAWN_OPEN, 2, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
+                ],
+                setsid=True,
+                setsigmask=[],
+                setsigdef=[signal.SIGINT, signal.SIGPIPE, signal.SIGTERM],
+            )
+        except BaseException:
+            os.close(self._stdin)
+            os.close(self._stdout)
+            raise
+        finally:
+            os.close(in_read)
+            os.close(out_write)
+        line = "\t".join(f"{key}={value}" for key, value in settings) + "\n"
+        data = line.encode()
+        try:
+            while data:
+                data = data[os.write(self._stdin, data) :]
+        except BrokenPipeError:
+            pass  # its ERROR line says why
+
+    def wait_ready(self) -> dict[str, str]:
+        """Its READY line as a dict. StartError when it says something else."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        poll = select.poll()
+        poll.register(self._stdout, select.POLLIN)
+        while b"\n" not in self._buffer:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise StartError(f"{self.name} did not say READY within {START_TIMEOUT_S:.0f} s")
+            if not poll.poll(left * 1000):
+                continue
+            data = os.read(self._stdout, 4096)
+            if not data:
+                raise StartError(f"{self.name} ended at its start{self._last_words()}")
+            self._buffer += data
+        words = self._buffer.split(b"\n", 1)[0].decode(errors="replace").split(" ")
+        if words[0] != "READY":
+            text = " ".join(words[2:]) if words[0] == "ERROR" else " ".join(words)
+            raise StartError(f"{self.name} did not start: {text}")
+        self.ready = dict(word.split("=", 1) for word in words[1:] if "=" in word)
+        return self.ready
+
+    def _last_words(self) -> str:
+        try:
+            with open(self._log, errors="replace") as log:
+                text = log.read()[-2000:].strip()
+        except OSError:
+            text = ""
+        return f": {text}" if text else ""
+
+    def detach(self) -> None:
+        """Let it live on when this process ends."""
+        for fd in (self._stdin, self._stdout):
+            os.close(fd)
+
+    def close_lifeline(self) -> None:
+        """Tell it to end; see wait_end()."""
+        if self._stdin >= 0:
+            os.close(self._stdin)
+            self._stdin = -1
+
+    def wait_end(self, seconds: float = STOP_TIMEOUT_S) -> None:
+        """Until it is gone; killed when it takes too long."""
+        self.close_lifeline()
+        if not _wait_pid(self.pid, seconds):
+            try:
+                os.kill(self.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+            _wait_pid(self.pid, 5.0)
+        if self._stdout >= 0:
+            os.close(self._stdout)
+            self._stdout = -1
+
+
+def _wait_pid(pid: int, seconds: float) -> bool:
+    """Reap a child; False when it still lives after this time."""
+    try:
+        fd = os.pidfd_open(pid)
+    except OSError:
+        fd = -1
+    try:
+        if fd >= 0:
+            poll = select.poll()
+            poll.register(fd, select.POLLIN)
+            if not poll.poll(seconds * 1000):
+                return False
+        os.waitpid(pid, 0)
+    except ChildProcessError:
+        pass  # somebody else has reaped it
+    finally:
+        if fd >= 0:
+            os.close(fd)
+    return True
+
+
+def zygote_path() -> str:
+    """sys.path for the zygote: the installation, never the script's folder or the current one."""
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    script = os.path.dirname(os.path.abspath(sys.argv[0])) if sys.argv and sys.argv[0] else ""
+    skip = {"", os.getcwd(), script}
+    return ":".join([package, *(p for p in sys.path if p not in skip and p != package)])
+
+
+class Node:
+    """The daemons of this machine that belong to one session or cluster."""
+
+    def __init__(self, session_dir: str, key: str) -> None:
+        self.session_dir = session_dir
+        self.key = key
+        self.gcs: Daemon | None = None
+        self.raylet: Daemon | None = None
+        self.gcs_address = ""
+
+    @property
+    def socket_path(self) -> str:
+        """The raylet's Unix socket."""
+        assert self.raylet is not None
+        return self.raylet.ready["socket"]
+
+    def start_gcs(self, ip: str = "127.0.0.1", port: int = 0, lasting: bool = False) -> None:
+        """Start the global control store."""
+        settings = [
+            ("cluster_key", self.key), ("listen_ip", ip), ("listen_port", port),
+            ("session_dir", self.session_dir), *self._life(lasting),
+        ]  # fmt: skip
+        log = os.path.join(self.session_dir, "logs", "gcs.err")
+        self.gcs = Daemon("skate-gcs", settings, log, lasting)
+        ready = self.gcs.wait_ready()
+        self.gcs_address = f"{ip}:{ready['port']}"
+
+    def start_raylet(
+        self,
+        ip: str,
+        resources: dict[str, float],
+        store_bytes: int,
+        labels: dict[str, str] | None = None,
+        name: str = "",
+        head: bool = True,
+        lasting: bool = False,
+        port: int = 0,
+    ) -> None:
+        """Start the raylet; wait_ready() of it is for the caller."""
+        settings = [
+            ("cluster_key", self.key), ("gcs", self.gcs_address), ("node_ip", ip),
+            ("listen_port", port), ("session_dir", self.session_dir),
+            ("run_dir", self.session_dir), ("python", sys.executable),
+            ("python_path", zygote_path()),
+            ("resources", ",".join(f"{k}:{v:.4f}" for k, v in resources.items())),
+            ("labels", ",".join(f"{k}={v}" for k, v in (labels or {}).items())),
+            ("arena_bytes", max(store_bytes & ~4095, 4096)), ("node_name", name or ip),
+            ("is_head", int(head)), ("local_session", int(not lasting)), *self._life(lasting),
+        ]  # fmt: skip
+        log = os.path.join(self.session_dir, "logs", "raylet.err")
+        self.raylet = Daemon("skate-raylet", settings, log, lasting)
+
+    @staticmethod
+    def _life(lasting: bool) -> list[tuple[str, Any]]:
+        return [("lifeline", "none")] if lasting else [("lifeline_pid", os.getpid())]
+
+    def stop(self) -> None:
+        """End the daemons and remove their folder."""
+        daemons = [d for d in (self.raylet, self.gcs) if d is not None]
+        for daemon in daemons:
+            daemon.close_lifeline()
+        for daemon in daemons:
+            daemon.wait_end()
+        remove_tree(self.session_dir)
+
+
+def new_key() -> str:
+    """A cluster's key: 32 random bytes as hexadecimal text."""
+    return os.urandom(32).hex()
+
+
+# ------------------------------------------------------------------------ clusters of `skate start`
+
+
+def start_time(pid: int) -> int:
+    """When a process started, so that its number means it and no later one; 0: gone."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as stat:
+            fields = stat.read().rpartition(")")[2].split()
+        return 0 if fields[0] in "ZX" else int(fields[19])
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def cluster_dir(base: str, address: str) -> str:
+    """The folder of a cluster's files."""
+    return os.path.join(base, "cluster_" + address.replace(":", "_"))
+
+
+def _read_json(path: str) -> dict[str, Any] | None:
+    import json
+
+    try:
+        with open(path, encoding="utf-8") as file:
+            found = json.load(file)
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def is_alive(record: dict[str, Any]) -> bool:
+    """Does the daemon of a record still run?"""
+    pid = record.get("pid", 0)
+    return bool(pid) and start_time(pid) == record.get("start_time")
+
+
+def record_cluster(base: str, node: Node) -> None:
+    """Write the files by which drivers and other nodes of this machine find a new cluster."""
+    import json
+
+    assert node.gcs is not None
+    folder = cluster_dir(base, node.gcs_address)
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    write_private(os.path.join(folder, "key"), node.key)
+    record = {"address": node.gcs_address, "pid": node.gcs.pid,
+              "start_time": start_time(node.gcs.pid), "session_dir": node.session_dir}  # fmt: skip
+    write_private(os.path.join(folder, "cluster.json"), json.dumps(record))
+    write_private(os.path.join(base, "current_cluster"), node.gcs_address)
+
+
+def record_node(base: str, address: str, socket_path: str, pid: int, session_dir: str) -> str:
+    """Write the file by which drivers of this machine find a raylet; its path."""
+    import json
+
+    folder = cluster_dir(base, address)
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    path = os.path.join(folder, f"node_{pid}.json")
+    record = {"address": address, "socket": socket_path, "pid": pid,
+              "start_time": start_time(pid), "session_dir": session_dir}  # fmt: skip
+    write_private(path, json.dumps(record))
+    return path
+
+
+def cluster_nodes(base: str, address: str) -> list[dict[str, Any]]:
+    """The records of the living raylets of this machine in a cluster, oldest first."""
+    folder = cluster_dir(base, address)
+    try:
+        names = [n for n in os.listdir(folder) if n.startswith("node_") and n.endswith(".json")]
+    except OSError:
+        return []
+    records = [_read_json(os.path.join(folder, name)) for name in names]
+    living = [r for r in records if r and is_alive(r)]
+    return sorted(living, key=lambda r: r["start_time"])
+
+
+def current_cluster(base: str) -> str | None:
+    """The address of the cluster that `skate start --head` left on this machine, if it lives."""
+    try:
+        with open(os.path.join(base, "current_cluster"), encoding="ascii") as file:
+            address = file.read().strip()
+    except (OSError, ValueError):
+        return None
+    return address if address and cluster_nodes(base, address) else None
+
+
+def read_key(base: str, address: str) -> str | None:
+    """The key of a cluster, if this machine and user has it."""
+    named = os.environ.get("SKATE_CLUSTER_KEY_FILE")
+    path = named or os.path.join(cluster_dir(base, address), "key")
+    try:
+        with open(path, encoding="ascii") as file:
+            key = file.read().strip()
+    except (OSError, ValueError):
+        return None
+    return key or None
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host and port. ValueError when it is not an address."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ValueError(
+            f"{address!r} is not an address: host:port is one, or 'auto', or 'local'"
+        )
+    return host, int(port)
+
+
+def resolve(address: str) -> str:
+    """The address with its host as a number. ConnectionError when there is no such host."""
+    import _socket
+
+    host, port = split_address(address)
+    try:
+        found = _socket.getaddrinfo(host, port, _socket.AF_INET, _socket.SOCK_STREAM)
+    except OSError as error:
+        raise ConnectionError(f"cannot find the host of {address}: {error}") from None
+    return f"{found[0][4][0]}:{port}"
+
+
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
+
+
+def probe(address: str, seconds: float = 1.0) -> str:
+    """Who listens there: "skate", "ray" (gRPC), "redis" or "unknown". ConnectionError: nobody."""
+    import _socket
+
+    host, port = split_address(address)
+    sock = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
+    try:
+        sock.settimeout(2.0)
+        sock.connect((host, port))
+        sock.settimeout(0.25)
+        said = _hear(sock)
+        if not said:
+            sock.sendall(_PREFACE)
+            sock.settimeout(seconds)
+            said = _hear(sock)
+    except OSError as error:
+        raise ConnectionError(f"nothing answers at {address}: {error}") from None
+    finally:
+        sock.close()
+    if said.startswith(b"SKATE/"):
+        return "skate"
+    if len(said) >= 9 and said[:1] == b"\0" and said[3] == 4:
+        return "ray"
+    if said[:1] in (b"-", b"+"):
+        return "redis"
+    return "unknown"
+
+
+def _hear(sock: Any) -> bytes:
+    try:
+        return sock.recv(64)
+    except TimeoutError:
+        return b""
+
+
+def find_raylet(base: str, address: str) -> str:
+    """The socket of a raylet of this machine in that cluster. ConnectionError with the reason."""
+    resolved = resolve(address)
+    nodes = cluster_nodes(base, resolved)
+    if nodes:
+        return nodes[0]["socket"]
+    kind = probe(resolved)
+    if kind in ("ray", "redis"):
+        raise ConnectionError(
+            f"{address} is the address of a real Ray cluster (it speaks "
+            f"{'gRPC' if kind == 'ray' else 'Redis'}), not of Skate: start one with "
+            "`skate start --head`, or call init() without an address"
+        )
+    if kind == "skate":
+        raise ConnectionError(
+            f"{address} is a Skate cluster, but no node of it runs on this machine: run "
+            f"`skate start --address={address}` here first"
+        )
+    raise ConnectionError(f"what listens at {address} is not a Skate cluster")
+
+
+def own_ip() -> str:
+    """The address of this machine that others would use; 127.0.0.1 when there is no network."""
+    import _socket
+
+    sock = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM)
+    try:
+        sock.connect(("192.0.2.1", 9))  # sends nothing: asks the routing table
+        return str(sock.getsockname()[0])
+    except OSError:
+        return "127.0.0.1"
+    finally:
+        sock.close()

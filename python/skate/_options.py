@@ -1,0 +1,224 @@
+"""Options of tasks, actors and methods: names, types and bounds, as Ray judges them."""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False  # typing is slow to import
+if TYPE_CHECKING:
+    from typing import Any
+
+Check = "Callable[[str, Any], None]"
+_MAX_RETURNS = 65534
+
+
+def _number(name: str, value: Any) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number, not {value!r}")
+    if not value >= 0:
+        raise ValueError(f"{name} must not be negative, it is {value!r}")
+    if abs(value * 10000 - round(value * 10000)) > 1e-6:
+        raise ValueError(f"{name} has steps of 0.0001; {value!r} is finer")
+
+
+def _gpus(name: str, value: Any) -> None:
+    _number(name, value)
+    if value is not None and value > 1 and value != int(value):
+        raise ValueError(f"{name} above 1 must be whole, it is {value!r}")
+
+
+def _resources(name: str, value: Any) -> None:
+    if value is None:
+        return
+    if not isinstance(value, dict):
+        raise TypeError(f"{name} must be a dict of names and amounts, not {value!r}")
+    for key, amount in value.items():
+        if not isinstance(key, str):
+            raise TypeError(f"the name of a resource must be a str, not {key!r}")
+        if key in ("CPU", "GPU"):
+            raise ValueError(f"use num_{key.lower()}s instead of {key!r} in {name}")
+        if not key or len(key.encode()) > 63:
+            raise ValueError(f"the name of a resource has 1 to 63 bytes: {key!r}")
+        if amount is None:
+            raise TypeError(f"{name}[{key!r}] must be a number, not None")
+        _number(f"{name}[{key!r}]", amount)
+
+
+def _count(least: int) -> Check:
+    def check(name: str, value: Any) -> None:
+        if value is None:
+            return
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError(f"{name} must be an int, not {value!r}")
+        if value < least:
+            raise ValueError(f"{name} must be at least {least}, it is {value}")
+
+    return check
+
+
+def _returns(name: str, value: Any) -> None:
+    if value in ("streaming", "dynamic"):
+        raise NotImplementedError(f"{name}={value!r}: generators are not supported yet")
+    if isinstance(value, str):
+        raise ValueError(f"{name} must be an int, not {value!r}")
+    _count(0)(name, value)
+    if value is not None and value > _MAX_RETURNS:
+        raise ValueError(f"{name} is at most {_MAX_RETURNS}, it is {value}")
+
+
+def _text(name: str, value: Any) -> None:
+    if value is None:
+        return
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a str, not {value!r}")
+    if not value:
+        raise ValueError(f"{name} must not be empty")
+
+
+def _task_name(name: str, value: Any) -> None:
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"{name} must be a str, not {value!r}")
+
+
+def _flag(name: str, value: Any) -> None:
+    if value is not None and not isinstance(value, bool):
+        raise TypeError(f"{name} must be a bool, not {value!r}")
+
+
+def _retry_exceptions(name: str, value: Any) -> None:
+    if value is None or isinstance(value, bool):
+        return
+    if not isinstance(value, (list, tuple)):
+        raise TypeError(f"{name} must be a bool or a list of exception classes, not {value!r}")
+    for kind in value:
+        if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+            raise ValueError(f"{name} holds {kind!r}, which is not an exception class")
+
+
+def _lifetime(name: str, value: Any) -> None:
+    if value not in (None, "detached", "non_detached"):
+        raise ValueError(f"{name} is None, 'detached' or 'non_detached', not {value!r}")
+
+
+def _strategy(name: str, value: Any) -> None:
+    if value is None or value in ("DEFAULT", "SPREAD"):
+        return
+    if isinstance(value, str):
+        raise ValueError(f"{name} is 'DEFAULT', 'SPREAD' or a strategy object, not {value!r}")
+    if not hasattr(value, "node_id"):
+        raise TypeError(f"{name} cannot be {value!r}")
+
+
+def _unsupported(name: str, value: Any) -> None:
+    if value not in (None, "default", -1, False) and value != {} and value != []:
+        raise NotImplementedError(f"{name}={value!r} is not supported yet")
+
+
+def _any(name: str, value: Any) -> None:
+    pass
+
+
+_COMMON: dict[str, Check] = {
+    "num_cpus": _number,
+    "num_gpus": _gpus,
+    "resources": _resources,
+    "memory": _number,
+    "accelerator_type": _task_name,
+    "name": _task_name,
+    "scheduling_strategy": _strategy,
+    "placement_group": _unsupported,
+    "placement_group_bundle_index": _any,
+    "placement_group_capture_child_tasks": _any,
+    "runtime_env": _unsupported,
+    "label_selector": _unsupported,
+    "fallback_strategy": _unsupported,
+    "enable_task_events": _any,
+    "_labels": _any,
+    "_metadata": _any,
+}
+TASK: dict[str, Check] = {
+    **_COMMON,
+    "num_returns": _returns,
+    "max_retries": _count(-1),
+    "retry_exceptions": _retry_exceptions,
+    "max_calls": _count(0),
+    "_generator_backpressure_num_objects": _any,
+    "_num_objects_per_yield": _any,
+}
+ACTOR: dict[str, Check] = {
+    **_COMMON,
+    "object_store_memory": _number,
+    "name": _text,
+    "namespace": _text,
+    "lifetime": _lifetime,
+    "get_if_exists": _flag,
+    "max_restarts": _count(-1),
+    "max_task_retries": _count(-1),
+    "max_concurrency": _count(1),
+    "max_pending_calls": _unsupported,
+    "concurrency_groups": _unsupported,
+    "allow_out_of_order_execution": _flag,
+    "enable_tensor_transport": _any,
+    "_actor_generator_backpressure_num_objects": _any,
+}
+METHOD: dict[str, Check] = {
+    "name": _task_name,
+    "num_returns": _returns,
+    "max_task_retries": _count(-1),
+    "retry_exceptions": _retry_exceptions,
+    "concurrency_group": _any,
+    "enable_task_events": _any,
+    "tensor_transport": _any,
+    "_generator_backpressure_num_objects": _any,
+    "_num_objects_per_yield": _any,
+}
+
+
+def check(table: dict[str, Check], what: str, options: dict[str, Any]) -> None:
+    """ValueError for an unknown option, TypeError or ValueError for a bad value."""
+    for name, value in options.items():
+        judge = table.get(name)
+        if judge is None:
+            raise ValueError(
+                f"{what} has no option {name!r}; there are: "
+                f"{', '.join(sorted(n for n in table if not n.startswith('_')))}"
+            )
+        judge(name, value)
+    if table is ACTOR and options.get("get_if_exists") and not options.get("name"):
+        raise ValueError("get_if_exists needs the option name")
+
+
+def amounts(options: dict[str, Any], cpus: float) -> dict[str, float]:
+    """The resources that a task or actor asks for; `cpus` when it does not say."""
+    out: dict[str, float] = {}
+    given = options.get("num_cpus")
+    out["CPU"] = float(cpus if given is None else given)
+    out["GPU"] = float(options.get("num_gpus") or 0)
+    out["memory"] = float(options.get("memory") or 0)
+    if options.get("accelerator_type"):
+        out[f"accelerator_type:{options['accelerator_type']}"] = 0.001
+    for name, amount in (options.get("resources") or {}).items():
+        out[name] = float(amount)
+    return {name: amount for name, amount in out.items() if amount}
+
+
+def strategy(options: dict[str, Any]) -> tuple[int, int]:
+    """The core's number of the strategy, and the node for affinity."""
+    chosen = options.get("scheduling_strategy")
+    if chosen is None or chosen == "DEFAULT":
+        return 0, 0
+    if chosen == "SPREAD":
+        return 1, 0
+    from skate import _api
+
+    return (3 if getattr(chosen, "soft", False) else 2), _api.raylet_of(chosen.node_id)
+
+
+def default_retries() -> int:
+    """How often a task is run again after its worker died, when it does not say."""
+    for name in ("SKATE_TASK_MAX_RETRIES", "RAY_TASK_MAX_RETRIES"):
+        if name in os.environ:
+            return int(os.environ[name])
+    return 3

@@ -1,0 +1,193 @@
+"""Remote functions, and the decorator `remote`."""
+
+from __future__ import annotations
+
+from types import FunctionType
+
+from skate import _core, _options, _signature
+from skate._wire import pack_resources
+
+TYPE_CHECKING = False  # typing is slow to import
+if TYPE_CHECKING:
+    from typing import Any
+
+_COROUTINE, _GENERATOR, _ASYNC_GENERATOR = 0x80, 0x20, 0x200
+RETRY_EXCEPTIONS = 1
+
+
+def code_flags(function: Any) -> int:
+    """The flags of a function's code; 0 for what has none."""
+    code = getattr(function, "__code__", None)
+    return code.co_flags if code is not None else 0
+
+
+class Retryable:
+    """A function with the exception classes after which it may run again."""
+
+    def __init__(self, function: Any, kinds: tuple[type, ...]) -> None:
+        self.function = function
+        self.kinds = kinds
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Retryable, (self.function, self.kinds)
+
+
+class RemoteFunction(_core.Call):
+    """What `@remote` makes of a function. `.remote()` is in C: python/ext/py_call.c."""
+
+    def __init__(
+        self, function: Any, options: dict[str, Any], base: RemoteFunction | None = None
+    ) -> None:
+        self._function = function
+        self._default_options = options
+        self._base = base or self
+        self._defined: tuple[int, int] = (0, 0)
+        self._arity = base._arity if base else _signature.arity(function)
+        self._fits: set[Any] = set()
+        self._function_name = getattr(function, "__name__", type(function).__name__)
+        for name in ("__name__", "__qualname__", "__module__", "__doc__"):
+            value = getattr(function, name, None)
+            if value is not None:
+                setattr(self, name, value)
+        self.__wrapped__ = function
+
+    def options(self, **options: Any) -> RemoteFunction:
+        """The same function with other options; this one stays as it is."""
+        _options.check(_options.TASK, "a remote function", options)
+        if options.get("max_calls") is not None:
+            raise ValueError("max_calls can be given to @remote only, not to options()")
+        return RemoteFunction(self._function, {**self._default_options, **options}, self._base)
+
+    def _remote(
+        self, args: Any = None, kwargs: Any = None, **options: Any
+    ) -> Any:
+        """`options(**options).remote(*args, **kwargs)`, Ray's older spelling."""
+        target = self.options(**options) if options else self
+        return target._call(args or (), kwargs or {})
+
+    def bind(self, *args: Any, **kwargs: Any) -> Any:
+        """Nodes of a lazy graph are not supported yet."""
+        raise NotImplementedError("bind(): lazy graphs are not supported yet")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        name = self._function_name
+        raise TypeError(
+            f"a remote function cannot be called directly: use {name}.remote() instead of "
+            f"{name}(); the plain function is {name}._function"
+        )
+
+    def __repr__(self) -> str:
+        return f"RemoteFunction({self._function_name})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (self._function, self._default_options)
+
+    def _key(self, retry: Any) -> int:
+        """The key of the function in this session: pickled once, at its first call."""
+        if isinstance(retry, (list, tuple)):
+            return self._define(Retryable(self._function, tuple(retry)))
+        base = self._base
+        epoch = _core.epoch()
+        if base._defined[0] != epoch:
+            base._defined = (epoch, self._define(self._function))
+        return base._defined[1]
+
+    def _define(self, value: Any) -> int:
+        try:
+            return _core.define(self._function_name, value)
+        except TypeError as error:
+            raise TypeError(
+                f"Could not serialize the function {self._function_name}: {error}. It, or "
+                "something it refers to, cannot be pickled"
+            ) from error
+
+    def _prepare(self) -> None:
+        """Called from C at the first call of a session."""
+        function, options = self._function, self._default_options
+        returns = options.get("num_returns")
+        if returns is None:
+            if code_flags(function) & _GENERATOR:
+                raise NotImplementedError(
+                    f"{self._function_name} is a generator function: streaming its items is not "
+                    "supported yet; give num_returns, or return a list"
+                )
+            returns = 1
+        wanted = _options.amounts(options, 1)
+        packed = pack_resources(wanted)
+        strategy, node = _options.strategy(options)
+        name = options.get("name") or self._function_name
+        retry = options.get("retry_exceptions")
+        retries = options.get("max_retries")
+        if retries is None:
+            retries = _options.default_retries()
+        key = self._key(retry)
+        cls = _core.scheduling_class(packed, strategy, node, name)
+        # What a task holds travels in the method's place when it is not the usual CPU.
+        held = None if wanted == {"CPU": 1.0} else _resource_text(wanted)
+        flags = RETRY_EXCEPTIONS if retry else 0
+        least, most = self._arity.limits()
+        self._set(key, cls, returns, retries, flags, name.encode(), held, None, least, most)
+
+    def _check(self, count: int, keywords: tuple[str, ...]) -> None:
+        """Called from C when the fast check is not enough."""
+        case = (count, keywords)
+        if case not in self._fits:
+            self._arity.check(f"{self._function_name}()", count, keywords)
+            if len(self._fits) < 64:
+                self._fits.add(case)
+
+
+def _resource_text(wanted: dict[str, float]) -> bytes:
+    return "\x1f".join(f"{name}={amount!r}" for name, amount in wanted.items()).encode()
+
+
+def _rebuild(function: Any, options: dict[str, Any]) -> RemoteFunction:
+    return RemoteFunction(function, options)
+
+
+def make(target: Any, options: dict[str, Any]) -> Any:
+    """What the decorator makes of a function or class."""
+    if isinstance(target, type):
+        from skate._actor import ActorClass
+
+        _options.check(_options.ACTOR, f"the actor class {target.__name__}", options)
+        return ActorClass(target, options)
+    if isinstance(target, RemoteFunction) or not callable(target):
+        raise TypeError(f"@remote takes a function or a class, not {target!r}")
+    if not isinstance(target, FunctionType) and not hasattr(target, "__name__"):
+        raise TypeError(f"@remote takes a function or a class, not {target!r}")
+    if code_flags(target) & (_COROUTINE | _ASYNC_GENERATOR):
+        raise ValueError(
+            "a remote function cannot be async: call asyncio.run() in it, or use an actor"
+        )
+    _options.check(_options.TASK, "a remote function", options)
+    if options.get("max_calls"):
+        raise NotImplementedError("max_calls is not supported yet")
+    return RemoteFunction(target, options)
+
+
+def remote(*args: Any, **options: Any) -> Any:
+    """Make a function a remote function, or a class an actor class.
+
+    `@remote`, `@remote(num_cpus=2)` or `remote(f)`. The result's `.remote(...)` runs it in another
+    process and returns at once.
+    """
+    if len(args) == 1 and not options:
+        from skate._actor import ActorClass
+
+        if isinstance(args[0], ActorClass):
+            raise TypeError(f"{args[0]!r} is an actor class already")
+        return make(args[0], {})
+    if args or not options:
+        raise AssertionError(
+            "@remote takes either nothing but a function or class, or keyword options only"
+        )
+    bad = {**_options.TASK, **_options.ACTOR}
+    for name, value in options.items():
+        if name not in bad:
+            _options.check(_options.TASK, "@remote", {name: value})
+
+    def decorate(target: Any) -> Any:
+        return make(target, options)
+
+    return decorate

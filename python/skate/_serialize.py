@@ -1,0 +1,252 @@
+"""Values that the C code cannot encode alone, and errors in both directions.
+
+skate._core calls these functions by name (py_mod.c, hook_names). Nothing heavy is imported before
+it is needed: cloudpickle only for functions, classes and instances that are not importable.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from _pickle import Pickler, PicklingError
+from _pickle import dumps as _pickle_dumps
+
+from skate import _core, exceptions
+
+TYPE_CHECKING = False  # typing is slow to import
+if TYPE_CHECKING:
+    from typing import Any
+
+# Errors of the core: base/err.h.
+ENOMEM, EINVAL, EAGAIN, ETIMEOUT, EINTR, EDEAD, EFULL = 1, 2, 4, 5, 6, 7, 8
+ENOENT, EEXIST, EAUTH, ETOOBIG, ESHUTDOWN, EFORKED, EVERSION = 9, 10, 11, 13, 14, 15, 17
+
+
+class _NotSafe(Exception):  # noqa: N818
+    """Raised inside a plain pickle when it meets what only cloudpickle does right."""
+
+
+def _by_reference(kind: type) -> bool:
+    """May this class be named in a pickle? Only if every process can import it by that name."""
+    module = kind.__module__
+    if module == "builtins" or module.startswith(("numpy", "skate.")):
+        return True
+    return module.partition(".")[0] in _STDLIB and getattr(
+        sys.modules.get(module), kind.__qualname__, None
+    ) is kind
+
+
+_STDLIB = sys.stdlib_module_names - {"__main__"}
+
+
+class _PlainPickler(Pickler):
+    """The C pickler, for data. Functions, modules and user classes send us to cloudpickle."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        kind = type(obj)
+        if kind is type:
+            if _by_reference(obj):
+                return NotImplemented
+        elif issubclass(kind, type):
+            if obj.__module__.startswith("numpy"):
+                return NotImplemented
+        elif kind.__module__ == "builtins":
+            if kind.__name__ in _PLAIN_KINDS or isinstance(obj, BaseException):
+                return NotImplemented
+            if kind.__name__ == "function" and obj.__module__ is not None and (
+                obj.__module__.startswith(("numpy", "skate.")) and "<" not in obj.__qualname__
+            ):
+                return NotImplemented
+        elif _by_reference(kind):
+            return NotImplemented
+        raise _NotSafe
+
+
+_PLAIN_KINDS = frozenset(
+    ("complex", "bytearray", "set", "frozenset", "range", "slice", "ellipsis", "NoneType",
+     "NotImplementedType", "builtin_function_or_method", "PickleBuffer")
+)  # fmt: skip
+
+
+def dumps(obj: Any, buffers: list[Any]) -> bytes:
+    """Pickle, protocol 5; large buffers are appended to `buffers` instead."""
+    kind = type(obj)
+    if kind.__module__ == "numpy" and kind.__name__ == "ndarray" and not obj.dtype.hasobject:
+        if not (obj.flags.c_contiguous or obj.flags.f_contiguous):
+            obj = obj.copy()
+        return _pickle_dumps(obj, protocol=5, buffer_callback=buffers.append)
+    out = io.BytesIO()
+    try:
+        _PlainPickler(out, protocol=5, buffer_callback=buffers.append).dump(obj)
+        return out.getvalue()
+    except (_NotSafe, PicklingError, TypeError, AttributeError, RecursionError):
+        del buffers[:]
+        _core.forget_refs()  # those met so far come again
+    return _cloud_dumps(obj, buffers)
+
+
+def _cloud_dumps(obj: Any, buffers: list[Any]) -> bytes:
+    import cloudpickle
+
+    try:
+        return cloudpickle.dumps(obj, protocol=5, buffer_callback=buffers.append)
+    except (PicklingError, AttributeError, ValueError) as error:
+        raise TypeError(f"cannot pickle {_short(obj)}: {error}") from error
+    except RecursionError as error:
+        raise TypeError(f"cannot pickle {_short(obj)}: it is nested too deeply") from error
+
+
+def _short(obj: Any) -> str:
+    kind = type(obj)
+    return f"an object of type {kind.__module__}.{kind.__qualname__}"
+
+
+# ---------------------------------------------------------------------------- errors of user code
+
+
+def error_payload(error: BaseException) -> dict[str, Any]:
+    """What travels of an exception: its text, and the exception itself if it can be pickled."""
+    from skate import _worker
+
+    where = _worker.where()
+    cause: BaseException = error
+    if isinstance(error, KeyboardInterrupt):
+        cause = exceptions.TaskCancelledError(error_message="the task was interrupted")
+    if isinstance(error, exceptions.RayTaskError) and error.__traceback__ is None:
+        text = str(error)
+    else:
+        text = traceback_text(error)
+    inner = cause
+    if isinstance(cause, exceptions.RayTaskError) and cause.cause is not None:
+        inner = cause.cause
+    return {**where, "traceback": text, "type": type(inner).__name__, "cause": _pickle_cause(inner)}
+
+
+def _pickle_cause(cause: BaseException) -> bytes:
+    import cloudpickle
+
+    try:
+        return cloudpickle.dumps(cause, protocol=5)
+    except Exception:
+        return b""
+
+
+def traceback_text(error: BaseException) -> str:
+    """The traceback as text, without the frames of the runtime, never raising."""
+    try:
+        import traceback
+
+        lines = traceback.format_exception(type(error), error, error.__traceback__)
+        if lines and lines[0].startswith("Traceback"):
+            lines = lines[1:] if error.__cause__ is None and error.__context__ is None else lines
+        return "".join(lines)
+    except Exception:
+        return f"{type(error).__name__}: (its text could not be made)\n"
+
+
+def task_error(payload: dict[str, Any]) -> BaseException:
+    """The exception that get() raises for an error value of user code."""
+    from _pickle import loads
+
+    text = payload.get("traceback", "")
+    cause: BaseException
+    if payload.get("cause"):
+        try:
+            cause = loads(payload["cause"])
+        except Exception as error:
+            return exceptions.UnserializableException(
+                f"The task raised {payload.get('type')}, which cannot be rebuilt here "
+                f"({type(error).__name__}: {error}). Its own words:\n{text}"
+            )
+    else:
+        cause = exceptions.RayError(
+            f"The original cause of the RayTaskError ({payload.get('type')}) cannot be pickled. "
+            f"Its own words:\n{text}"
+        )
+    if payload.get("init_failed"):
+        return _init_failed(payload, text)
+    error = exceptions.RayTaskError(
+        payload.get("function", ""), text, cause, payload.get("proctitle"), payload.get("pid"),
+        payload.get("ip"), payload.get("repr"), payload.get("actor"),
+    )  # fmt: skip
+    return error.as_instanceof_cause() if isinstance(cause, BaseException) else error
+
+
+def _init_failed(payload: dict[str, Any], text: str) -> BaseException:
+    return exceptions.ActorDiedError(
+        f"The actor died because its constructor failed: ray::{payload.get('function')}() "
+        f"(pid={payload.get('pid')}, ip={payload.get('ip')})\n{text}",
+        payload.get("actor"),
+        True,
+    )
+
+
+# ----------------------------------------------------------------------------- errors of the core
+
+
+def system_error(value: bytes, ref: bytes) -> BaseException:
+    """The exception for an error value that the core made: RAW bytes "kind\\ntext"."""
+    head, _, text = bytes(value).decode("utf-8", "replace").partition("\n")
+    kind, _, more = head.partition(" ")
+    if kind in ("actor_died", "actor_unavailable"):
+        words = more.split()
+        actor = words[0] if words else None
+        failed = len(words) > 1 and words[1] == "1"
+        make = (
+            exceptions.ActorDiedError if kind == "actor_died" else exceptions.ActorUnavailableError
+        )
+        return make(text, actor, failed)
+    if kind in ("owner_died", "object_lost", "out_of_scope"):
+        lost = {
+            "owner_died": exceptions.OwnerDiedError,
+            "out_of_scope": exceptions.ReferenceCountingAssertionError,
+        }.get(kind, exceptions.ObjectLostError)
+        return lost(ref.hex(), None, "", text)
+    simple = {
+        "worker_crashed": exceptions.WorkerCrashedError,
+        "node_died": exceptions.NodeDiedError,
+        "raylet_died": exceptions.LocalRayletDiedError,
+        "store_full": exceptions.ObjectStoreFullError,
+    }.get(kind)
+    return simple(text) if simple else exceptions.RaySystemError(text or head)
+
+
+def core_error(code: int, text: str) -> BaseException:
+    """The exception for a negative code of the core."""
+    if code == EFORKED:
+        return RuntimeError(
+            "this process was forked from one that uses Skate; a forked child cannot use its "
+            "parent's session. Start processes with multiprocessing's 'spawn' method, or use "
+            "remote tasks"
+        )
+    if code == ESHUTDOWN:
+        return exceptions.RaySystemError("Skate is not running (shutdown was called, or it ended)")
+    if code == EDEAD:
+        return exceptions.LocalRayletDiedError(text)
+    if code == EFULL:
+        return exceptions.ObjectStoreFullError(text)
+    if code == EEXIST:
+        return exceptions.ActorAlreadyExistsError(text)
+    if code == ENOMEM:
+        return exceptions.OutOfMemoryError(text)
+    if code == ETIMEOUT:
+        return exceptions.GetTimeoutError(text)
+    if code == EAUTH:
+        return exceptions.AuthenticationError(text)
+    if code in (EINVAL, ETOOBIG):
+        return ValueError(text)
+    return exceptions.RaySystemError(text)
+
+
+def timeout_error(done: int, count: int, seconds: Any) -> BaseException:
+    """The exception for a get() whose time is over."""
+    what = "the object" if count == 1 else f"{count - done} of {count} objects"
+    return exceptions.GetTimeoutError(
+        f"Get timed out: {what} not ready after {seconds} s; the tasks go on"
+    )
+
+
+def own_pid() -> int:
+    """The process id, for payloads."""
+    return os.getpid()

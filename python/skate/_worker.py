@@ -1,0 +1,335 @@
+"""A worker: what a forked process becomes. The loop itself is in C (python/ext/py_worker.c)."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from skate import _actor, _api, _core, _serialize, _wire
+from skate._remote import Retryable
+
+TYPE_CHECKING = False  # typing is slow to import
+if TYPE_CHECKING:
+    from typing import Any
+
+EXIT_ACTOR, EXIT_SYSTEM = 1, 2
+
+
+class _Worker:
+    """The one worker of this process."""
+
+    def __init__(self) -> None:
+        self.config: dict[str, Any] = {}
+        self.cls: type | None = None
+        self.instance: Any = None
+        self.actor_id: bytes | None = None
+        self.actor_name = ""
+        self.handle: Any = None
+        self.first_incarnation = 0
+        self.log_name = ""
+
+
+_worker = _Worker()
+
+
+# ------------------------------------------------------------------------------- called from C
+
+
+def load_function(key: int, value: Any) -> Any:
+    """The callable for what the owner defined under a key."""
+    if isinstance(value, Retryable):
+        return _retryable(value)
+    return value
+
+
+def _retryable(value: Retryable) -> Any:
+    function, kinds = value.function, value.kinds
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except BaseException as error:
+            if not isinstance(error, kinds):
+                error.__skate_no_retry__ = True  # type: ignore[attr-defined]
+            raise
+
+    call.__name__ = getattr(function, "__name__", "call")
+    call.__qualname__ = getattr(function, "__qualname__", "call")
+    call.__module__ = getattr(function, "__module__", None) or "__main__"
+    return call
+
+
+def construct(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> None:
+    """Make the instance; from now on this worker is that actor."""
+    now = _core.current()
+    assert now is not None
+    worker = _worker
+    worker.cls = cls
+    worker.actor_id = now[2]
+    worker.actor_name = now[8] or ""
+    worker.first_incarnation = now[6]
+    worker.log_name = cls.__name__
+    _api._session.actor = now[2]
+    worker.instance = cls(*args, **(kwargs or {}))
+    if cls.__repr__ is not object.__repr__:
+        try:
+            worker.log_name = repr(worker.instance).replace("\n", " ")[:200]
+        except Exception:
+            pass
+
+
+def find_method(name: str) -> Any:
+    """The bound method of the actor."""
+    if name == "__ray_ready__":
+        return _ready
+    if name == "__ray_terminate__":
+        return _terminate
+    if name == "__ray_call__":
+        return _call
+    return getattr(_worker.instance, name)
+
+
+def _ready() -> bool:
+    return True
+
+
+def _terminate() -> None:
+    raise _actor.ActorExit(0)
+
+
+def _call(function: Any, *args: Any, **kwargs: Any) -> Any:
+    return function(_worker.instance, *args, **kwargs)
+
+
+# ---------------------------------------------------------------------------- where am I
+
+
+def where() -> dict[str, Any]:
+    """What an error says about its place."""
+    now = _core.current()
+    out: dict[str, Any] = {"pid": os.getpid(), "ip": _api.info()["node_ip"]}
+    if now is None:
+        return {**out, "function": "?"}
+    kind, _, actor, name, method, _, _, cls, _, _ = now
+    if kind == 2:
+        out["function"] = f"{cls or (_worker.cls and _worker.cls.__name__)}.__init__"
+        out["init_failed"] = True
+        out["actor"] = actor.hex()
+    else:
+        out["function"] = name or method or "?"
+        if kind == 1:
+            out["actor"] = actor.hex()
+            out["repr"] = _worker.log_name
+    out["proctitle"] = f"ray::{out['function']}"
+    return out
+
+
+def function_name() -> str | None:
+    """The function of the running task with its module, "script.f" for those of the script."""
+    now = _core.current()
+    if now is None:
+        return None
+    kind, _, _, name, method, _, _, cls, _, _ = now
+    script = _worker.config.get("script", "__main__")
+    if kind == 0:
+        return f"{script}.{name}"
+    owner = _worker.cls.__name__ if _worker.cls else cls
+    return f"{owner}.__init__" if kind == 2 else f"{owner}.{method}"
+
+
+def actor_name() -> str:
+    """The name of the actor that this worker is; "" for an anonymous one."""
+    return _worker.actor_name
+
+
+def restarted() -> bool:
+    """Has the actor been restarted?"""
+    return _worker.first_incarnation > 1
+
+
+def own_handle() -> Any:
+    """A weak handle of the actor that this worker is."""
+    worker = _worker
+    if worker.handle is None:
+        assert worker.cls is not None and worker.actor_id is not None
+        meta = _actor.ActorClass(worker.cls)._get_meta()
+        worker.handle = _actor.ActorHandle(_core._actor_from_bytes(worker.actor_id, False), meta)
+    return worker.handle
+
+
+def assigned_resources() -> dict[str, float]:
+    """What the running task holds, or the actor."""
+    now = _core.current()
+    if now is not None and now[0] == 0:
+        if not now[4]:
+            return {"CPU": 1.0}
+        pairs = (pair.rpartition("=") for pair in now[4].split("\x1f"))
+        return {name: float(amount) for name, _, amount in pairs if name}
+    if _worker.actor_id is None:
+        return {}
+    _, state = _api._call(_wire.GCS, "actor_sub", id=_worker.actor_id)
+    return _wire.unpack_resources(state["resources"])
+
+
+# --------------------------------------------------------------------------------- its output
+
+
+class _Output:
+    """Whole lines to a pipe, each marked with the name of the task or actor that printed it."""
+
+    encoding = "utf-8"
+    errors = "backslashreplace"
+    newlines = None
+    closed = False
+    line_buffering = True
+
+    def __init__(self, fd: int, name: str) -> None:
+        import io
+
+        self._fd = fd
+        self._rest = ""
+        self.name = name
+        self.mode = "w"
+        self.buffer = io.BufferedWriter(io.FileIO(fd, "w", closefd=False), 1)
+
+    def write(self, text: str) -> int:
+        """Print whole lines at once; keep the rest."""
+        if not isinstance(text, str):
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        if "\n" not in text:
+            self._rest += text
+            return len(text)
+        whole, _, self_rest = (self._rest + text).rpartition("\n")
+        self._rest = self_rest
+        mark = f"\x01{_current_name()}\x01"
+        self._emit("".join(f"{mark}{line}\n" for line in whole.split("\n")))
+        return len(text)
+
+    def _emit(self, text: str) -> None:
+        data = text.encode("utf-8", "backslashreplace")
+        try:
+            while data:
+                data = data[os.write(self._fd, data) :]
+        except OSError:
+            pass
+
+    def writelines(self, lines: Any) -> None:
+        """As of a file."""
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        """Whole lines are out already; a rest waits for its newline."""
+        try:
+            self.buffer.flush()
+        except (OSError, ValueError):
+            pass
+
+    def finish(self) -> None:
+        """At the end of the process: the rest too."""
+        self.flush()
+        if self._rest:
+            self.write("\n")
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        return self._fd
+
+    def isatty(self) -> bool:
+        """A pipe is none."""
+        return False
+
+    def readable(self) -> bool:
+        """No."""
+        return False
+
+    def writable(self) -> bool:
+        """Yes."""
+        return True
+
+    def seekable(self) -> bool:
+        """No."""
+        return False
+
+    def close(self) -> None:
+        """Stays open."""
+
+    def reconfigure(self, **_options: Any) -> None:
+        """As of a text file; nothing to change."""
+
+
+def _current_name() -> str:
+    if _worker.log_name:
+        return _worker.log_name
+    now = _core.current()
+    return (now[3] or "") if now is not None else ""
+
+
+# --------------------------------------------------------------------------------- its life
+
+
+def _take_on(config: dict[str, Any]) -> None:
+    """Become a worker of the job: its folder, path, environment and import alias."""
+    _worker.config = config
+    _api._session.namespace = config.get("namespace", "")
+    os.environ.update(config.get("env") or {})
+    try:
+        os.chdir(config["cwd"])
+    except (OSError, KeyError):
+        pass  # another machine, perhaps
+    if config.get("sys_path"):
+        own = [p for p in sys.path if p not in config["sys_path"]]
+        sys.path[:] = config["sys_path"] + own
+    if config.get("alias"):
+        from skate import _alias
+
+        _alias.install()
+
+
+def main(fd: int) -> None:
+    """Until the session, the actor or the process ends; does not return on SystemExit."""
+    _core.attach(fd)
+    info = _core.info()
+    _api._session.info = info
+    _api._session.pid = os.getpid()
+    out, err = _Output(1, "<stdout>"), _Output(2, "<stderr>")
+    sys.stdout = sys.__stdout__ = out  # type: ignore[assignment]
+    sys.stderr = sys.__stderr__ = err  # type: ignore[assignment]
+    os.register_at_fork(after_in_child=_core.forked)
+    _take_on(_core.unpack(info["config"]) if info["config"] else {})
+    status = _serve()
+    _run_exit_handlers()
+    out.finish()
+    err.finish()
+    os._exit(status)
+
+
+def _serve() -> int:
+    """Run tasks; the exit status of the process."""
+    try:
+        _core.run()
+        return 0
+    except _actor.ActorExit:
+        _core.exit_intended(EXIT_ACTOR, "the actor ended itself: exit_actor() was called")
+        return 0
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+        if isinstance(error.code, str):
+            print(error.code, file=sys.stderr)
+        if _worker.actor_id is not None:
+            _core.exit_intended(EXIT_SYSTEM, f"the actor ended itself: sys.exit({code})")
+        return code & 255
+    except KeyboardInterrupt:
+        return 130
+    except BaseException as error:
+        sys.stderr.write(_serialize.traceback_text(error))
+        return 1
+
+
+def _run_exit_handlers() -> None:
+    import atexit
+
+    try:
+        atexit._run_exitfuncs()
+    except BaseException as error:
+        sys.stderr.write(_serialize.traceback_text(error))
