@@ -270,6 +270,8 @@ static void tables_release(struct core *c) {
     free(c->task_v);
 }
 
+static struct core *closed;
+
 void core_close(struct core *c) {
     struct map *maps[] = {&c->objects, &c->tasks, &c->workers, &c->actors, &c->functions};
 
@@ -295,7 +297,9 @@ void core_close(struct core *c) {
     free(c->drops);
     free(c->unpins);
     free(c->config);
-    c->stop = c->forked = true; /* late destructors find a closed core; it is not freed */
+    c->stop = c->forked = true;
+    c->closed_next = closed; /* late destructors must find it: kept, a few KB a session */
+    closed = c;
 }
 
 /* ---- calls ---- */

@@ -207,6 +207,7 @@ struct core {
     uint32_t runs;
     bool blocked_told;
     uint64_t pins;
+    struct core *closed_next;
 };
 
 /* sock.c: the Unix socket to the raylet. */

@@ -121,7 +121,7 @@ static int gather(struct core *c) {
     int r;
 
     while ((r = cut(c, &at, &n)) == 1) frame_push(&c->deferred, n);
-    memmove(c->in, c->in + at, c->in_len - at);
+    if (at) memmove(c->in, c->in + at, c->in_len - at);
     c->in_len -= at;
     return r;
 }
