@@ -1,0 +1,76 @@
+/* gcs.h - the global control store as a pure state machine: nodes, jobs, actors, names, values.
+ *
+ * gcs_step(state, event, now, out): no clock, socket, file, thread or random source inside, so the
+ * same events give the same outputs; skate-gcs (src/gcsd) and tests wrap it with I/O. A link is
+ * one authenticated connection to a raylet, named by a number of the caller's that is never used
+ * twice. Frames that come in have passed wire_check() (the wrapper's duty); everything else in
+ * them is judged here. One thread at a time; never blocks.
+ * Design, protocol and limits: src/gcs/README.md. Tests: tests/unit/gcs_test.c. */
+#ifndef SKATE_GCS_GCS_H
+#define SKATE_GCS_GCS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/id.h"
+
+struct gcs; /* opaque: gcs_int.h */
+
+/* Bounds; 0 means the default in brackets. At each one a request is refused with a reason. */
+struct gcs_opts {
+    uint32_t nodes_max;     /* nodes ever registered (16384) */
+    uint32_t jobs_max;      /* jobs ever started (65536) */
+    uint32_t actors_max;    /* actors not dead (100000) */
+    uint32_t dead_max;      /* dead actors that can still be asked for (10000); the oldest go */
+    uint32_t subs_max;      /* subscriptions in all (1000000) */
+    uint64_t spec_bytes;    /* creation specs and job settings together (1 GB) */
+    uint64_t kv_bytes;      /* keys and values together (64 MB) */
+    uint32_t heartbeat_ms;  /* silence after which a node is dead (5000) */
+};
+
+enum gcs_event_kind {
+    GCS_FRAME,     /* a frame came on `link` */
+    GCS_LINK_DOWN, /* `link` is gone; text says why */
+    GCS_TICK,      /* time has passed; at least once a second */
+};
+struct gcs_event {
+    enum gcs_event_kind kind;
+    uint64_t link;
+    const void *frame; /* borrowed; 8-byte aligned */
+    uint32_t len;
+    const char *text;
+    const char *peer_ip; /* of the link; for nodes that do not say */
+};
+
+/* What is to be sent, in this order. Frames lie in `bytes`; one may be sent to several links. */
+struct gcs_send {
+    uint64_t link;
+    uint32_t at, len;
+    bool close; /* no frame: end this link after what was sent before */
+};
+struct gcs_out {
+    struct gcs_send *sends;
+    uint32_t count, cap;
+    uint8_t *bytes;
+    uint32_t used, room;
+    bool changed;   /* state that must outlive the GCS changed: log the event, then send */
+    bool head_lost; /* the head node's raylet is gone */
+};
+
+SKATE_NODISCARD int gcs_new(const struct gcs_opts *opts, struct gcs **ret);
+struct gcs *gcs_free(struct gcs *g); /* NULL is fine; NULL back */
+
+/* Take one event. `out` is emptied first and holds what is to be done until the next step. */
+void gcs_step(struct gcs *g, const struct gcs_event *event, int64_t now_ns, struct gcs_out *out);
+void gcs_out_release(struct gcs_out *out);
+
+/* For tests and status lines. */
+struct gcs_counts {
+    uint32_t nodes_alive, jobs_live, actors_live, actors_pending, actors_dead, subs;
+    uint64_t spec_bytes, kv_bytes;
+};
+void gcs_count(const struct gcs *g, struct gcs_counts *ret);
+
+#endif

@@ -1,0 +1,165 @@
+/* gcs_int.h - the state of the GCS and what the files of src/gcs share; nobody else includes it. */
+#ifndef SKATE_GCS_GCS_INT_H
+#define SKATE_GCS_GCS_INT_H
+
+#include "base/map.h"
+#include "gcs/gcs.h"
+#include "sched/policy.h"
+#include "sched/resources.h"
+#include "wire/wire_gen.h"
+
+enum { GCS_REASON = 480, GCS_NAME_MAX = 4096, GCS_KEY_MAX = 1024 };
+
+struct gcs_node {
+    uint32_t number;
+    bool alive, stale; /* stale: it refused an actor; its next report says what is free */
+    uint64_t link;
+    int64_t heard_ns;
+    struct resources reported, loading; /* free at its last report; of actors being started */
+    uint64_t arena_used;
+    void *registered; /* its node_register frame, owned */
+    char *ip;         /* when the frame names none, else NULL */
+    char reason[GCS_REASON];
+};
+
+struct gcs_job {
+    uint32_t number;
+    bool live;
+    uint64_t driver;
+    char *space;
+    void *config;
+    uint32_t space_len, config_len;
+};
+
+/* PENDING waits for a node; STARTING was sent to one; ALIVE after actor_ready. The legal moves:
+ * PENDING -> STARTING -> ALIVE -> PENDING (a restart), STARTING -> PENDING, any -> DEAD. */
+enum gcs_actor_state { GCS_PENDING, GCS_STARTING, GCS_ALIVE, GCS_DEAD };
+
+struct gcs_actor {
+    struct skate_id id;
+    enum gcs_actor_state state;
+    uint64_t owner, proc;
+    uint32_t job, flags, node, pid, incarnation, restarts;
+    int32_t max_restarts, max_task_retries;
+    bool restarting; /* it was alive once: the wire's state 2 while not alive */
+    bool unused, init_failed, infeasible_told, charged;
+    struct resources *extra; /* charged: what its start takes beyond `held`, in node's loading */
+    void *create;   /* the actor_create frame, until dead */
+    void *failure;  /* the actor_ready frame of a failed constructor */
+    char *texts;    /* cls, name, namespace, each with its end */
+    char *name, *space;
+    uint32_t held_len;
+    void *held; /* packed */
+    char *reason;
+    uint64_t *subs; /* processes that are told of each change */
+    uint32_t sub_count, sub_cap;
+    uint32_t index, prev_pending, next_pending, next_dead; /* lists by index */
+};
+
+struct gcs_value {
+    struct skate_id key;
+    char *name;
+    uint32_t name_len, len;
+    void *bytes;
+};
+
+/* Where a frame came from, and so where its answer goes. */
+struct gcs_from {
+    uint64_t link;
+    struct gcs_node *node; /* NULL: not registered yet */
+    uint64_t src;          /* 0: the raylet itself, plainly */
+    uint32_t call;
+};
+
+struct gcs {
+    struct gcs_opts opts;
+    int64_t now;
+    struct gcs_out *out; /* of the step that runs */
+    struct gcs_node **nodes;
+    uint32_t node_count, node_cap, head;
+    struct map links; /* link -> node number */
+    struct gcs_job **jobs;
+    uint32_t job_count, job_cap;
+    struct gcs_actor **actors;
+    uint32_t actor_slots, actor_cap; /* a free slot is NULL and in free_slots */
+    uint32_t *free_slots, free_count, free_cap;
+    struct map actor_ids, actor_names, actor_procs;
+    uint32_t pending, pending_last, dead_first, dead_last; /* MAP_NONE: empty */
+    uint32_t actors_live, actors_pending, actors_dead, subs;
+    uint64_t spec_bytes, kv_bytes;
+    struct sched_view view;
+    bool place_wanted;
+    struct gcs_value *values;
+    uint32_t value_count, value_cap;
+    struct map value_keys;
+};
+
+/* gcs.c: memory that budgets bound, so its end is a panic */
+void *gcs_alloc(size_t bytes); /* zeroed */
+void *gcs_copy(const void *data, size_t bytes);
+void *gcs_grow(void *array, uint32_t *cap, size_t element);
+struct skate_id gcs_text_key(const char *a, uint32_t a_len, const char *b, uint32_t b_len);
+void gcs_actor_release(struct gcs_actor *a);
+
+/* gcs_send.c */
+void gcs_send_link(struct gcs *g, uint64_t link, struct wire_buf *b); /* ends and releases b */
+void gcs_send_proc(struct gcs *g, uint64_t proc, struct wire_buf *b);
+void gcs_send_nodes(struct gcs *g, struct wire_buf *b, uint32_t but); /* to all living but one */
+void gcs_reply(struct gcs *g, const struct gcs_from *to, struct wire_buf *b);
+void gcs_reply_status(struct gcs *g, const struct gcs_from *to, int status, const char *reason);
+void gcs_close_link(struct gcs *g, uint64_t link);
+
+/* gcs_nodes.c */
+struct gcs_node *gcs_node_find(struct gcs *g, uint32_t number); /* living or dead; NULL */
+void gcs_node_register(struct gcs *g, const struct gcs_from *from,
+                       const struct wire_node_register *m, const char *peer_ip);
+void gcs_node_report(struct gcs *g, struct gcs_node *n, const struct wire_node_report *m);
+void gcs_node_lost(struct gcs *g, struct gcs_node *n, const char *why);
+void gcs_node_frame(const struct gcs_node *n, struct wire_buf *b); /* node_info, begun and put */
+void gcs_nodes_tick(struct gcs *g);
+
+/* gcs_jobs.c */
+struct gcs_job *gcs_job_find(struct gcs *g, uint32_t number); /* live; NULL */
+void gcs_job_start(struct gcs *g, const struct gcs_from *from, const struct wire_job_start *m);
+void gcs_job_end(struct gcs *g, struct gcs_job *j, const char *why);
+void gcs_job_frame(const struct gcs_job *j, struct wire_buf *b);
+
+/* gcs_actors.c */
+struct gcs_actor *gcs_actor_find(struct gcs *g, const struct skate_id *id);
+void gcs_actor_create(struct gcs *g, const struct gcs_from *from,
+                      const struct wire_actor_create *m);
+void gcs_actor_sub(struct gcs *g, const struct gcs_from *from, const struct wire_actor_sub *m);
+void gcs_actor_ready(struct gcs *g, const struct gcs_from *from, const struct wire_actor_ready *m);
+void gcs_actor_refused(struct gcs *g, const struct wire_actor_refused *m);
+void gcs_actor_kill(struct gcs *g, const struct gcs_from *from, const struct wire_actor_kill *m);
+void gcs_actor_unused(struct gcs *g, const struct wire_actor_unused *m);
+void gcs_actor_by_name(struct gcs *g, const struct gcs_from *from,
+                       const struct wire_actor_by_name *m);
+void gcs_actor_frame(const struct gcs_actor *a, struct wire_buf *b);
+/* What it ran on is gone: restart or death. intended: no restart. */
+void gcs_actor_lost(struct gcs *g, struct gcs_actor *a, const char *why, bool intended);
+/* Start again without counting: the node it was sent to cannot. */
+void gcs_actor_again(struct gcs *g, struct gcs_actor *a);
+/* Dead for good, now. kill: end its process too. */
+void gcs_actor_end(struct gcs *g, struct gcs_actor *a, const char *why, bool kill);
+void gcs_proc_died(struct gcs *g, const struct wire_proc_died *m);
+
+/* gcs_place.c */
+void gcs_place_add(struct gcs *g, struct gcs_actor *a); /* wait for a node */
+void gcs_place_remove(struct gcs *g, struct gcs_actor *a);
+void gcs_place_all(struct gcs *g);
+void gcs_place_uncharge(struct gcs *g, struct gcs_actor *a); /* it is no longer being started */
+
+/* gcs_state.c: moves, and who is told */
+void gcs_actor_move(struct gcs *g, struct gcs_actor *a, enum gcs_actor_state to);
+void gcs_actor_tell(struct gcs *g, const struct gcs_actor *a);
+int gcs_actor_subscribe(struct gcs *g, struct gcs_actor *a, uint64_t proc);
+void gcs_unsubscribe(struct gcs *g, uint64_t proc, bool node); /* of all actors */
+
+/* gcs_query.c */
+void gcs_list(struct gcs *g, const struct gcs_from *from, const struct wire_list *m);
+void gcs_kv_put(struct gcs *g, const struct gcs_from *from, const struct wire_kv_put *m);
+void gcs_kv_get(struct gcs *g, const struct gcs_from *from, const struct wire_kv_get *m);
+void gcs_kv_release(struct gcs *g);
+
+#endif

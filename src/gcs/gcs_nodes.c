@@ -1,0 +1,225 @@
+/* gcs_nodes.c - the table of nodes: join, reports, silence, loss.
+ *
+ * Numbers start at 1 and are never used again; a lost node stays listed with its reason. Every
+ * change of membership goes to all raylets as node_info. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/limits.h"
+#include "gcs/gcs_int.h"
+
+struct gcs_node *gcs_node_find(struct gcs *g, uint32_t number) {
+    return number >= 1 && number <= g->node_count ? g->nodes[number - 1] : NULL;
+}
+
+/* One span of a frame into another message's span. */
+#define COPY_SPAN(b, to, to_field, from, m, from_field)                                        \
+    do {                                                                                       \
+        uint32_t n_;                                                                           \
+        const void *p_ = wire_##from##_##from_field((m), &n_);                                 \
+        WIRE_PUT((b), to, to_field, p_, n_ * sizeof(*wire_##from##_##from_field((m), &n_)));   \
+    } while (0)
+
+void gcs_node_frame(const struct gcs_node *n, struct wire_buf *b) {
+    const struct wire_node_register *m = n->registered;
+    struct wire_node_info *out = wire_begin(b, WIRE_NODE_INFO);
+    uint8_t packed[RESOURCES_MAX * 80];
+    uint32_t len;
+
+    out->node_id = m->node_id;
+    out->arena_bytes = m->arena_bytes;
+    out->arena_used = n->arena_used;
+    out->node = n->number;
+    out->state = n->alive;
+    out->port = m->port;
+    out->pid = m->pid;
+    out->is_head = m->is_head;
+    (void)wire_node_register_ip(m, &len);
+    if (len == 0 && n->ip)
+        WIRE_PUT(b, node_info, ip, n->ip, strlen(n->ip));
+    else
+        COPY_SPAN(b, node_info, ip, node_register, m, ip);
+    COPY_SPAN(b, node_info, hostname, node_register, m, hostname);
+    COPY_SPAN(b, node_info, name, node_register, m, name);
+    COPY_SPAN(b, node_info, socket_path, node_register, m, socket_path);
+    COPY_SPAN(b, node_info, total, node_register, m, resources);
+    WIRE_PUT(b, node_info, available, packed, resources_pack(&n->reported, packed, sizeof packed));
+    COPY_SPAN(b, node_info, labels, node_register, m, labels);
+    WIRE_PUT(b, node_info, reason, n->reason, strlen(n->reason));
+}
+
+static void tell_all(struct gcs *g, const struct gcs_node *n, uint32_t but) {
+    struct wire_buf b;
+
+    wire_init(&b, NULL, 0);
+    gcs_node_frame(n, &b);
+    gcs_send_nodes(g, &b, but);
+}
+
+static void welcome(struct gcs *g, const struct gcs_from *from, uint32_t number, int status,
+                    const char *reason) {
+    struct wire_buf b;
+    struct wire_node_welcome *m;
+
+    wire_init(&b, NULL, 0);
+    m = wire_begin(&b, WIRE_NODE_WELCOME);
+    m->node = number;
+    m->status = status;
+    m->head.call = from->call;
+    m->head.flags = from->call ? WIRE_REPLY : 0;
+    WIRE_PUT(&b, node_welcome, reason, reason, strlen(reason));
+    gcs_send_link(g, from->link, &b);
+    if (status < 0) gcs_close_link(g, from->link);
+}
+
+/* 0, or why this node cannot join. */
+static int judge(struct gcs *g, const struct wire_node_register *m, struct resources *ret,
+                 char reason[GCS_REASON]) {
+    uint32_t len;
+    const uint8_t *packed = wire_node_register_resources(m, &len);
+
+    if (m->version != WIRE_VERSION) {
+        (void)snprintf(reason, GCS_REASON, "the node speaks protocol version %u, the cluster %d",
+                       m->version, WIRE_VERSION);
+        return -SKATE_EVERSION;
+    }
+    if (m->head.size > 1 << 20 || m->port > 65535 || resources_unpack(ret, packed, len) < 0) {
+        (void)snprintf(reason, GCS_REASON, "its registration is malformed");
+        return -SKATE_EPROTO;
+    }
+    if (g->node_count >= g->opts.nodes_max) {
+        (void)snprintf(reason, GCS_REASON, "the cluster has had its %u nodes", g->opts.nodes_max);
+        return -SKATE_EFULL;
+    }
+    for (uint32_t i = 0; i < g->node_count; i++) {
+        const struct wire_node_register *o = g->nodes[i]->registered;
+
+        if (g->nodes[i]->alive && id_equal(&o->node_id, &m->node_id)) {
+            (void)snprintf(reason, GCS_REASON, "a node with this id is in the cluster already");
+            return -SKATE_EEXIST;
+        }
+    }
+    return 0;
+}
+
+static void tell_newcomer(struct gcs *g, const struct gcs_node *n) {
+    for (uint32_t i = 0; i < g->node_count; i++) {
+        struct wire_buf b;
+
+        if (!g->nodes[i]->alive) continue;
+        wire_init(&b, NULL, 0);
+        gcs_node_frame(g->nodes[i], &b);
+        gcs_send_link(g, n->link, &b);
+    }
+    for (uint32_t i = 0; i < g->job_count; i++) {
+        struct wire_buf b;
+
+        if (!g->jobs[i]->live) continue;
+        wire_init(&b, NULL, 0);
+        gcs_job_frame(g->jobs[i], &b);
+        gcs_send_link(g, n->link, &b);
+    }
+}
+
+void gcs_node_register(struct gcs *g, const struct gcs_from *from,
+                       const struct wire_node_register *m, const char *peer_ip) {
+    char reason[GCS_REASON] = "";
+    struct resources total;
+    struct skate_id key = map_key(from->link);
+    struct sched_node *row;
+    struct gcs_node *n;
+    int r = judge(g, m, &total, reason);
+
+    if (r < 0) {
+        welcome(g, from, 0, r, reason);
+        return;
+    }
+    n = gcs_alloc(sizeof *n);
+    if (g->node_count == g->node_cap) g->nodes = gcs_grow(g->nodes, &g->node_cap, sizeof *g->nodes);
+    g->nodes[g->node_count++] = n;
+    n->number = g->node_count;
+    n->alive = true;
+    n->link = from->link;
+    n->heard_ns = g->now;
+    n->reported = n->loading = total;
+    for (uint32_t i = 0; i < n->loading.count; i++) n->loading.v[i].amount = 0;
+    n->registered = gcs_copy(m, m->head.size);
+    n->ip = gcs_copy(peer_ip, strlen(peer_ip) + 1);
+    if (m->is_head && !g->head) g->head = n->number;
+    SKATE_ASSERT(map_put(&g->links, &key, n->number) == 0);
+    row = sched_view_add(&g->view, n->number);
+    SKATE_ASSERT(row);
+    row->alive = true;
+    row->total = row->avail = total;
+    g->out->changed = true;
+    welcome(g, from, n->number, 0, "");
+    tell_newcomer(g, n);
+    tell_all(g, n, n->number);
+    g->place_wanted = true;
+}
+
+void gcs_node_report(struct gcs *g, struct gcs_node *n, const struct wire_node_report *m) {
+    struct sched_node *row = sched_view_find(&g->view, n->number);
+    struct resources avail;
+    uint32_t len;
+    const uint8_t *packed = wire_node_report_available(m, &len);
+
+    if (resources_unpack(&avail, packed, len) < 0) return;
+    SKATE_ASSERT(row);
+    n->arena_used = m->arena_used;
+    n->stale = false;
+    n->reported = avail;
+    row->avail = avail;
+    resources_take(&row->avail, &n->loading);
+    if (g->actors_pending) g->place_wanted = true;
+}
+
+void gcs_node_lost(struct gcs *g, struct gcs_node *n, const char *why) {
+    struct sched_node *row = sched_view_find(&g->view, n->number);
+    char text[GCS_REASON + 64];
+
+    SKATE_ASSERT(n->alive && row);
+    n->alive = false;
+    row->alive = false;
+    (void)snprintf(n->reason, sizeof n->reason, "%s", why);
+    if (n->number == g->head) g->out->head_lost = true;
+    g->out->changed = true;
+    tell_all(g, n, n->number);
+    (void)snprintf(text, sizeof text, "node %u was lost: %s", n->number, n->reason);
+    gcs_unsubscribe(g, proc_make(n->number, 0), true);
+    for (uint32_t i = 0; i < g->job_count; i++)
+        if (g->jobs[i]->live && proc_node(g->jobs[i]->driver) == n->number)
+            gcs_job_end(g, g->jobs[i], text);
+    for (uint32_t i = 0; i < g->actor_slots; i++) {
+        struct gcs_actor *a = g->actors[i];
+
+        if (!a || a->state == GCS_DEAD) continue;
+        if (proc_node(a->owner) == n->number && !(a->flags & 1))
+            gcs_actor_end(g, a, "its owner's node was lost", true);
+        else if (a->node == n->number && a->state == GCS_STARTING)
+            gcs_actor_again(g, a);
+        else if (a->node == n->number && a->state == GCS_ALIVE)
+            gcs_actor_lost(g, a, text, false);
+    }
+}
+
+void gcs_nodes_tick(struct gcs *g) {
+    for (uint32_t i = 0; i < g->node_count; i++) {
+        struct gcs_node *n = g->nodes[i];
+        int64_t silent_ms = (g->now - n->heard_ns) / 1000000;
+        struct wire_buf b;
+        char why[64];
+
+        if (!n->alive || silent_ms < (int64_t)g->opts.heartbeat_ms) continue;
+        (void)snprintf(why, sizeof why, "no sign of life for %lld ms", (long long)silent_ms);
+        wire_init(&b, NULL, 0);
+        (void)wire_begin(&b, WIRE_STOP);
+        WIRE_PUT(&b, stop, reason, why, strlen(why));
+        gcs_send_link(g, n->link, &b);
+        gcs_close_link(g, n->link);
+        gcs_node_lost(g, n, why);
+    }
+    if (g->actors_pending) g->place_wanted = true;
+}

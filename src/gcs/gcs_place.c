@@ -1,0 +1,201 @@
+/* gcs_place.c - which node an actor goes to, and the queue of those that wait.
+ *
+ * An actor must fit by its `placing` resources and takes `held` for life. Between two reports of a
+ * node its free amounts are the last report less what was placed there since. While an actor is
+ * being started, what its start takes beyond `held` counts as taken, too, so that a burst spreads
+ * over the nodes; but that alone never makes one wait. Actors wait in order of arrival; one that
+ * cannot be placed does not stop those behind it. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "gcs/gcs_int.h"
+
+void gcs_place_add(struct gcs *g, struct gcs_actor *a) {
+    a->next_pending = MAP_NONE;
+    a->prev_pending = g->pending_last;
+    if (g->pending_last != MAP_NONE)
+        g->actors[g->pending_last]->next_pending = a->index;
+    else
+        g->pending = a->index;
+    g->pending_last = a->index;
+    g->place_wanted = true;
+}
+
+void gcs_place_remove(struct gcs *g, struct gcs_actor *a) {
+    if (a->prev_pending != MAP_NONE)
+        g->actors[a->prev_pending]->next_pending = a->next_pending;
+    else
+        g->pending = a->next_pending;
+    if (a->next_pending != MAP_NONE)
+        g->actors[a->next_pending]->prev_pending = a->prev_pending;
+    else
+        g->pending_last = a->prev_pending;
+}
+
+static void charge(struct gcs *g, struct gcs_actor *a, const struct resources *placing) {
+    struct sched_node *row = sched_view_find(&g->view, a->node);
+    struct resources held;
+
+    SKATE_ASSERT(row && !a->charged);
+    SKATE_ASSERT(resources_unpack(&held, a->held, a->held_len) == 0); /* checked at creation */
+    a->extra = gcs_copy(placing, sizeof *placing);
+    for (uint32_t i = 0; i < a->extra->count; i++) {
+        int64_t *amount = &a->extra->v[i].amount;
+
+        *amount -= resources_amount(&held, a->extra->v[i].name);
+        if (*amount < 0) *amount = 0;
+    }
+    a->charged = true;
+    resources_take(&row->avail, &held);
+    resources_take(&row->avail, a->extra);
+    resources_give(&g->nodes[a->node - 1]->loading, a->extra);
+}
+
+void gcs_place_uncharge(struct gcs *g, struct gcs_actor *a) {
+    if (!a->charged) return;
+    resources_give(&sched_view_find(&g->view, a->node)->avail, a->extra);
+    resources_take(&g->nodes[a->node - 1]->loading, a->extra);
+    free(a->extra);
+    a->extra = NULL;
+    a->charged = false;
+    if (g->actors_pending) g->place_wanted = true;
+}
+
+#define COPY(b, field, m)                                                                      \
+    do {                                                                                       \
+        uint32_t n_;                                                                           \
+        const void *p_ = wire_actor_create_##field((m), &n_);                                  \
+        WIRE_PUT((b), actor_start, field, p_, (m)->field.len);                                 \
+    } while (0)
+
+static void start(struct gcs *g, struct gcs_actor *a) {
+    const struct wire_actor_create *m = a->create;
+    struct wire_actor_start *out;
+    struct wire_buf b;
+
+    wire_init(&b, NULL, 0);
+    out = wire_begin(&b, WIRE_ACTOR_START);
+    out->actor = a->id;
+    out->owner = a->owner;
+    out->job = a->job;
+    out->incarnation = a->incarnation;
+    out->flags = a->flags;
+    out->max_concurrency = m->max_concurrency;
+    COPY(&b, name, m);
+    COPY(&b, namespace, m);
+    COPY(&b, cls, m);
+    COPY(&b, held, m);
+    COPY(&b, placing, m);
+    COPY(&b, spec, m);
+    COPY(&b, fn_value, m);
+    COPY(&b, fn_data, m);
+    gcs_send_link(g, g->nodes[a->node - 1]->link, &b);
+}
+
+/* Which nodes may be chosen: the living ones, with or without those that just refused. */
+static void set_rows(struct gcs *g, bool stale_too) {
+    for (uint32_t i = 0; i < g->view.count; i++) {
+        const struct gcs_node *n = g->nodes[g->view.nodes[i].node - 1];
+
+        g->view.nodes[i].alive = n->alive && (stale_too || !n->stale);
+    }
+}
+
+static void lift_loading(struct gcs *g, bool lift) {
+    for (uint32_t i = 0; i < g->view.count; i++) {
+        struct sched_node *row = &g->view.nodes[i];
+
+        if (lift)
+            resources_give(&row->avail, &g->nodes[row->node - 1]->loading);
+        else
+            resources_take(&row->avail, &g->nodes[row->node - 1]->loading);
+    }
+}
+
+static int pick(struct gcs *g, const struct sched_ask *ask, uint32_t *ret_node) {
+    int r = sched_pick(&g->view, ask, ret_node);
+
+    if (r < 0) {
+        lift_loading(g, true);
+        r = sched_pick(&g->view, ask, ret_node);
+        lift_loading(g, false);
+    }
+    return r;
+}
+
+/* No living node can ever hold it: its driver hears so at once, once. */
+static void tell_infeasible(struct gcs *g, struct gcs_actor *a, const struct sched_ask *ask) {
+    struct gcs_job *j = gcs_job_find(g, a->job);
+    struct skate_error text;
+    struct wire_notice *m;
+    struct wire_buf b;
+    uint32_t unused;
+    int r;
+
+    if (a->infeasible_told || !j) return;
+    set_rows(g, true);
+    r = sched_pick(&g->view, ask, &unused);
+    if (r == -SKATE_ENOENT) {
+        a->infeasible_told = true;
+        sched_explain(&g->view, ask, a->texts, &text);
+        wire_init(&b, NULL, 0);
+        m = wire_begin(&b, WIRE_NOTICE);
+        m->level = 1;
+        m->kind = 1;
+        m->job = a->job;
+        WIRE_PUT(&b, notice, name, a->texts, strlen(a->texts));
+        WIRE_PUT(&b, notice, text, text.text, strlen(text.text));
+        gcs_send_proc(g, j->driver, &b);
+    }
+    set_rows(g, false);
+}
+
+static bool same_ask(const struct gcs_actor *a, const struct gcs_actor *b) {
+    const struct wire_actor_create *x = a->create, *y = b->create;
+    uint32_t n, k;
+    const void *p = wire_actor_create_placing(x, &n), *q = wire_actor_create_placing(y, &k);
+
+    return x->strategy == y->strategy && x->affinity == y->affinity && n == k &&
+           memcmp(p, q, n) == 0;
+}
+
+static bool place(struct gcs *g, struct gcs_actor *a) {
+    const struct wire_actor_create *m = a->create;
+    struct resources placing;
+    uint32_t len, node = 0;
+    const uint8_t *packed = wire_actor_create_placing(m, &len);
+    struct sched_ask ask = {.want = &placing, .strategy = m->strategy,
+                            .affinity = proc_node(m->affinity) ? proc_node(m->affinity)
+                                                               : (uint32_t)m->affinity};
+
+    SKATE_ASSERT(resources_unpack(&placing, packed, len) == 0); /* checked at creation */
+    if (pick(g, &ask, &node) < 0) {
+        tell_infeasible(g, a, &ask);
+        return false;
+    }
+    gcs_place_remove(g, a);
+    a->node = node;
+    a->incarnation++;
+    gcs_actor_move(g, a, GCS_STARTING);
+    charge(g, a, &placing);
+    start(g, a);
+    return true;
+}
+
+void gcs_place_all(struct gcs *g) {
+    const struct gcs_actor *failed = NULL;
+    uint32_t i = g->pending;
+
+    set_rows(g, false);
+    while (i != MAP_NONE) {
+        struct gcs_actor *a = g->actors[i];
+
+        i = a->next_pending;
+        /* Of many equal ones that wait, one is enough to see that there is no room. */
+        if (failed && same_ask(failed, a) && a->infeasible_told == failed->infeasible_told)
+            continue;
+        if (!place(g, a)) failed = a;
+    }
+    set_rows(g, true);
+}

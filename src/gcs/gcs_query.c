@@ -1,0 +1,128 @@
+/* gcs_query.c - lists for people and tools, and the small named values of the cluster. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "gcs/gcs_int.h"
+
+enum { ROWS_BYTES_MAX = 64 << 20 };
+
+struct rows {
+    uint8_t *p;
+    uint32_t used, room, count;
+};
+
+static void add_row(struct rows *r, struct wire_buf *b) {
+    if (wire_end(b) == 0 && r->used + b->len + 8 <= ROWS_BYTES_MAX) {
+        uint32_t padded = (b->len + 7) & ~7u;
+
+        while (r->room < r->used + padded) r->p = gcs_grow(r->p, &r->room, 1);
+        memset(r->p + r->used + b->len, 0, padded - b->len);
+        memcpy(r->p + r->used, b->p, b->len);
+        r->used += padded;
+        r->count++;
+    }
+    wire_release(b);
+}
+
+void gcs_list(struct gcs *g, const struct gcs_from *from, const struct wire_list *m) {
+    struct rows r = {0};
+    struct wire_buf b;
+
+    for (uint32_t i = 0; m->what == 1 && i < g->node_count; i++) {
+        wire_init(&b, NULL, 0);
+        gcs_node_frame(g->nodes[i], &b);
+        add_row(&r, &b);
+    }
+    for (uint32_t i = 0; m->what == 2 && i < g->actor_slots; i++) {
+        if (!g->actors[i]) continue;
+        wire_init(&b, NULL, 0);
+        gcs_actor_frame(g->actors[i], &b);
+        add_row(&r, &b);
+    }
+    for (uint32_t i = 0; m->what == 3 && i < g->job_count; i++) {
+        if (!g->jobs[i]->live) continue;
+        wire_init(&b, NULL, 0);
+        gcs_job_frame(g->jobs[i], &b);
+        add_row(&r, &b);
+    }
+    wire_init(&b, NULL, 0);
+    ((struct wire_rows *)wire_begin(&b, WIRE_ROWS))->count = r.count;
+    WIRE_PUT(&b, rows, frames, r.p, r.used);
+    free(r.p);
+    gcs_reply(g, from, &b);
+}
+
+/* ------------------------------------------------------------------ values */
+
+static struct gcs_value *find_value(struct gcs *g, const char *name, uint32_t len) {
+    struct skate_id key = gcs_text_key(name, len, "", 0);
+    uint32_t i = map_get(&g->value_keys, &key);
+
+    if (i == MAP_NONE || g->values[i].name_len != len || memcmp(g->values[i].name, name, len) != 0)
+        return NULL;
+    return &g->values[i];
+}
+
+void gcs_kv_put(struct gcs *g, const struct gcs_from *from, const struct wire_kv_put *m) {
+    uint32_t name_len, len;
+    const char *name = wire_kv_put_key(m, &name_len);
+    const uint8_t *bytes = wire_kv_put_value(m, &len);
+    struct gcs_value *v = find_value(g, name, name_len);
+    uint64_t more = v ? len : (uint64_t)len + name_len + sizeof *v;
+    uint64_t less = v ? v->len : 0;
+
+    if (name_len == 0 || name_len > GCS_KEY_MAX) {
+        gcs_reply_status(g, from, -SKATE_EINVAL, "a key has 1 to 1024 bytes");
+        return;
+    }
+    if (v && !m->overwrite) {
+        gcs_reply_status(g, from, -SKATE_EEXIST, "there is a value with this key");
+        return;
+    }
+    if (g->kv_bytes - less + more > g->opts.kv_bytes) {
+        gcs_reply_status(g, from, -SKATE_EFULL, "the cluster's named values are full");
+        return;
+    }
+    if (!v) {
+        struct skate_id key = gcs_text_key(name, name_len, "", 0);
+
+        if (map_get(&g->value_keys, &key) != MAP_NONE) {
+            gcs_reply_status(g, from, -SKATE_EEXIST, "a key like this one is in use");
+            return;
+        }
+        if (g->value_count == g->value_cap)
+            g->values = gcs_grow(g->values, &g->value_cap, sizeof *g->values);
+        SKATE_ASSERT(map_put(&g->value_keys, &key, g->value_count) == 0);
+        v = &g->values[g->value_count++];
+        *v = (struct gcs_value){.key = key, .name = gcs_copy(name, name_len),
+                                .name_len = name_len};
+    }
+    free(v->bytes);
+    v->bytes = gcs_copy(bytes, len);
+    v->len = len;
+    g->kv_bytes += more - less;
+    g->out->changed = true;
+    gcs_reply_status(g, from, 0, "");
+}
+
+void gcs_kv_get(struct gcs *g, const struct gcs_from *from, const struct wire_kv_get *m) {
+    uint32_t name_len;
+    const char *name = wire_kv_get_key(m, &name_len);
+    const struct gcs_value *v = find_value(g, name, name_len);
+    struct wire_buf b;
+
+    wire_init(&b, NULL, 0);
+    ((struct wire_kv_value *)wire_begin(&b, WIRE_KV_VALUE))->status = v ? 0 : -SKATE_ENOENT;
+    if (v) WIRE_PUT(&b, kv_value, value, v->bytes, v->len);
+    gcs_reply(g, from, &b);
+}
+
+void gcs_kv_release(struct gcs *g) {
+    for (uint32_t i = 0; i < g->value_count; i++) {
+        free(g->values[i].name);
+        free(g->values[i].bytes);
+    }
+    free(g->values);
+    map_release(&g->value_keys);
+}
