@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/atomic.h"
 #include "core/core_int.h"
 
 static bool owned(const struct core *c, const struct skate_id *id) {
@@ -173,7 +174,10 @@ void core_ref_drop(struct core *c, const struct skate_id *id) {
             c->drop_cap = cap;
         }
     }
-    if (c->drop_count < c->drop_cap) c->drops[c->drop_count++] = *id;
+    if (c->drop_count < c->drop_cap) {
+        c->drops[c->drop_count] = *id;
+        at_store(&c->drop_count, c->drop_count + 1);
+    }
     (void)pthread_mutex_unlock(&c->drop_lock);
 }
 
@@ -189,20 +193,29 @@ void core_unpin(struct core *c, uint64_t pin) {
             c->unpin_cap = cap;
         }
     }
-    if (c->unpin_count < c->unpin_cap) c->unpins[c->unpin_count++] = pin;
+    if (c->unpin_count < c->unpin_cap) {
+        c->unpins[c->unpin_count] = pin;
+        at_store(&c->unpin_count, c->unpin_count + 1);
+    }
     (void)pthread_mutex_unlock(&c->drop_lock);
 }
 
 /* What destructors asked for. Dropping an object may add what it contained to the list. */
 void objects_apply_drops(struct core *c) {
-    while (c->drop_count || c->unpin_count) {
+    while (at_load(&c->drop_count) || at_load(&c->unpin_count)) {
         struct skate_id ids[64];
         uint64_t pins[64];
         uint32_t n = 0, p = 0;
 
         (void)pthread_mutex_lock(&c->drop_lock);
-        while (c->drop_count && n < 64) ids[n++] = c->drops[--c->drop_count];
-        while (c->unpin_count && p < 64) pins[p++] = c->unpins[--c->unpin_count];
+        while (c->drop_count && n < 64) {
+            at_store(&c->drop_count, c->drop_count - 1);
+            ids[n++] = c->drops[c->drop_count];
+        }
+        while (c->unpin_count && p < 64) {
+            at_store(&c->unpin_count, c->unpin_count - 1);
+            pins[p++] = c->unpins[c->unpin_count];
+        }
         (void)pthread_mutex_unlock(&c->drop_lock);
         for (uint32_t i = 0; i < n; i++) {
             uint32_t slot = object_find(c, &ids[i]);

@@ -319,10 +319,10 @@ int core_thread_start(struct core *c) {
     (void)pthread_sigmask(SIG_SETMASK, &all, &old);
     (void)pthread_attr_init(&attr);
     (void)pthread_attr_setstacksize(&attr, 256 * 1024);
+    c->thread_on = true;
     r = pthread_create(&c->thread, &attr, core_thread, c);
+    if (r != 0) c->thread_on = false;
     (void)pthread_attr_destroy(&attr);
     (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
-    if (r != 0) return -SKATE_ESYS;
-    c->thread_on = true;
-    return 0;
+    return r == 0 ? 0 : -SKATE_ESYS;
 }
