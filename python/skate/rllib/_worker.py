@@ -1,0 +1,166 @@
+"""RolloutWorker: steps real environments with the C policy and returns fragments.
+
+The same class is the trainer's local worker (num_workers=0) and the body of a rollout actor. A
+fragment is one numpy array of bytes (see src/rl/frag.h), filled in place while stepping, so that
+it travels through the object store as one buffer.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+from skate.rllib import _env, _spaces
+
+SEED_STRIDE = 1_000_003
+
+
+class RolloutWorker:
+    """`num_envs` environments, a policy and a recorder."""
+
+    def __init__(self, spec: dict[str, Any]) -> None:
+        """`spec` is what WorkerSet.worker_spec() makes: plain data but for 'env'.
+
+        The environments are made at the first call, so that what goes wrong there reaches the
+        caller as its own exception and not as the death of an actor.
+        """
+        self._spec = spec
+        self._index: int = spec["index"]
+        self._envs: list[Any] = []
+        self.obs_space: dict[str, Any] = {}
+        self.action_space: dict[str, Any] = {}
+        self._flatten: Any = None
+        self._policy: Any = None
+        self._rollout: Any = None
+        self._buffer: Any = None
+        self._timing = [0.0, 0]
+
+    def _open(self) -> None:
+        """Make the environments, once."""
+        if self._envs:
+            return
+        from skate.tune.registry import _global_registry
+
+        spec = self._spec
+        _global_registry.install_entries(spec["registry"])
+        os.environ.update({k: str(v) for k, v in spec["environ"].items()})
+        envs = [
+            _env.make_env(spec["env"],
+                          _env.EnvContext(spec["env_config"], self._index, i,
+                                          spec["num_workers"]), spec["horizon"])
+            for i in range(spec["num_envs"])
+        ]
+        self.obs_space = _spaces.describe(envs[0].observation_space)
+        self.action_space = _spaces.describe_actions(envs[0].action_space)
+        if not _spaces.is_plain(self.obs_space):
+            self._flatten = _spaces.flattener(self.obs_space)
+        self._envs = envs
+
+    def describe(self) -> dict[str, Any]:
+        """Spaces as plain data, and who this is."""
+        self._open()
+        return {"obs_space": self.obs_space, "action_space": self.action_space,
+                "pid": os.getpid()}
+
+    def observation_space(self) -> tuple[Any, Any]:
+        """The environment's own space objects."""
+        self._open()
+        return self._envs[0].observation_space, self._envs[0].action_space
+
+    def _start(self) -> None:
+        """Policy, recorder and first observations; on the first call of sample()."""
+        import numpy as np
+
+        from skate import _rl
+
+        self._open()
+        spec = self._spec
+        self._policy = _rl.Policy(self.obs_space["size"], self.action_space["size"],
+                                  spec["hiddens"], spec["activation"], seed=spec["seed"])
+        stream = self._index * 4096 + spec["generation"]
+        self._policy.seed(spec["seed"] * SEED_STRIDE + stream)
+        steps, cut, n = spec["steps"], spec["cut"], len(self._envs)
+        self._rollout = _rl.Rollout(self._policy, steps, n, cut)
+        size = _rl.frag_bytes(steps, n, self.obs_space["size"], self.action_space["size"])
+        self._buffer = np.zeros(size, np.uint8)
+        for i, env in enumerate(self._envs):
+            seed = (spec["seed"] * SEED_STRIDE + stream * 64 + i) & 0x7FFFFFFF
+            self._rollout.set_obs(i, self._row(_env.first_obs(env, seed)))
+
+    def _row(self, obs: Any) -> Any:
+        """An observation as the engine takes it."""
+        if self._flatten is not None:
+            return self._flatten(obs)
+        import numpy as np
+
+        row = np.asarray(obs)
+        if row.dtype.char not in "fd" or not row.flags.c_contiguous:
+            row = np.ascontiguousarray(row, np.float32)
+        return row
+
+    def sample(self, weights: Any, version: int) -> Any:
+        """Act with `weights` for one fragment and return it as an array of bytes."""
+        if self._policy is None:
+            self._start()
+        self._policy.set_weights(weights, version)
+        started = time.perf_counter()
+        self._rollout.begin(self._buffer, self._index)
+        try:
+            self._fill()
+        except BaseException:
+            self._rollout.reset()
+            for i, env in enumerate(self._envs):
+                self._rollout.set_obs(i, self._row(_env.first_obs(env)))
+            raise
+        self._rollout.finish()
+        self._timing[0] += time.perf_counter() - started
+        self._timing[1] += self._spec["steps"]
+        return self._buffer
+
+    def _fill(self) -> None:
+        if len(self._envs) == 1 and self._flatten is None and self.action_space["start"] == 0:
+            self._fill_one()
+        else:
+            self._fill_many()
+
+    def _fill_one(self) -> None:
+        """The common case without a spare call: one environment, plain observations."""
+        env, rollout = self._envs[0], self._rollout
+        act, record, step = rollout.act, rollout.step, env.step
+        for _ in range(self._spec["steps"]):
+            answer = step(act())
+            if len(answer) != 5:
+                answer = _env.five(answer)
+            obs, reward, terminated, truncated, _info = answer
+            try:
+                record(0, obs, reward, terminated, truncated)
+            except (TypeError, ValueError):
+                record(0, self._row(obs), reward, terminated, truncated)
+            if terminated or truncated:
+                rollout.set_obs(0, self._row(_env.first_obs(env)))
+
+    def _fill_many(self) -> None:
+        rollout, start = self._rollout, self.action_space["start"]
+        many = len(self._envs) > 1
+        for _ in range(self._spec["steps"]):
+            actions = rollout.act()
+            if not many:
+                actions = (actions,)
+            for i, env in enumerate(self._envs):
+                obs, reward, terminated, truncated, _info = _env.five(
+                    env.step(actions[i] + start))
+                rollout.step(i, self._row(obs), reward, terminated, truncated)
+                if terminated or truncated:
+                    rollout.set_obs(i, self._row(_env.first_obs(env)))
+
+    def step_ms(self) -> float:
+        """Mean milliseconds of one step of all environments, acting included."""
+        seconds, steps = self._timing
+        return 1000.0 * seconds / steps if steps else 0.0
+
+    def stop(self) -> None:
+        """Close the environments."""
+        for env in self._envs:
+            _env.close_env(env)
+        self._envs = []

@@ -1,0 +1,7 @@
+"""Environments: the context that a creator gets."""
+
+from __future__ import annotations
+
+from skate.rllib._env import EnvContext
+
+__all__ = ["EnvContext"]

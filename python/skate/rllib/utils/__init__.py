@@ -1,0 +1,1 @@
+"""Helpers that programs written for RLlib import."""
