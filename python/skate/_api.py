@@ -516,7 +516,7 @@ def _read_meta(raw: bytes) -> Any:
 # ------------------------------------------------------------------------------- what is there
 
 
-def _call(destination: int, name: str, **fields: Any) -> tuple[str, dict[str, Any]]:
+def _call(destination: int, name: str, /, **fields: Any) -> tuple[str, dict[str, Any]]:
     """Send a control frame and wait for its answer."""
     return _wire.parse(_core.call(destination, _wire.build(name, **fields), _CALL_TIMEOUT_S))
 

@@ -17,7 +17,7 @@ _SPAN = struct.Struct("<II")
 _ELEMENTS = {"id[]": 16, "u64[]": 8, "u32[]": 4, "val[]": 64}
 
 
-def build(name: str, **fields: Any) -> bytes:
+def build(name: str, /, **fields: Any) -> bytes:
     """A frame; what is not given is zero or empty."""
     number, fixed, scalars, spans = MESSAGES[name]
     out = bytearray(fixed)
