@@ -11,7 +11,7 @@
 #include <string.h>
 
 #include "base/assert.h"
-#include "store/map.h"
+#include "store/table.h"
 
 enum { BINS = 52, LOOK_MAX = 32, WARM_MAX = 4096, TEXT_ROWS = 6 };
 enum piece_state { FREE, LENT, HELD };
@@ -35,8 +35,8 @@ struct extents {
     struct piece *first;
     struct piece *bins[BINS];
     uint32_t free_count;
-    struct map lent;    /* offset -> piece, LENT and HELD */
-    struct map holders; /* proc -> holder */
+    struct table lent;    /* offset -> piece, LENT and HELD */
+    struct table holders; /* proc -> holder */
 };
 
 static uint32_t bin_of(uint64_t bytes) {
@@ -88,9 +88,9 @@ struct extents *extents_free(struct extents *e) {
         next = p->next;
         free(p);
     }
-    while ((h = map_next(&e->holders, &at, NULL))) free(h);
-    map_release(&e->lent);
-    map_release(&e->holders);
+    while ((h = table_next(&e->holders, &at, NULL))) free(h);
+    table_release(&e->lent);
+    table_release(&e->holders);
     free(e);
     return NULL;
 }
@@ -144,13 +144,13 @@ static struct piece *find_fit(const struct extents *e, uint64_t bytes) {
 }
 
 static struct holder *holder_of(struct extents *e, uint64_t proc) {
-    struct holder *h = map_get(&e->holders, proc);
+    struct holder *h = table_get(&e->holders, proc);
 
     if (h) return h;
     h = calloc(1, sizeof *h);
     if (!h) return NULL;
     h->proc = proc;
-    if (map_set(&e->holders, proc, h) < 0) {
+    if (table_set(&e->holders, proc, h) < 0) {
         free(h);
         return NULL;
     }
@@ -160,7 +160,7 @@ static struct holder *holder_of(struct extents *e, uint64_t proc) {
 static void holder_drop(struct extents *e, struct holder *h) {
     if (h->pieces) return;
     SKATE_ASSERT(h->bytes == 0);
-    map_take(&e->holders, h->proc);
+    table_take(&e->holders, h->proc);
     free(h);
 }
 
@@ -170,7 +170,7 @@ static int tell_full(const struct extents *e, uint64_t bytes, struct skate_error
     size_t used = 0;
     uint32_t at = 0;
 
-    while ((h = map_next(&e->holders, &at, NULL))) {
+    while ((h = table_next(&e->holders, &at, NULL))) {
         const struct holder *in = h;
 
         for (int i = 0; i < TEXT_ROWS && in; i++)
@@ -232,7 +232,7 @@ int extents_lend(struct extents *e, uint64_t proc, uint64_t bytes, struct extent
     if (!p) return tell_full(e, bytes, err);
     h = holder_of(e, proc);
     rest = p->bytes > bytes ? calloc(1, sizeof *rest) : NULL;
-    if (!h || (p->bytes > bytes && !rest) || map_set(&e->lent, p->offset, p) < 0) {
+    if (!h || (p->bytes > bytes && !rest) || table_set(&e->lent, p->offset, p) < 0) {
         free(rest);
         if (h) holder_drop(e, h);
         return skate_fail(err, -SKATE_ENOMEM, "out of memory for the extent table");
@@ -259,7 +259,7 @@ static void set_free(struct extents *e, struct holder *h, struct piece *p, uint6
     bool join_any = e->free_count > WARM_MAX;
 
     SKATE_ASSERT(p->state != FREE);
-    map_take(&e->lent, p->offset);
+    table_take(&e->lent, p->offset);
     mine_remove(h, p);
     e->used -= p->bytes;
     p->state = FREE;
@@ -279,11 +279,11 @@ static void set_free(struct extents *e, struct holder *h, struct piece *p, uint6
 }
 
 int extents_return(struct extents *e, uint64_t proc, uint64_t offset) {
-    struct piece *p = map_get(&e->lent, offset);
+    struct piece *p = table_get(&e->lent, offset);
     struct holder *h;
 
     if (!p || p->state != LENT || p->proc != proc) return -SKATE_ENOENT;
-    h = map_get(&e->holders, proc);
+    h = table_get(&e->holders, proc);
     SKATE_ASSERT(h);
     set_free(e, h, p, proc);
     holder_drop(e, h);
@@ -291,7 +291,7 @@ int extents_return(struct extents *e, uint64_t proc, uint64_t offset) {
 }
 
 uint64_t extents_hold(struct extents *e, uint64_t proc) {
-    struct holder *h = map_get(&e->holders, proc);
+    struct holder *h = table_get(&e->holders, proc);
 
     if (!h) return 0;
     for (struct piece *p = h->pieces; p; p = p->mine_next) p->state = HELD;
@@ -300,7 +300,7 @@ uint64_t extents_hold(struct extents *e, uint64_t proc) {
 
 void extents_release(struct extents *e, uint64_t proc,
                      void (*on_free)(void *arg, struct extent_span span), void *arg) {
-    struct holder *h = map_get(&e->holders, proc);
+    struct holder *h = table_get(&e->holders, proc);
 
     if (!h) return;
     while (h->pieces) {
@@ -317,7 +317,7 @@ bool extents_contains(const struct extents *e, uint64_t offset, uint64_t bytes) 
     const struct piece *p;
 
     if (offset >= e->bytes || bytes > e->bytes - offset) return false;
-    p = map_get(&e->lent, offset);
+    p = table_get(&e->lent, offset);
     if (!p) /* inside a piece, not at its start: rare (a pull of a small object) */
         for (p = e->first; p && p->offset + p->bytes <= offset;) p = p->next;
     return p && p->state != FREE && bytes <= p->offset + p->bytes - offset;
@@ -326,7 +326,7 @@ bool extents_contains(const struct extents *e, uint64_t offset, uint64_t bytes) 
 uint64_t extents_used(const struct extents *e) { return e->used; }
 
 uint64_t extents_used_by(const struct extents *e, uint64_t proc) {
-    const struct holder *h = map_get(&e->holders, proc);
+    const struct holder *h = table_get(&e->holders, proc);
 
     return h ? h->bytes : 0;
 }
@@ -341,9 +341,9 @@ bool extents_is_valid(const struct extents *e) {
         if (p->state == FREE)
             free_pieces++;
         else {
-            const struct holder *h = map_get(&e->holders, p->proc);
+            const struct holder *h = table_get(&e->holders, p->proc);
 
-            if (map_get(&e->lent, p->offset) != p || !h) return false;
+            if (table_get(&e->lent, p->offset) != p || !h) return false;
             used += p->bytes;
         }
         at += p->bytes;

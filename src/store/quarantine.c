@@ -15,8 +15,8 @@ void quarantine_release(struct quarantine *q) {
     struct wait_set *w;
     uint32_t at = 0;
 
-    while ((w = map_next(&q->dead, &at, NULL))) free(w);
-    map_release(&q->dead);
+    while ((w = table_next(&q->dead, &at, NULL))) free(w);
+    table_release(&q->dead);
 }
 
 int quarantine_begin(struct quarantine *q, uint64_t dead, const uint64_t *waits,
@@ -25,12 +25,12 @@ int quarantine_begin(struct quarantine *q, uint64_t dead, const uint64_t *waits,
     int e;
 
     SKATE_ASSERT(count > 0);
-    SKATE_ASSERT(!map_get(&q->dead, dead));
+    SKATE_ASSERT(!table_get(&q->dead, dead));
     w = malloc(sizeof *w + count * sizeof *waits);
     if (!w) return -SKATE_ENOMEM;
     w->count = count;
     memcpy(w->procs, waits, count * sizeof *waits);
-    e = map_set(&q->dead, dead, w);
+    e = table_set(&q->dead, dead, w);
     if (e < 0) free(w);
     return e;
 }
@@ -45,10 +45,10 @@ static bool strike(struct wait_set *w, uint64_t proc) {
 }
 
 bool quarantine_done(struct quarantine *q, uint64_t dead, uint64_t proc) {
-    struct wait_set *w = map_get(&q->dead, dead);
+    struct wait_set *w = table_get(&q->dead, dead);
 
     if (!w || !strike(w, proc)) return false;
-    free(map_take(&q->dead, dead));
+    free(table_take(&q->dead, dead));
     return true;
 }
 
@@ -57,9 +57,9 @@ uint64_t quarantine_gone(struct quarantine *q, uint64_t proc) {
     uint64_t dead;
     uint32_t at = 0;
 
-    while ((w = map_next(&q->dead, &at, &dead)))
+    while ((w = table_next(&q->dead, &at, &dead)))
         if (strike(w, proc)) {
-            free(map_take(&q->dead, dead));
+            free(table_take(&q->dead, dead));
             return dead;
         }
     return 0;

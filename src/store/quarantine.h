@@ -10,10 +10,10 @@
 #include <stdint.h>
 
 #include "base/err.h"
-#include "store/map.h"
+#include "store/table.h"
 
 struct quarantine {
-    struct map dead; /* proc -> struct wait_set (quarantine.c) */
+    struct table dead; /* proc -> struct wait_set (quarantine.c) */
 };
 
 void quarantine_release(struct quarantine *q);

@@ -1,36 +1,36 @@
-/* map.c - see map.h. */
-#include "store/map.h"
+/* table.c - see table.h. */
+#include "store/table.h"
 
 #include <stdbool.h>
 #include <stdlib.h>
 
 #include "base/assert.h"
 
-static uint32_t home(const struct map *m, uint64_t key) {
+static uint32_t home(const struct table *m, uint64_t key) {
     key ^= key >> 32;
     key *= UINT64_C(0x9e3779b97f4a7c15);
     return (uint32_t)(key >> 32) & m->mask;
 }
 
-void map_release(struct map *m) {
+void table_release(struct table *m) {
     free(m->slots);
-    *m = (struct map){0};
+    *m = (struct table){0};
 }
 
 /* The slot of a key, or the free slot where it would go. */
-static struct map_slot *find(const struct map *m, uint64_t key) {
+static struct table_slot *find(const struct table *m, uint64_t key) {
     uint32_t i = home(m, key);
 
     while (m->slots[i].value && m->slots[i].key != key) i = (i + 1) & m->mask;
     return &m->slots[i];
 }
 
-void *map_get(const struct map *m, uint64_t key) {
+void *table_get(const struct table *m, uint64_t key) {
     return m->slots ? find(m, key)->value : NULL;
 }
 
-static int grow(struct map *m) {
-    struct map old = *m;
+static int grow(struct table *m) {
+    struct table old = *m;
     uint32_t slots = old.slots ? (old.mask + 1) * 2 : 16;
 
     m->slots = calloc(slots, sizeof *m->slots);
@@ -45,8 +45,8 @@ static int grow(struct map *m) {
     return 0;
 }
 
-int map_set(struct map *m, uint64_t key, void *value) {
-    struct map_slot *s;
+int table_set(struct table *m, uint64_t key, void *value) {
+    struct table_slot *s;
     int e;
 
     SKATE_ASSERT(value);
@@ -56,12 +56,12 @@ int map_set(struct map *m, uint64_t key, void *value) {
     }
     s = find(m, key);
     if (!s->value) m->count++;
-    *s = (struct map_slot){key, value};
+    *s = (struct table_slot){key, value};
     return 0;
 }
 
-void *map_take(struct map *m, uint64_t key) {
-    struct map_slot *s;
+void *table_take(struct table *m, uint64_t key) {
+    struct table_slot *s;
     uint32_t hole, i;
     void *value;
 
@@ -85,9 +85,9 @@ void *map_take(struct map *m, uint64_t key) {
     return value;
 }
 
-void *map_next(const struct map *m, uint32_t *at, uint64_t *ret_key) {
+void *table_next(const struct table *m, uint32_t *at, uint64_t *ret_key) {
     while (m->slots && *at <= m->mask) {
-        const struct map_slot *s = &m->slots[(*at)++];
+        const struct table_slot *s = &m->slots[(*at)++];
 
         if (s->value) {
             if (ret_key) *ret_key = s->key;

@@ -1,0 +1,200 @@
+/* actor_host.c - actors that the GCS places here: resources, a worker, the frame to it.
+ *
+ * `placing` must fit at the moment of placement, `held` is kept for life. What does not fit now
+ * waits a moment while idle leases are asked back, then is refused; the GCS knows other nodes. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/futex.h"
+#include "raylet/links.h"
+#include "raylet/raylet.h"
+
+enum { WAIT_MS = 150 };
+
+struct actor_wait {
+    struct actor_wait *next;
+    int64_t until_ns;
+    struct resources placing;
+    struct placement *pl;
+};
+
+void actor_host_refuse(struct raylet *r, const struct skate_id *actor, uint32_t incarnation,
+                       const char *reason) {
+    uint64_t room[64];
+    struct wire_buf b;
+    struct wire_actor_refused *m;
+
+    wire_init(&b, room, sizeof room);
+    m = wire_begin(&b, WIRE_ACTOR_REFUSED);
+    m->actor = *actor;
+    m->incarnation = incarnation;
+    WIRE_PUT(&b, actor_refused, reason, reason, strlen(reason));
+    if (wire_end(&b) == 0) links_to_gcs(r, b.p, b.len);
+    wire_release(&b);
+}
+
+static void refuse(struct raylet *r, struct placement *pl, const char *reason) {
+    actor_host_refuse(r, &pl->start->actor, pl->start->incarnation, reason);
+    placement_free(pl);
+}
+
+static bool try_place(struct raylet *r, struct placement *pl, const struct resources *placing) {
+    struct sched_node *own = node_own(r);
+    struct job *j;
+
+    if (!resources_fit(&own->avail, placing, NULL) || r->procs.count >= RAYLET_PROCS_MAX)
+        return false;
+    j = job_find(r, pl->start->job);
+    if (!j) return false;
+    resources_take(&own->avail, &pl->used);
+    pool_place(r, j, pl);
+    grants_wake(r);
+    return true;
+}
+
+void actor_host_start(struct raylet *r, const struct wire_actor_start *m) {
+    struct placement *pl = calloc(1, sizeof *pl);
+    struct resources placing;
+    struct actor_wait *w, **at;
+    const void *data;
+    uint32_t len;
+    int e;
+
+    if (!pl || !(pl->start = malloc(m->head.size))) {
+        free(pl);
+        actor_host_refuse(r, &m->actor, m->incarnation, "out of memory");
+        return;
+    }
+    memcpy(pl->start, m, m->head.size);
+    pl->is_actor = true;
+    data = wire_actor_start_held(m, &len);
+    e = resources_unpack(&pl->used, data, len);
+    data = wire_actor_start_placing(m, &len);
+    if (e == 0) e = resources_unpack(&placing, data, len);
+    if (e < 0) {
+        refuse(r, pl, "its resources cannot be read");
+        return;
+    }
+    if (!r->actor_waits && try_place(r, pl, &placing)) return;
+    w = malloc(sizeof *w);
+    if (!w) {
+        refuse(r, pl, "out of memory");
+        return;
+    }
+    *w = (struct actor_wait){.until_ns = time_now_ns() + WAIT_MS * INT64_C(1000000),
+                             .placing = placing, .pl = pl};
+    for (at = &r->actor_waits; *at;) at = &(*at)->next;
+    *at = w;
+    grants_reclaim(r);
+}
+
+bool actor_host_waiting(const struct raylet *r) { return r->actor_waits != NULL; }
+
+/* Resources came free: true when some still wait. */
+bool actor_host_retry(struct raylet *r) {
+    struct actor_wait **at = &r->actor_waits;
+
+    while (*at) {
+        struct actor_wait *w = *at;
+
+        if (!try_place(r, w->pl, &w->placing)) {
+            at = &w->next;
+            continue;
+        }
+        *at = w->next;
+        free(w);
+    }
+    return r->actor_waits != NULL;
+}
+
+void actor_host_expire(struct raylet *r) {
+    int64_t now = time_now_ns();
+
+    while (r->actor_waits && r->actor_waits->until_ns <= now) {
+        struct actor_wait *w = r->actor_waits;
+        char text[200];
+        const char *lack = "";
+
+        r->actor_waits = w->next;
+        resources_fit(&node_own(r)->avail, &w->placing, &lack);
+        snprintf(text, sizeof text, "node %u has not enough free %s now", r->node, lack);
+        refuse(r, w->pl, text);
+        free(w);
+    }
+}
+
+void actor_host_made(struct proc *p, struct placement *pl) {
+    p->actor = pl->start->actor;
+    p->incarnation = pl->start->incarnation;
+    p->detached = pl->start->flags & 1;
+    p->actor_told = false;
+    proc_send(p, pl->start, pl->start->head.size);
+}
+
+/* Not started yet: forget it. */
+static bool cancel_start(struct raylet *r, const struct skate_id *actor) {
+    struct sched_node *own = node_own(r);
+    uint32_t at = 0;
+    struct job *j;
+
+    for (struct actor_wait **w = &r->actor_waits; *w; w = &(*w)->next)
+        if (id_equal(&(*w)->pl->start->actor, actor)) {
+            struct actor_wait *gone = *w;
+
+            *w = gone->next;
+            placement_free(gone->pl);
+            free(gone);
+            return true;
+        }
+    while ((j = table_next(&r->jobs, &at, NULL))) {
+        struct placement *last = NULL;
+
+        for (struct placement **link = &j->waiting; *link; link = &(*link)->next) {
+            struct placement *pl = *link;
+
+            if (!pl->is_actor || !id_equal(&pl->start->actor, actor)) {
+                last = pl;
+                continue;
+            }
+            *link = pl->next;
+            if (!pl->next) j->waiting_last = last;
+            j->waiting_count--;
+            resources_give(&own->avail, &pl->used);
+            placement_free(pl);
+            return true;
+        }
+    }
+    return false;
+}
+
+void actor_host_kill(struct raylet *r, const struct wire_worker_kill *m) {
+    struct proc *p = m->proc ? proc_find(r, m->proc) : NULL, *q;
+    char reason[RAYLET_REASON];
+    const char *text;
+    uint32_t len, at = 0;
+
+    text = wire_worker_kill_reason(m, &len);
+    snprintf(reason, sizeof reason, "%.*s", (int)len, len ? text : "");
+    while (!p && !id_is_nil(&m->actor) && (q = table_next(&r->procs, &at, NULL)))
+        if (q->work == WORK_ACTOR && id_equal(&q->actor, &m->actor)) p = q;
+    if (!p) {
+        if (!id_is_nil(&m->actor)) cancel_start(r, &m->actor);
+        return;
+    }
+    if (p->role != PROC_WORKER) return;
+    p->intended = true;
+    proc_doom(p, reason[0] ? reason : "it was told to end");
+}
+
+/* It died before it said actor_ready: say it was there, so that its death counts as the actor's
+ * (restarts, reason) and not as a node that refused it. */
+void actor_host_died_early(struct proc *p) {
+    struct wire_actor_ready m = {.head = {.size = sizeof m, .kind = WIRE_ACTOR_READY,
+                                          .fixed = sizeof m},
+                                 .actor = p->actor, .proc = p->id, .incarnation = p->incarnation,
+                                 .pid = p->pid};
+
+    if (p->work == WORK_ACTOR && !p->actor_told) links_to_gcs(p->r, &m, sizeof m);
+}

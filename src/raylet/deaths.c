@@ -1,0 +1,214 @@
+/* deaths.c - the end of a process: its last words, what it had, who must hear of it.
+ *
+ * Order: (1) read what it still wrote, so that results it sent come before the news of its end;
+ * (2) take back resources, leases, channels; (3) tell every process here, every other raylet and
+ * the GCS; (4) hold its extents until all of them answered. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#include "base/assert.h"
+#include "raylet/links.h"
+#include "raylet/pulls.h"
+#include "raylet/raylet.h"
+
+static void describe(const struct proc *p, int sig, int code, char *out, size_t cap) {
+    const char *what = p->role == PROC_DRIVER ? "driver" : "worker";
+    const char *why = p->reason;
+
+    if (p->intended && why[0])
+        snprintf(out, cap, "%s process %u ended: %.220s", what, p->pid, why);
+    else if (sig > 0)
+        snprintf(out, cap, "%s process %u was killed by signal %d (SIG%s)%s%.220s", what, p->pid, sig,
+                 sigabbrev_np(sig) ? sigabbrev_np(sig) : "?", why[0] ? ": " : "", why);
+    else if (code >= 0)
+        snprintf(out, cap, "%s process %u exited with code %d%s%.220s", what, p->pid, code,
+                 why[0] ? ": " : "", why);
+    else
+        snprintf(out, cap, "%s process %u ended%s%.220s", what, p->pid, why[0] ? ": " : "", why);
+}
+
+static void remember(struct raylet *r, const struct death *d) {
+    r->deaths[r->death_count++ % RAYLET_DEATHS] = *d;
+}
+
+static const struct death *recall(const struct raylet *r, uint64_t proc) {
+    uint32_t n = r->death_count < RAYLET_DEATHS ? r->death_count : RAYLET_DEATHS;
+
+    for (uint32_t i = 0; i < n; i++)
+        if (r->deaths[i].proc == proc) return &r->deaths[i];
+    return NULL;
+}
+
+static int build(struct wire_buf *b, const struct death *d) {
+    struct wire_proc_died *m = wire_begin(b, WIRE_PROC_DIED);
+
+    m->proc = d->proc;
+    m->pid = d->pid;
+    m->signal = d->signal;
+    m->code = d->code;
+    m->intended = d->intended;
+    WIRE_PUT(b, proc_died, text, d->text, strlen(d->text));
+    return wire_end(b);
+}
+
+/* Everyone of this node hears of it. */
+static void tell_procs(struct raylet *r, const void *frame, uint32_t len) {
+    struct proc *p;
+    uint32_t at = 0;
+
+    while ((p = table_next(&r->procs, &at, NULL)))
+        if (p->state == PROC_LIVE) proc_send(p, frame, len);
+}
+
+static void punch(void *arg, struct extent_span span) {
+    struct raylet *r = arg;
+
+    (void)fallocate(r->arena_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)span.offset,
+                    (off_t)span.bytes);
+}
+
+/* Those who may still read its bytes must answer first; others is how many raylets were told. */
+static void hold_extents(struct raylet *r, uint64_t dead, uint64_t *waits, uint32_t others) {
+    struct proc *p;
+    uint32_t at = 0, n = others;
+
+    if (extents_hold(r->extents, dead) == 0) return;
+    while ((p = table_next(&r->procs, &at, NULL))) waits[n++] = p->id;
+    if (n == 0 || quarantine_begin(&r->quarantine, dead, waits, n) < 0)
+        extents_release(r->extents, dead, punch, r);
+}
+
+static void answered_for(struct raylet *r, uint64_t gone) {
+    uint64_t dead;
+
+    while ((dead = quarantine_gone(&r->quarantine, gone)))
+        extents_release(r->extents, dead, punch, r);
+}
+
+void death_extents_done(struct raylet *r, uint64_t dead, uint64_t by) {
+    if (quarantine_done(&r->quarantine, dead, by))
+        extents_release(r->extents, dead, punch, r);
+}
+
+static void end_jobs_of(struct raylet *r, uint64_t driver) {
+    uint32_t numbers[64], n = 0, at = 0;
+    struct job *j;
+
+    while (n < 64 && (j = table_next(&r->jobs, &at, NULL)))
+        if (j->driver == driver && !j->ended) numbers[n++] = j->number;
+    while (n > 0) job_end(r, numbers[--n], "its driver ended", true);
+}
+
+static void spread_news(struct raylet *r, const struct death *d) {
+    uint32_t cap = links_count(r) + r->procs.count + 1, others = 0;
+    uint64_t *waits = calloc(cap, sizeof *waits), room[96];
+    struct wire_buf b;
+
+    wire_init(&b, room, sizeof room);
+    if (build(&b, d) == 0) {
+        tell_procs(r, b.p, b.len);
+        links_to_gcs(r, b.p, b.len);
+        if (waits) others = links_to_all(r, b.p, b.len, waits, cap);
+    }
+    wire_release(&b);
+    if (waits) hold_extents(r, d->proc, waits, others);
+    free(waits);
+}
+
+void death_of(struct proc *p, int sig, int code) {
+    struct raylet *r = p->r;
+    struct death d = {.proc = p->id, .pid = p->pid, .signal = sig, .code = code};
+    bool driver = p->role == PROC_DRIVER;
+
+    p->pid_watch = loop_unwatch(p->pid_watch);
+    if (p->stream) stream_drain(p->stream);
+    d.intended = p->intended;
+    describe(p, sig, code, d.text, sizeof d.text);
+    remember(r, &d);
+    actor_host_died_early(p);
+    channels_forget(r, p);
+    pool_remove(p);
+    table_take(&r->procs, proc_number(p->id));
+    grants_owner_died(r, p->id);
+    if (!driver) logs_drain(r, p->id);
+    spread_news(r, &d);
+    answered_for(r, p->id);
+    pulls_proc_died(r, p->id);
+    p->state = PROC_DOOMED;
+    proc_free(p);
+    if (!driver) return;
+    end_jobs_of(r, d.proc);
+    SKATE_ASSERT(r->drivers > 0);
+    r->drivers--;
+    if (r->set.local_session && r->drivers == 0) node_end(r, "the driver of this session ended");
+}
+
+void death_of_pid(struct raylet *r, pid_t pid, int wait_status) {
+    struct proc *p;
+    uint32_t at = 0;
+
+    while ((p = table_next(&r->procs, &at, NULL)))
+        if (p->role == PROC_WORKER && p->pid == (uint32_t)pid) break;
+    if (!p) return;
+    death_of(p, WIFSIGNALED(wait_status) ? WTERMSIG(wait_status) : 0,
+             WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : -1);
+}
+
+/* Another raylet says that a process of its node ended. */
+void death_heard(struct raylet *r, const struct wire_proc_died *m) {
+    struct wire_extents_done done = {.head = {.size = sizeof done, .kind = WIRE_EXTENTS_DONE,
+                                              .fixed = sizeof done},
+                                     .proc = m->proc};
+    struct death d = {.proc = m->proc, .pid = m->pid, .signal = m->signal, .code = m->code,
+                      .intended = m->intended != 0};
+    const char *text;
+    uint32_t len;
+
+    if (proc_node(m->proc) == r->node || proc_number(m->proc) == 0 || recall(r, m->proc)) return;
+    text = wire_proc_died_text(m, &len);
+    snprintf(d.text, sizeof d.text, "%.*s", (int)len, len ? text : "");
+    remember(r, &d);
+    pulls_holder_died(r, m->proc, d.text);
+    grants_owner_died(r, m->proc);
+    tell_procs(r, m, m->head.size);
+    route_send(r, proc_raylet(m->proc), &done, sizeof done);
+}
+
+void death_of_node(struct raylet *r, uint32_t node, const char *why) {
+    struct death d = {.proc = proc_make(node, 0), .signal = -1, .code = -1};
+    struct sched_node *row = sched_view_find(&r->view, node);
+    uint64_t room[96];
+    struct wire_buf b;
+
+    if (row) row->alive = false;
+    if (recall(r, d.proc)) return;
+    snprintf(d.text, sizeof d.text, "node %u is lost: %.200s", node, why);
+    remember(r, &d);
+    pulls_holder_died(r, d.proc, d.text);
+    grants_owner_died(r, d.proc);
+    answered_for(r, d.proc);
+    wire_init(&b, room, sizeof room);
+    if (build(&b, &d) == 0) tell_procs(r, b.p, b.len);
+    wire_release(&b);
+}
+
+void death_answer(struct raylet *r, uint64_t dst, uint64_t src) {
+    struct death d = {.proc = dst, .signal = -1, .code = -1};
+    const struct death *known = recall(r, dst);
+    uint64_t room[96];
+    struct wire_buf b;
+
+    if (!known) known = recall(r, proc_raylet(dst));
+    if (known)
+        d = *known;
+    else
+        snprintf(d.text, sizeof d.text, "process %u of node %u has ended", proc_number(dst),
+                 proc_node(dst));
+    d.proc = dst;
+    wire_init(&b, room, sizeof room);
+    if (build(&b, &d) == 0) route_send(r, src, b.p, b.len);
+    wire_release(&b);
+}

@@ -1,0 +1,193 @@
+/* forks.c - the zygote: started first of all, restarted when it dies, asked to fork workers.
+ *
+ * The raylet is a child subreaper: when the zygote dies its workers die with it (PDEATHSIG) and
+ * their ends come to us through SIGCHLD, with their wait status. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/assert.h"
+#include "base/futex.h"
+#include "raylet/raylet.h"
+
+extern char **environ;
+
+enum { QUICK_DEATH_MS = 1000, QUICK_DEATHS_MAX = 3, RETRY_MS = 1000 };
+
+static const char boot[] =
+    "import sys\n"
+    "sys.path[:] = [p for p in sys.argv[2].split(':') if p]\n"
+    "from skate._zygote import main\n"
+    "main(sys.argv[1], sys.argv[3])\n";
+
+static void on_frame(void *arg, const void *frame, uint32_t len) {
+    struct raylet *r = arg;
+    const struct wire_head *head = frame;
+
+    (void)len;
+    if (head->kind == WIRE_FORKED) {
+        const struct wire_forked *m = frame;
+        struct proc *p = proc_find(r, m->proc);
+
+        if (!p || p->state == PROC_LIVE || p->pid) return;
+        if (m->status < 0)
+            node_log("fork of a worker failed: %s", strerror(-m->status));
+        if (m->status < 0)
+            pool_fork_lost(r, p);
+        else
+            pool_forked(r, p, (int)m->pid);
+    } else if (head->kind == WIRE_EXITED) {
+        const struct wire_exited *m = frame;
+
+        death_of_pid(r, (pid_t)m->pid, m->wait_status);
+    }
+}
+
+/* It closed its end: kill it, SIGCHLD does the rest. */
+static void on_close(void *arg, int code) {
+    struct raylet *r = arg;
+
+    (void)code;
+    if (r->zygote_pid > 0) kill(r->zygote_pid, SIGKILL);
+}
+
+static const struct stream_events zygote_events = {.on_frame = on_frame, .on_close = on_close};
+
+static int spawn(struct raylet *r, int sock, pid_t *ret) {
+    char log_path[320];
+    const char *worker = r->set.worker[0] ? r->set.worker : "skate._worker";
+    char *argv[] = {r->set.python, "-E", "-s", "-X", "frozen_modules=on", "-c", (char *)boot,
+                    r->set.run_dir, r->set.python_path ? r->set.python_path : "",
+                    (char *)worker, NULL};
+    posix_spawn_file_actions_t acts;
+    posix_spawnattr_t attr;
+    sigset_t none, usual;
+    int e;
+
+    snprintf(log_path, sizeof log_path, "%s/logs/zygote.err", r->set.run_dir);
+    posix_spawn_file_actions_init(&acts);
+    posix_spawnattr_init(&attr);
+    sigemptyset(&none);
+    sigfillset(&usual);
+    posix_spawnattr_setsigmask(&attr, &none);
+    posix_spawnattr_setsigdefault(&attr, &usual);
+    posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+    posix_spawn_file_actions_addopen(&acts, 0, "/dev/null", O_RDONLY, 0);
+    posix_spawn_file_actions_addopen(&acts, 1, log_path, O_WRONLY | O_CREAT | O_APPEND, 0600);
+    posix_spawn_file_actions_adddup2(&acts, 1, 2);
+    posix_spawn_file_actions_adddup2(&acts, sock, 3);
+    e = posix_spawn(ret, r->set.python, &acts, &attr, argv, environ);
+    posix_spawn_file_actions_destroy(&acts);
+    posix_spawnattr_destroy(&attr);
+    if (e) node_log("cannot start %s: %s", r->set.python, strerror(e));
+    return e ? -SKATE_ESYS : 0;
+}
+
+static void restart(void *arg);
+
+int zygote_start(struct raylet *r) {
+    int pair[2], e;
+
+    SKATE_ASSERT(!r->zygote);
+    if (!r->zygote_timer && loop_timer_new(r->loop, restart, r, &r->zygote_timer) < 0)
+        return -SKATE_ENOMEM;
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) return -SKATE_ESYS;
+    e = spawn(r, pair[1], &r->zygote_pid);
+    close(pair[1]);
+    if (e == 0) e = stream_new(r->loop, pair[0], &zygote_events, r, &r->zygote);
+    if (e < 0) {
+        close(pair[0]);
+        return e;
+    }
+    r->zygote_number++;
+    r->zygote_started_ns = time_now_ns();
+    return 0;
+}
+
+static void restart(void *arg) {
+    struct raylet *r = arg;
+    uint32_t at = 0;
+    struct job *j;
+
+    if (r->zygote || r->ending) return;
+    if (zygote_start(r) < 0) {
+        loop_timer_start(r->zygote_timer, RETRY_MS, 0);
+        return;
+    }
+    while ((j = table_next(&r->jobs, &at, NULL))) pool_kick(r, j);
+}
+
+/* Tell every driver of this node once why no worker can start. */
+static void complain(struct raylet *r) {
+    char tail[400] = "", text[1024], path[320];
+    struct proc *p;
+    uint32_t at = 0;
+    uint64_t room[200];
+    struct wire_buf b;
+    struct wire_notice *m;
+    int fd;
+
+    snprintf(path, sizeof path, "%s/logs/zygote.err", r->set.run_dir);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        off_t end = lseek(fd, 0, SEEK_END);
+        ssize_t n = pread(fd, tail, sizeof tail - 1, end > 399 ? end - 399 : 0);
+
+        tail[n > 0 ? n : 0] = 0;
+        close(fd);
+    }
+    snprintf(text, sizeof text, "no worker can start on this node: %s dies at once: %s",
+             r->set.python, tail);
+    node_log("%s", text);
+    wire_init(&b, room, sizeof room);
+    m = wire_begin(&b, WIRE_NOTICE);
+    m->level = 2;
+    WIRE_PUT(&b, notice, text, text, strlen(text));
+    if (wire_end(&b) == 0)
+        while ((p = table_next(&r->procs, &at, NULL)))
+            if (p->role == PROC_DRIVER) proc_send(p, b.p, b.len);
+    wire_release(&b);
+}
+
+void zygote_gone(struct raylet *r, int wait_status) {
+    struct proc *lost[RAYLET_STARTING_MAX], *p;
+    uint32_t count = 0, at = 0;
+    bool quick = time_now_ns() - r->zygote_started_ns < QUICK_DEATH_MS * INT64_C(1000000);
+
+    node_log("the zygote ended (wait status %d), restarting it", wait_status);
+    stream_drain(r->zygote);
+    stream_close(r->zygote);
+    r->zygote = NULL;
+    r->zygote_pid = 0;
+    while ((p = table_next(&r->procs, &at, NULL))) {
+        if (p->role != PROC_WORKER || p->zygote != r->zygote_number) continue;
+        if (p->pid) /* dying anyway; its own end follows by SIGCHLD */
+            kill((pid_t)p->pid, SIGKILL);
+        else if (count < RAYLET_STARTING_MAX)
+            lost[count++] = p;
+    }
+    while (count > 0) pool_fork_lost(r, lost[--count]);
+    r->zygote_fails = quick ? r->zygote_fails + 1 : 0;
+    if (r->zygote_fails == QUICK_DEATHS_MAX) complain(r);
+    loop_timer_start(r->zygote_timer, r->zygote_fails >= QUICK_DEATHS_MAX ? RETRY_MS : 0, 0);
+}
+
+int zygote_fork(struct raylet *r, struct proc *p, const int fds[3]) {
+    struct wire_fork m = {.head = {.size = sizeof m, .kind = WIRE_FORK, .fixed = sizeof m,
+                                   .nfds = 3},
+                          .proc = p->id};
+
+    if (!r->zygote) return -SKATE_EDEAD;
+    p->zygote = r->zygote_number;
+    return stream_send(r->zygote, &m, sizeof m, fds, 3);
+}
+
+void zygote_stop(struct raylet *r) {
+    if (r->zygote_pid > 0) kill(r->zygote_pid, SIGKILL);
+}

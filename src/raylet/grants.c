@@ -1,0 +1,324 @@
+/* grants.c - lease requests served: here, or passed to a node that can, or kept.
+ *
+ * All requests of an owner wait at its own raylet. One that is passed on is granted there at once
+ * or comes back (hops + 1); the row of the node that sent it back is emptied until its next
+ * report, so it does not go there again. Nothing here blocks. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "raylet/links.h"
+#include "raylet/raylet.h"
+
+enum { RECLAIM_MS = 100, FREE_LEASES_MIN = 8 };
+
+void grants_wake(struct raylet *r) {
+    loop_post(r->loop, &r->sched_task);
+    if (r->report_timer && !loop_timer_is_active(r->report_timer))
+        loop_timer_start(r->report_timer, 20, 0);
+}
+
+/* Zero amounts are no needs: without them a class that needs nothing is seen as such. */
+static void drop_zeros(struct resources *want) {
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < want->count; i++)
+        if (want->v[i].amount > 0) want->v[n++] = want->v[i];
+    want->count = n;
+}
+
+/* Leases that need nothing always fit: they are bounded by a count of their own. */
+static bool room_for_free(const struct raylet *r, const struct resources *want) {
+    const struct sched_node *own = sched_view_find(&r->view, r->node);
+    int64_t cpus = resources_amount(&own->total, "CPU") / RESOURCE_UNIT;
+
+    if (want->count > 0) return true;
+    return r->free_leases < (uint32_t)(cpus * 4 > FREE_LEASES_MIN ? cpus * 4 : FREE_LEASES_MIN);
+}
+
+/* The own node has taken the resources already. */
+static int place(struct raylet *r, const struct lease_ask *a, const struct resources *want) {
+    struct sched_node *own = node_own(r);
+    struct job *j = job_find(r, a->job);
+    struct placement *pl = j ? calloc(1, sizeof *pl) : NULL;
+
+    if (!pl) return -SKATE_ENOMEM;
+    *pl = (struct placement){.owner = a->owner, .req = a->req, .used = *want};
+    resources_take(&own->avail, want);
+    if (want->count == 0) r->free_leases++;
+    pool_place(r, j, pl);
+    return 0;
+}
+
+static void send_request(struct raylet *r, uint32_t node, const struct lease_ask *a,
+                         const struct lease_class *c, uint32_t hops) {
+    uint8_t packed[RESOURCES_MAX * 80];
+    size_t len = resources_pack(&c->want, packed, sizeof packed);
+    uint64_t room[512];
+    struct wire_buf b;
+    struct wire_lease_req *m;
+
+    wire_init(&b, room, sizeof room);
+    m = wire_begin(&b, WIRE_LEASE_REQ);
+    m->req = a->req;
+    m->owner = a->owner;
+    m->affinity = c->affinity ? proc_make(c->affinity, 0) : 0;
+    m->job = a->job;
+    m->count = a->count;
+    m->strategy = c->strategy;
+    m->hops = hops;
+    WIRE_PUT(&b, lease_req, resources, packed, len);
+    WIRE_PUT(&b, lease_req, name, a->name, strlen(a->name));
+    if (wire_end(&b) == 0) route_send(r, proc_make(node, 0), b.p, b.len);
+    wire_release(&b);
+}
+
+/* ---- requests that arrive ---- */
+
+/* Passed here by the owner's raylet: what fits now, and the rest back. */
+static void serve_foreign(struct raylet *r, struct lease_ask *a, const struct lease_class *c,
+                          uint32_t hops) {
+    struct sched_node *own = node_own(r);
+    struct job *j = table_get(&r->jobs, a->job);
+
+    if (hops > 1) return;
+    if (j && j->ended && proc_find(r, a->owner) == NULL && links_is_dead(r, proc_node(a->owner)))
+        return;
+    while (a->count > 0 && resources_fit(&own->avail, &c->want, NULL) &&
+           room_for_free(r, &c->want) && r->procs.count < RAYLET_PROCS_MAX &&
+           place(r, a, &c->want) == 0)
+        a->count--;
+    if (a->count > 0) {
+        send_request(r, proc_node(a->owner), a, c, hops + 1);
+        grants_reclaim(r);
+    }
+}
+
+void grants_request(struct raylet *r, uint64_t src, const struct wire_lease_req *m) {
+    struct lease_ask a = {.req = m->req, .owner = m->owner, .job = m->job, .count = m->count};
+    struct lease_class c = {.strategy = m->strategy, .affinity = proc_node(m->affinity)};
+    bool from_raylet = proc_number(src) == 0;
+    const uint64_t *near;
+    const char *name;
+    const void *packed;
+    uint32_t len;
+    int e;
+
+    if (!from_raylet && src != m->owner) return;
+    packed = wire_lease_req_resources(m, &len);
+    e = resources_unpack(&c.want, packed, len);
+    if (e < 0 || m->strategy > SCHED_SOFT) {
+        node_log("a lease request that cannot be read, ignoring");
+        return;
+    }
+    drop_zeros(&c.want);
+    name = wire_lease_req_name(m, &len);
+    snprintf(a.name, sizeof a.name, "%.*s", (int)len, len ? name : "");
+    near = wire_lease_req_locality(m, &len);
+    a.locality_count = len < LEASES_LOCALITY_MAX ? len : LEASES_LOCALITY_MAX;
+    memcpy(a.locality, near, a.locality_count * sizeof *near);
+    if (proc_node(m->owner) != r->node) {
+        serve_foreign(r, &a, &c, m->hops);
+        return;
+    }
+    if (!proc_find(r, m->owner)) return;
+    if (from_raylet && src != r->self) {
+        struct sched_node *row = sched_view_find(&r->view, proc_node(src));
+
+        if (row) row->avail.count = 0;
+    }
+    e = leases_put(r->leases, &a, &c, from_raylet);
+    if (e < 0) node_log("a lease request is refused: %s", skate_strerror(e));
+    grants_wake(r);
+}
+
+/* ---- the pass over what waits ---- */
+
+static void tell_infeasible(struct raylet *r, const struct sched_ask *ask,
+                            const struct lease_ask *a) {
+    struct job *j = job_find(r, a->job);
+    struct skate_error text = {""};
+    char who[96];
+    uint64_t room[128];
+    struct wire_buf b;
+    struct wire_notice *m;
+
+    snprintf(who, sizeof who, "Task %s", a->name);
+    sched_explain(&r->view, ask, who, &text);
+    wire_init(&b, room, sizeof room);
+    m = wire_begin(&b, WIRE_NOTICE);
+    m->level = 1;
+    m->kind = 1;
+    m->job = a->job;
+    WIRE_PUT(&b, notice, name, a->name, strlen(a->name));
+    WIRE_PUT(&b, notice, text, text.text, strlen(text.text));
+    if (j && wire_end(&b) == 0 && j->driver) route_send(r, j->driver, b.p, b.len);
+    wire_release(&b);
+}
+
+static void pass_on(struct raylet *r, uint32_t node, struct lease_ask *a,
+                    const struct lease_class *c) {
+    struct sched_node *row = sched_view_find(&r->view, node);
+    struct lease_ask part = *a;
+    uint32_t n = sched_times(&row->avail, &c->want, a->count);
+
+    /* Spread: one at a time, so that the next goes elsewhere. */
+    if (n == 0 || c->strategy == SCHED_SPREAD) n = 1;
+    part.count = n;
+    for (uint32_t i = 0; i < n; i++) resources_take(&row->avail, &c->want);
+    send_request(r, node, &part, c, 1);
+    leases_served(r->leases, a, n);
+}
+
+/* One lease of the class's first request. False: the class must wait. */
+static bool serve_one(struct raylet *r, struct lease_class *c) {
+    struct lease_ask *a = c->first;
+    struct sched_ask ask = {.want = &c->want, .strategy = c->strategy, .affinity = c->affinity,
+                            .locality = a->locality, .locality_count = a->locality_count};
+    struct job *j = table_get(&r->jobs, a->job);
+    uint32_t node;
+    int e;
+
+    if (!j || !j->known) return false;
+    e = sched_pick(&r->view, &ask, &node);
+    if (e == -SKATE_ENOENT && !c->told) {
+        c->told = true;
+        tell_infeasible(r, &ask, a);
+    }
+    if (e < 0) return false;
+    if (node != r->node) {
+        pass_on(r, node, a, c);
+        return true;
+    }
+    if (!room_for_free(r, &c->want) || r->procs.count >= RAYLET_PROCS_MAX) return false;
+    if (place(r, a, &c->want) < 0) return false;
+    leases_served(r->leases, a, 1);
+    return true;
+}
+
+void grants_run(void *arg) {
+    struct raylet *r = arg;
+    struct lease_class *c;
+    uint32_t at = 0;
+    bool left;
+
+    if (!r->node || r->ending) return;
+    left = actor_host_retry(r);
+    while ((c = leases_next_class(r->leases, &at))) {
+        while (c->first && serve_one(r, c)) {}
+        left = left || c->first;
+    }
+    leases_turn(r->leases);
+    if (left) grants_reclaim(r);
+}
+
+/* ---- leases ---- */
+
+void grants_made(struct raylet *r, struct proc *worker) {
+    struct wire_lease_grant m = {.head = {.size = sizeof m, .kind = WIRE_LEASE_GRANT,
+                                          .fixed = sizeof m},
+                                 .req = worker->req, .worker = worker->id,
+                                 .pid = worker->pid};
+    struct proc *owner = proc_find(r, worker->owner);
+
+    if (owner) channels_open(owner, worker, 0);
+    route_send(r, worker->owner, &m, sizeof m);
+}
+
+void grants_return(struct raylet *r, uint64_t src, const struct wire_lease_return *m) {
+    struct proc *p = proc_find(r, m->worker);
+    struct job *j;
+
+    if (!p || p->work != WORK_LEASE || p->owner != src) return;
+    pool_release(p);
+    j = table_get(&r->jobs, p->job);
+    if (m->kill || p->state != PROC_LIVE || !j || j->ended) {
+        p->intended = true;
+        proc_doom(p, "its owner ended it");
+        return;
+    }
+    pool_idle(p);
+}
+
+/* A worker that waits lends its CPUs, nothing else; on waking it has them at once, even if that
+ * makes the node's amount negative for a while. */
+void grants_blocked(struct proc *p, bool blocked) {
+    struct sched_node *own = node_own(p->r);
+    struct resources cpu = {0};
+    int64_t amount = resources_amount(&p->used, "CPU");
+
+    if (p->role != PROC_WORKER || p->blocked == blocked || p->work < WORK_LEASE) return;
+    p->blocked = blocked;
+    if (p->work == WORK_LEASE && p->used.count == 0)
+        p->r->free_leases = blocked ? p->r->free_leases - 1 : p->r->free_leases + 1;
+    if (amount && resources_set(&cpu, "CPU", amount) == 0) {
+        if (blocked)
+            resources_give(&own->avail, &cpu);
+        else
+            resources_take(&own->avail, &cpu);
+    }
+    if (blocked) grants_wake(p->r);
+}
+
+/* ---- reclaim ---- */
+
+/* Does something wait that this lease keeps from running: of another owner, or another class? */
+static bool in_the_way(struct raylet *r, const struct proc *p) {
+    struct lease_class *c;
+    uint32_t at = 0;
+
+    if (actor_host_waiting(r)) return true;
+    while ((c = leases_next_class(r->leases, &at))) {
+        bool same = c->want.count == p->used.count;
+
+        for (uint32_t i = 0; same && i < c->want.count; i++)
+            same = resources_amount(&p->used, c->want.v[i].name) == c->want.v[i].amount;
+        for (const struct lease_ask *a = c->first; a; a = a->next)
+            if (!c->told && (!same || a->owner != p->owner)) return true;
+    }
+    return false;
+}
+
+void grants_reclaim(struct raylet *r) {
+    struct wire_lease_reclaim m = {.head = {.size = sizeof m, .kind = WIRE_LEASE_RECLAIM,
+                                            .fixed = sizeof m}};
+    struct proc *p;
+    uint32_t at = 0;
+
+    while ((p = table_next(&r->procs, &at, NULL))) {
+        if (p->work != WORK_LEASE || p->state != PROC_LIVE || p->blocked) continue;
+        if (table_get(&r->reclaimed, p->owner) || !in_the_way(r, p)) continue;
+        if (table_set(&r->reclaimed, p->owner, r) < 0) return;
+        route_send(r, p->owner, &m, sizeof m);
+    }
+    if (!loop_timer_is_active(r->reclaim_timer))
+        loop_timer_start(r->reclaim_timer, RECLAIM_MS, 0);
+}
+
+void grants_reclaim_tick(void *arg) {
+    struct raylet *r = arg;
+
+    table_release(&r->reclaimed);
+    actor_host_expire(r);
+    loop_post(r->loop, &r->sched_task);
+}
+
+/* What it had leased may be in the middle of its tasks: never used again. */
+void grants_owner_died(struct raylet *r, uint64_t owner) {
+    bool whole = proc_number(owner) == 0;
+    struct proc *p;
+    uint32_t at = 0;
+
+    if (!whole) {
+        leases_drop_owner(r->leases, owner);
+        pool_cancel(r, owner, 0);
+    }
+    while ((p = table_next(&r->procs, &at, NULL))) {
+        if (p->work != WORK_LEASE) continue;
+        if (p->owner == owner || (whole && proc_node(p->owner) == proc_node(owner))) {
+            p->intended = true;
+            proc_doom(p, "the owner of its lease died");
+        }
+    }
+}

@@ -1,0 +1,95 @@
+/* inbox.c - what processes and other raylets ask of this raylet, by kind of frame. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "raylet/links.h"
+#include "raylet/pulls.h"
+#include "raylet/raylet.h"
+
+static void extent_answer(struct proc *p, uint32_t call, struct extent_span span, int status,
+                          const char *reason) {
+    uint64_t room[96];
+    struct wire_buf b;
+    struct wire_extent *m;
+
+    wire_init(&b, room, sizeof room);
+    m = wire_begin(&b, WIRE_EXTENT);
+    m->head.call = call;
+    m->head.flags = call ? WIRE_REPLY : 0;
+    m->offset = span.offset;
+    m->bytes = span.bytes;
+    m->status = status;
+    WIRE_PUT(&b, extent, reason, reason, strlen(reason));
+    if (wire_end(&b) == 0) proc_send(p, b.p, b.len);
+    wire_release(&b);
+}
+
+static void on_extent_req(struct raylet *r, struct proc *p, const struct wire_extent_req *m) {
+    struct extent_span span = {0};
+    struct skate_error err = {""};
+    int e = extents_lend(r->extents, p->id, m->bytes, &span, &err);
+
+    if (e == -SKATE_EFULL && pulls_evict(r, m->bytes))
+        e = extents_lend(r->extents, p->id, m->bytes, &span, &err);
+    extent_answer(p, m->head.call, span, e, e < 0 ? err.text : "");
+}
+
+static void on_exiting(struct proc *p, const struct wire_worker_exiting *m) {
+    uint32_t len;
+    const char *reason = wire_worker_exiting_reason(m, &len);
+
+    if (p->state == PROC_DOOMED) return;
+    p->intended = true;
+    snprintf(p->reason, sizeof p->reason, "%.*s", (int)len, len ? reason : "");
+}
+
+/* From a process of this node only. */
+static void from_proc(struct raylet *r, struct proc *p, const struct wire_head *head) {
+    const void *m = head;
+
+    switch (head->kind) {
+    case WIRE_ROUTE: route_frame(r, m, p->id); break;
+    case WIRE_CONNECT: channels_connect(r, p, m); break;
+    case WIRE_EXTENT_REQ: on_extent_req(r, p, m); break;
+    case WIRE_EXTENT_RETURN:
+        if (extents_return(r->extents, p->id, ((const struct wire_extent_return *)m)->offset) < 0)
+            node_log("process %u returned an extent that it does not have", p->pid);
+        break;
+    case WIRE_PULL: pulls_request(r, p, m); break;
+    case WIRE_UNPULL: pulls_unpull(r, p->id, ((const struct wire_unpull *)m)->offset); break;
+    case WIRE_WORKER_BLOCKED: grants_blocked(p, true); break;
+    case WIRE_WORKER_UNBLOCKED: grants_blocked(p, false); break;
+    case WIRE_WORKER_EXITING: on_exiting(p, m); break;
+    case WIRE_BYE:
+        if (p->role == PROC_DRIVER) job_bye(r, p, head->call);
+        break;
+    default: break;
+    }
+}
+
+void inbox_frame(struct raylet *r, uint64_t src, const struct wire_head *head) {
+    const void *m = head;
+    struct proc *p = proc_find(r, src);
+
+    switch (head->kind) {
+    case WIRE_LEASE_REQ: grants_request(r, src, m); return;
+    case WIRE_LEASE_CANCEL: {
+        const struct wire_lease_cancel *c = m;
+
+        if (src != c->owner) return;
+        leases_cancel(r->leases, c->owner, c->req);
+        pool_cancel(r, c->owner, c->req);
+        return;
+    }
+    case WIRE_LEASE_RETURN: grants_return(r, src, m); return;
+    case WIRE_EXTENTS_DONE:
+        death_extents_done(r, ((const struct wire_extents_done *)m)->proc, src);
+        return;
+    case WIRE_WORKER_KILL:
+        if (src == SKATE_GCS || src == r->self) actor_host_kill(r, m);
+        return;
+    default:
+        if (p) from_proc(r, p, head);
+    }
+}

@@ -1,0 +1,450 @@
+/* links.c - see links.h.
+ *
+ * Each pair of raylets uses one control connection for each direction of dialling at most: frames
+ * to a node always go out on the same one, so their order is kept. What is sent before a
+ * connection is ready waits in order. */
+#include "raylet/links.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/assert.h"
+#include "raylet/pulls.h"
+
+enum { HELD_MAX = 64 << 20, UNKNOWN_BEATS = 5 };
+
+struct held {
+    struct held *next;
+    uint32_t len;
+    uint64_t data[];
+};
+struct lane { /* one connection to a peer, and what waits for it */
+    struct peer *peer;
+    struct conn *conn;
+    bool bulk;
+    struct held *first, *last;
+    uint64_t held_bytes;
+};
+struct peer {
+    struct raylet *r;
+    uint32_t node;
+    enum { PEER_UNKNOWN, PEER_ALIVE, PEER_DEAD } state;
+    char ip[16];
+    uint16_t port;
+    uint32_t beats; /* while unknown */
+    struct lane control, bulk;
+};
+struct guest_link { /* an accepted connection */
+    struct raylet *r;
+    struct peer *peer;
+    bool bulk;
+};
+struct links {
+    struct net_listener *listener;
+    struct conn *gcs;
+    struct table peers; /* node -> struct peer */
+};
+
+static void control_frame(struct raylet *r, const struct wire_head *head);
+
+/* ---- peers ---- */
+
+static struct peer *peer_find(struct raylet *r, uint32_t node) {
+    struct peer *p = table_get(&r->links->peers, node);
+
+    if (p) return p;
+    p = calloc(1, sizeof *p);
+    if (!p) return NULL;
+    p->r = r;
+    p->node = node;
+    p->control.peer = p->bulk.peer = p;
+    p->bulk.bulk = true;
+    if (table_set(&r->links->peers, node, p) < 0) {
+        free(p);
+        return NULL;
+    }
+    return p;
+}
+
+static void drop_held(struct lane *l) {
+    while (l->first) {
+        struct held *h = l->first;
+
+        l->first = h->next;
+        free(h);
+    }
+    l->last = NULL;
+    l->held_bytes = 0;
+}
+
+/* A hello, then what waited. */
+static void on_lane_ready(void *arg, struct conn *c) {
+    struct lane *l = arg;
+    struct wire_peer_hello m = {.head = {.size = sizeof m, .kind = WIRE_PEER_HELLO,
+                                         .fixed = sizeof m},
+                                .node = l->peer->r->node, .bulk = l->bulk,
+                                .version = WIRE_VERSION};
+    int e = conn_send(c, &m, sizeof m);
+
+    while (e == 0 && l->first) {
+        struct held *h = l->first;
+
+        e = conn_send(c, h->data, h->len);
+        if (e < 0) break;
+        l->first = h->next;
+        if (!l->first) l->last = NULL;
+        l->held_bytes -= h->len;
+        free(h);
+    }
+    if (e < 0) node_log("sending to node %u failed: %s", l->peer->node, skate_strerror(e));
+}
+
+static void on_lane_frame(void *arg, struct conn *c, const void *frame, uint32_t len) {
+    struct lane *l = arg;
+
+    (void)c;
+    (void)len;
+    if (!l->bulk)
+        control_frame(l->peer->r, frame);
+    else if (wire_head(frame)->kind == WIRE_BULK_DATA)
+        pulls_data(l->peer->r, l->peer->node, frame);
+}
+
+/* It broke. The GCS says whether the node is dead; until then links_beat() tries again. */
+static void on_lane_close(void *arg, struct conn *c, int code, const char *text) {
+    struct lane *l = arg;
+
+    (void)c;
+    (void)code;
+    l->conn = NULL;
+    if (l->peer->state == PEER_ALIVE && !l->peer->r->ending)
+        node_log("connection to node %u ended: %s", l->peer->node, text);
+    if (l->bulk) pulls_broken(l->peer->r, l->peer->node, text);
+}
+
+static const struct conn_events lane_events = {
+    .on_ready = on_lane_ready, .on_frame = on_lane_frame, .on_close = on_lane_close};
+
+static int lane_send(struct lane *l, const void *frame, uint32_t len) {
+    struct peer *p = l->peer;
+    struct held *h;
+
+    if (p->state == PEER_DEAD) return -SKATE_EDEAD;
+    if (l->conn && !l->first && conn_is_ready(l->conn)) {
+        int e = conn_send(l->conn, frame, len);
+
+        if (e != -SKATE_EFULL && e != -SKATE_EDEAD && e != -SKATE_EAGAIN) return e;
+    }
+    if (l->held_bytes + len > HELD_MAX && l->first) return -SKATE_EFULL;
+    h = malloc(sizeof *h + len);
+    if (!h) return -SKATE_ENOMEM;
+    h->next = NULL;
+    h->len = len;
+    memcpy(h->data, frame, len);
+    if (l->last)
+        l->last->next = h;
+    else
+        l->first = h;
+    l->last = h;
+    l->held_bytes += len;
+    if (!l->conn && p->state == PEER_ALIVE) {
+        struct net_address to = {.ip = p->ip, .port = p->port};
+
+        if (conn_connect(p->r->net, to, &lane_events, l, &l->conn) < 0) l->conn = NULL;
+    }
+    return 0;
+}
+
+int links_to_node(struct raylet *r, uint32_t node, const void *frame, uint32_t len) {
+    struct peer *p = peer_find(r, node);
+
+    SKATE_ASSERT(node != r->node);
+    return p ? lane_send(&p->control, frame, len) : -SKATE_ENOMEM;
+}
+
+int links_bulk(struct raylet *r, uint32_t node, const void *frame, uint32_t len) {
+    struct peer *p = peer_find(r, node);
+
+    return p ? lane_send(&p->bulk, frame, len) : -SKATE_ENOMEM;
+}
+
+uint32_t links_to_all(struct raylet *r, const void *frame, uint32_t len, uint64_t *out,
+                      uint32_t cap) {
+    uint32_t at = 0, n = 0;
+    struct peer *p;
+
+    while ((p = table_next(&r->links->peers, &at, NULL))) {
+        if (p->state != PEER_ALIVE || lane_send(&p->control, frame, len) < 0) continue;
+        if (n < cap) out[n++] = proc_make(p->node, 0);
+    }
+    return n;
+}
+
+bool links_is_dead(const struct raylet *r, uint32_t node) {
+    const struct peer *p = table_get(&r->links->peers, node);
+
+    return p && p->state == PEER_DEAD;
+}
+
+uint32_t links_count(const struct raylet *r) { return r->links->peers.count; }
+
+static void retry(struct lane *l) {
+    struct peer *p = l->peer;
+    struct net_address to = {.ip = p->ip, .port = p->port};
+
+    if (l->conn || !l->first || p->state != PEER_ALIVE) return;
+    if (conn_connect(p->r->net, to, &lane_events, l, &l->conn) < 0) l->conn = NULL;
+}
+
+static void peer_dead(struct peer *p, const char *why) {
+    p->state = PEER_DEAD;
+    p->control.conn = conn_close(p->control.conn);
+    p->bulk.conn = conn_close(p->bulk.conn);
+    drop_held(&p->control);
+    drop_held(&p->bulk);
+    death_of_node(p->r, p->node, why);
+}
+
+void links_beat(struct raylet *r) {
+    uint32_t at = 0;
+    struct peer *p, *lost = NULL;
+
+    while ((p = table_next(&r->links->peers, &at, NULL))) {
+        if (p->state == PEER_UNKNOWN && ++p->beats > UNKNOWN_BEATS) lost = p;
+        retry(&p->control);
+        retry(&p->bulk);
+    }
+    if (lost) peer_dead(lost, "the GCS knows no such node");
+}
+
+/* ---- accepted connections ---- */
+
+static void on_guest_frame(void *arg, struct conn *c, const void *frame, uint32_t len) {
+    struct guest_link *g = arg;
+    const struct wire_head *head = frame;
+
+    (void)len;
+    if (!g->peer) {
+        const struct wire_peer_hello *m = frame;
+
+        if (head->kind != WIRE_PEER_HELLO || m->version != WIRE_VERSION || m->node == 0 ||
+            m->node == g->r->node || !(g->peer = peer_find(g->r, m->node))) {
+            conn_close(c);
+            free(g);
+            return;
+        }
+        g->bulk = m->bulk != 0;
+        return;
+    }
+    if (!g->bulk)
+        control_frame(g->r, head);
+    else if (head->kind == WIRE_BULK_GET)
+        pulls_serve(g->r, c, frame);
+}
+
+static void on_guest_close(void *arg, struct conn *c, int code, const char *text) {
+    (void)c;
+    (void)code;
+    (void)text;
+    free(arg);
+}
+
+static const struct conn_events guest_events = {.on_frame = on_guest_frame,
+                                                .on_close = on_guest_close};
+static const struct conn_events fresh_events; /* see on_accept */
+
+static void on_accept(void *arg, struct conn *c) {
+    struct guest_link *g = calloc(1, sizeof *g);
+
+    if (!g) {
+        conn_close(c);
+        return;
+    }
+    g->r = arg;
+    conn_set_events(c, &guest_events, g);
+}
+
+static const struct conn_events fresh_events = {.on_ready = on_accept};
+
+/* Between raylets: routed frames and deaths. */
+static void control_frame(struct raylet *r, const struct wire_head *head) {
+    if (head->kind == WIRE_ROUTE)
+        route_frame(r, (const struct wire_route *)(const void *)head, 0);
+    else if (head->kind == WIRE_PROC_DIED)
+        death_heard(r, (const struct wire_proc_died *)(const void *)head);
+}
+
+/* ---- the GCS ---- */
+
+static void on_gcs_ready(void *arg, struct conn *c) {
+    struct raylet *r = arg;
+    const struct raylet_settings *s = &r->set;
+    uint8_t packed[RESOURCES_MAX * 80];
+    size_t packed_len = resources_pack(&s->resources, packed, sizeof packed);
+    char host[256] = "";
+    struct wire_node_register *m;
+    struct wire_buf b;
+    uint64_t room[128];
+
+    gethostname(host, sizeof host - 1);
+    wire_init(&b, room, sizeof room);
+    m = wire_begin(&b, WIRE_NODE_REGISTER);
+    m->node_id = r->node_id;
+    m->arena_bytes = s->arena_bytes;
+    m->port = links_port(r);
+    m->pid = (uint32_t)getpid();
+    m->is_head = s->is_head;
+    m->version = WIRE_VERSION;
+    WIRE_PUT(&b, node_register, ip, s->node_ip, strlen(s->node_ip));
+    WIRE_PUT(&b, node_register, hostname, host, strlen(host));
+    WIRE_PUT(&b, node_register, name, s->node_name, strlen(s->node_name));
+    WIRE_PUT(&b, node_register, socket_path, r->socket_path, strlen(r->socket_path));
+    WIRE_PUT(&b, node_register, resources, packed, packed_len);
+    WIRE_PUT(&b, node_register, labels, s->labels, strlen(s->labels));
+    if (wire_end(&b) < 0 || conn_send(c, b.p, b.len) < 0)
+        node_fail(r, SKATE_EIO, "cannot register at the GCS");
+    wire_release(&b);
+}
+
+static void on_welcome(struct raylet *r, const struct wire_node_welcome *m) {
+    uint32_t len;
+    const char *reason = wire_node_welcome_reason(m, &len);
+    struct sched_node *own;
+    char text[256];
+
+    if (r->node) return;
+    if (m->status < 0 || m->node == 0) {
+        if (len >= sizeof text) len = sizeof text - 1;
+        memcpy(text, reason, len);
+        text[len] = 0;
+        node_fail(r, -m->status, len ? text : "the GCS refused this node");
+    }
+    r->node = r->view.self = m->node;
+    r->self = proc_make(m->node, 0);
+    own = sched_view_add(&r->view, m->node);
+    if (!own) node_fail(r, SKATE_ENOMEM, "out of memory");
+    own->alive = true;
+    own->total = own->avail = r->set.resources;
+    node_ready(r);
+}
+
+static void copy_ip(struct peer *p, const struct wire_node_info *m) {
+    uint32_t len;
+    const char *ip = wire_node_info_ip(m, &len);
+
+    if (len >= sizeof p->ip) len = 0;
+    memcpy(p->ip, ip, len);
+    p->ip[len] = 0;
+    p->port = (uint16_t)m->port;
+}
+
+static void on_node_info(struct raylet *r, const struct wire_node_info *m) {
+    struct resources total, avail;
+    struct sched_node *row;
+    struct peer *p;
+    char why[256];
+    uint32_t len;
+    const void *data;
+    int e;
+
+    if (m->node == 0 || (m->node == r->node && m->state == 1)) return;
+    data = wire_node_info_reason(m, &len);
+    if (len >= sizeof why) len = sizeof why - 1;
+    memcpy(why, data, len);
+    why[len] = 0;
+    if (m->node == r->node) node_end(r, len ? why : "the GCS declared this node dead");
+    p = peer_find(r, m->node);
+    row = sched_view_find(&r->view, m->node);
+    if (!row) {
+        row = sched_view_add(&r->view, m->node);
+        leases_untell(r->leases);
+    }
+    if (!p || !row || p->state == PEER_DEAD) return;
+    data = wire_node_info_total(m, &len);
+    e = resources_unpack(&total, data, len);
+    data = wire_node_info_available(m, &len);
+    if (e == 0) e = resources_unpack(&avail, data, len);
+    if (e < 0) return;
+    row->alive = m->state == 1;
+    row->total = total;
+    row->avail = avail;
+    copy_ip(p, m);
+    if (m->state == 1 && p->state == PEER_UNKNOWN) {
+        p->state = PEER_ALIVE;
+        retry(&p->control);
+        retry(&p->bulk);
+    } else if (m->state != 1) {
+        peer_dead(p, why[0] ? why : "the node is lost");
+    }
+    grants_wake(r);
+}
+
+static void on_gcs_frame(void *arg, struct conn *c, const void *frame, uint32_t len) {
+    struct raylet *r = arg;
+
+    (void)c;
+    (void)len;
+    switch (wire_head(frame)->kind) {
+    case WIRE_NODE_WELCOME: on_welcome(r, frame); break;
+    case WIRE_NODE_INFO: on_node_info(r, frame); break;
+    case WIRE_JOB_INFO: job_info(r, frame); break;
+    case WIRE_JOB_END:
+        job_end(r, ((const struct wire_job_end *)frame)->job, "its job ended", false);
+        break;
+    case WIRE_ACTOR_START: actor_host_start(r, frame); break;
+    case WIRE_WORKER_KILL: actor_host_kill(r, frame); break;
+    case WIRE_ROUTE: route_frame(r, frame, 0); break;
+    case WIRE_PROC_DIED: death_heard(r, frame); break;
+    case WIRE_STOP: node_end(r, "the cluster stops");
+    default: break;
+    }
+}
+
+static void on_gcs_close(void *arg, struct conn *c, int code, const char *text) {
+    struct raylet *r = arg;
+
+    (void)c;
+    r->links->gcs = NULL;
+    if (!r->node) node_fail(r, -code, text);
+    node_end(r, "the connection to the GCS is lost");
+}
+
+static const struct conn_events gcs_events = {
+    .on_ready = on_gcs_ready, .on_frame = on_gcs_frame, .on_close = on_gcs_close};
+
+void links_to_gcs(struct raylet *r, const void *frame, uint32_t len) {
+    int e = r->links->gcs ? conn_send(r->links->gcs, frame, len) : -SKATE_EDEAD;
+
+    if (e < 0) node_log("a %s for the GCS is lost: %s", wire_name(wire_head(frame)->kind),
+                        skate_strerror(e));
+}
+
+uint16_t links_port(const struct raylet *r) { return net_listener_port(r->links->listener); }
+
+static void on_net_log(void *arg, const char *text) {
+    (void)arg;
+    node_log("%s", text);
+}
+
+int links_start(struct raylet *r, struct skate_error *err) {
+    struct net_opts opts = {.loop = r->loop, .pending_max = UINT64_C(1) << 30,
+                            .on_log = on_net_log};
+    struct net_address here = {.ip = r->set.node_ip, .port = r->set.listen_port};
+    struct net_address gcs = {.ip = r->set.gcs_ip, .port = r->set.gcs_port};
+    int e;
+
+    r->links = calloc(1, sizeof *r->links);
+    if (!r->links) return skate_fail(err, -SKATE_ENOMEM, "out of memory");
+    memcpy(opts.key, r->set.key, sizeof opts.key);
+    e = net_new(&opts, &r->net);
+    net_wipe(opts.key, sizeof opts.key);
+    net_wipe(r->set.key, sizeof r->set.key);
+    if (e < 0) return skate_fail(err, e, "the network cannot start: %s", skate_strerror(e));
+    e = net_listen(r->net, here, &fresh_events, r, &r->links->listener, err);
+    if (e < 0) return e;
+    e = conn_connect(r->net, gcs, &gcs_events, r, &r->links->gcs);
+    if (e < 0)
+        return skate_fail(err, e, "cannot connect to the GCS at %s:%u", gcs.ip, gcs.port);
+    return 0;
+}

@@ -1,0 +1,28 @@
+/* links.h - connections to other daemons: the GCS, one control connection to each raylet that we
+ * talk to (opened on demand), and one more for bulk bytes. Loop thread; never blocks. */
+#ifndef SKATE_RAYLET_LINKS_H
+#define SKATE_RAYLET_LINKS_H
+
+#include "raylet/raylet.h"
+
+/* Listen, and start to connect to the GCS; node_ready() is called when it has welcomed us. */
+SKATE_NODISCARD int links_start(struct raylet *r, struct skate_error *err);
+uint16_t links_port(const struct raylet *r);
+/* Send to the GCS. What cannot be sent is lost with the GCS, and we end. */
+void links_to_gcs(struct raylet *r, const void *frame, uint32_t len);
+/* Send to the raylet of a node; connects first when needed. -SKATE_EDEAD: that node is dead;
+ * -SKATE_EFULL: it takes nothing. A node that nobody has told of yet is waited for, shortly. */
+SKATE_NODISCARD int links_to_node(struct raylet *r, uint32_t node, const void *frame,
+                                  uint32_t len);
+/* Send to every raylet that is alive; their process ids go to out (cap), for answers to come.
+ * Returns how many. */
+uint32_t links_to_all(struct raylet *r, const void *frame, uint32_t len, uint64_t *out,
+                      uint32_t cap);
+/* On the bulk connection of a node. */
+SKATE_NODISCARD int links_bulk(struct raylet *r, uint32_t node, const void *frame, uint32_t len);
+bool links_is_dead(const struct raylet *r, uint32_t node);
+uint32_t links_count(const struct raylet *r);
+/* Once a second: nodes that nobody told of are given up, broken connections tried again. */
+void links_beat(struct raylet *r);
+
+#endif

@@ -1,0 +1,305 @@
+/* node_start.c - the node's own things: directory, socket, arena, signals, lifeline, its end. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <dirent.h>
+
+#include "base/assert.h"
+#include "raylet/links.h"
+#include "raylet/pulls.h"
+#include "raylet/raylet.h"
+
+enum { BEAT_MS = 1000, LEASE_REQUESTS_MAX = 65536, DEMAND_MAX = 4096 };
+
+void node_log(const char *format, ...) {
+    char line[1024];
+    va_list ap;
+    int n;
+
+    va_start(ap, format);
+    n = vsnprintf(line, sizeof line - 1, format, ap);
+    va_end(ap);
+    if (n < 0) return;
+    if ((size_t)n > sizeof line - 2) n = (int)sizeof line - 2;
+    line[n] = '\n';
+    if (write(2, line, (size_t)n + 1) < 0) return;
+}
+
+struct sched_node *node_own(struct raylet *r) { return sched_view_find(&r->view, r->node); }
+
+/* ---- the end ---- */
+
+static void remove_files(struct raylet *r) {
+    const char *folders[2] = {"/logs", ""};
+
+    for (int i = 0; i < 2; i++) {
+        char path[300];
+        struct dirent *d;
+        DIR *dir;
+
+        snprintf(path, sizeof path, "%s%s", r->set.run_dir, folders[i]);
+        dir = opendir(path);
+        if (!dir) continue;
+        while ((d = readdir(dir)))
+            if (!strcmp(d->d_name, "raylet.sock") || !strncmp(d->d_name, "worker-", 7) ||
+                !strncmp(d->d_name, "zygote", 6))
+                (void)unlinkat(dirfd(dir), d->d_name, 0);
+        closedir(dir);
+        (void)rmdir(path);
+    }
+}
+
+void node_end(struct raylet *r, const char *why) {
+    struct proc *p;
+    uint32_t at = 0;
+
+    r->ending = true;
+    node_log("raylet of node %u ends: %s", r->node, why);
+    zygote_stop(r);
+    while ((p = table_next(&r->procs, &at, NULL)))
+        if (p->role == PROC_WORKER && p->pid) kill((pid_t)p->pid, SIGKILL);
+    remove_files(r);
+    _exit(0);
+}
+
+void node_fail(struct raylet *r, int code, const char *text) {
+    char line[700];
+    int n = snprintf(line, sizeof line, "ERROR %d %s\n", code, text);
+
+    if (n > 0 && write(1, line, (size_t)n < sizeof line ? (size_t)n : sizeof line - 1) < 0) {}
+    r->ending = true;
+    zygote_stop(r);
+    remove_files(r);
+    _exit(1);
+}
+
+/* ---- start ---- */
+
+static int make_dirs(struct raylet *r, struct skate_error *err) {
+    char path[300];
+
+    snprintf(path, sizeof path, "%s/logs", r->set.run_dir);
+    if ((mkdir(r->set.run_dir, 0700) < 0 && errno != EEXIST) ||
+        (mkdir(path, 0700) < 0 && errno != EEXIST))
+        return skate_fail(err, -SKATE_ESYS, "cannot make %s: %s", path, strerror(errno));
+    return 0;
+}
+
+static int make_socket(struct raylet *r, struct skate_error *err) {
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    mode_t mask;
+    int e;
+
+    if ((size_t)snprintf(addr.sun_path, sizeof addr.sun_path, "%s/raylet.sock", r->set.run_dir) >=
+        sizeof addr.sun_path)
+        return skate_fail(err, -SKATE_EINVAL, "the run directory's path is longer than a Unix "
+                          "socket allows: %s", r->set.run_dir);
+    snprintf(r->socket_path, sizeof r->socket_path, "%s", addr.sun_path);
+    r->socket_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (r->socket_fd < 0) return skate_fail(err, -SKATE_ESYS, "socket: %s", strerror(errno));
+    mask = umask(0177);
+    e = bind(r->socket_fd, (struct sockaddr *)&addr, sizeof addr);
+    umask(mask);
+    if (e < 0 || listen(r->socket_fd, 64) < 0)
+        return skate_fail(err, -SKATE_ESYS, "cannot listen on %s: %s", addr.sun_path,
+                          strerror(errno));
+    return loop_watch_fd(r->loop, r->socket_fd, LOOP_READ, proc_accept, r, &r->socket_watch);
+}
+
+/* Sparse: a page costs memory when it is first written. */
+static int make_arena(struct raylet *r, struct skate_error *err) {
+    uint64_t bytes = r->set.arena_bytes - r->set.arena_bytes % EXTENT_PAGE;
+    void *p;
+
+    r->set.arena_bytes = bytes;
+    r->arena_fd = memfd_create("skate-arena", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (r->arena_fd < 0 || ftruncate(r->arena_fd, (off_t)bytes) < 0 ||
+        fcntl(r->arena_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
+        return skate_fail(err, -SKATE_ESYS, "an object store of %.0f MB cannot be made: %s",
+                          (double)bytes / 1e6, strerror(errno));
+    p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, r->arena_fd, 0);
+    if (p == MAP_FAILED)
+        return skate_fail(err, -SKATE_ESYS, "an object store of %.0f MB cannot be mapped: %s",
+                          (double)bytes / 1e6, strerror(errno));
+    r->arena = p;
+    r->extents = extents_new(bytes);
+    return r->extents ? 0 : skate_fail(err, -SKATE_ENOMEM, "out of memory");
+}
+
+static void reap(struct raylet *r) {
+    int status;
+    pid_t pid;
+
+    while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+        if (pid == r->zygote_pid)
+            zygote_gone(r, status);
+        else
+            death_of_pid(r, pid, status);
+    }
+}
+
+static void on_signal(void *arg, unsigned events) {
+    struct raylet *r = arg;
+    struct signalfd_siginfo info;
+
+    (void)events;
+    while (read(r->signal_fd, &info, sizeof info) == (ssize_t)sizeof info) {
+        if (info.ssi_signo == SIGCHLD)
+            reap(r);
+        else
+            node_end(r, "it was told to by a signal");
+    }
+}
+
+static int watch_signals(struct raylet *r) {
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    sigaddset(&set, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    r->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (r->signal_fd < 0) return -SKATE_ESYS;
+    return loop_watch_fd(r->loop, r->signal_fd, LOOP_READ, on_signal, r, &r->signal_watch);
+}
+
+static void on_lifeline(void *arg, unsigned events) {
+    (void)events;
+    node_end(arg, "the process that it belongs to is gone");
+}
+
+static void on_stdin(void *arg, unsigned events) {
+    char waste[256];
+    ssize_t n = read(0, waste, sizeof waste);
+
+    (void)events;
+    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+        node_end(arg, "its lifeline (stdin) was closed");
+}
+
+static int watch_lifelines(struct raylet *r, struct skate_error *err) {
+    if (!r->set.no_lifeline &&
+        loop_watch_fd(r->loop, 0, LOOP_READ, on_stdin, r, &r->stdin_watch) < 0)
+        return skate_fail(err, -SKATE_EINVAL, "stdin cannot be watched: it must be a pipe");
+    r->lifeline_fd = -1;
+    if (r->set.lifeline_pid == 0) return 0;
+    r->lifeline_fd = (int)syscall(SYS_pidfd_open, (pid_t)r->set.lifeline_pid, 0);
+    if (r->lifeline_fd < 0 ||
+        loop_watch_fd(r->loop, r->lifeline_fd, LOOP_READ, on_lifeline, r, &r->lifeline_watch) < 0)
+        return skate_fail(err, -SKATE_EDEAD, "process %u, to which this raylet belongs, is gone",
+                          r->set.lifeline_pid);
+    return 0;
+}
+
+static void send_report(void *arg) {
+    struct raylet *r = arg;
+    struct sched_node *own = node_own(r);
+    uint8_t packed[RESOURCES_MAX * 80];
+    char demand[DEMAND_MAX];
+    struct resources avail;
+    uint64_t room[1024];
+    struct wire_buf b;
+    struct wire_node_report *m;
+    size_t len, demand_len;
+
+    if (!own || r->ending) return;
+    avail = own->avail;
+    for (uint32_t i = 0; i < avail.count; i++) /* below zero is our own affair */
+        if (avail.v[i].amount < 0) avail.v[i].amount = 0;
+    len = resources_pack(&avail, packed, sizeof packed);
+    demand_len = leases_text(r->leases, demand, sizeof demand);
+    wire_init(&b, room, sizeof room);
+    m = wire_begin(&b, WIRE_NODE_REPORT);
+    m->arena_used = extents_used(r->extents);
+    m->waiting = leases_waiting(r->leases);
+    WIRE_PUT(&b, node_report, available, packed, len);
+    WIRE_PUT(&b, node_report, demand, demand, demand_len);
+    if (wire_end(&b) == 0) links_to_gcs(r, b.p, b.len);
+    wire_release(&b);
+}
+
+static void on_beat(void *arg) {
+    struct raylet *r = arg;
+    struct job *j;
+    uint32_t at = 0;
+
+    if (!r->node) return;
+    send_report(r);
+    links_beat(r);
+    while ((j = table_next(&r->jobs, &at, NULL)))
+        if (j->waiting_count) pool_kick(r, j);
+}
+
+static int make_timers(struct raylet *r) {
+    loop_task_init(&r->sched_task, grants_run, r);
+    if (loop_timer_new(r->loop, send_report, r, &r->report_timer) < 0 ||
+        loop_timer_new(r->loop, on_beat, r, &r->beat_timer) < 0 ||
+        loop_timer_new(r->loop, grants_reclaim_tick, r, &r->reclaim_timer) < 0)
+        return -SKATE_ENOMEM;
+    loop_timer_start(r->beat_timer, BEAT_MS, BEAT_MS);
+    return 0;
+}
+
+static void raise_limits(void) {
+    struct rlimit lim;
+
+    if (getrlimit(RLIMIT_NOFILE, &lim) == 0 && lim.rlim_cur < lim.rlim_max) {
+        lim.rlim_cur = lim.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &lim);
+    }
+}
+
+int node_start(struct raylet *r, struct skate_error *err) {
+    int e;
+
+    r->next_number = 1;
+    r->signal_fd = r->lifeline_fd = r->socket_fd = r->arena_fd = -1;
+    (void)setsid(); /* Ctrl-C in the user's terminal is not for us */
+    if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0) return -SKATE_ESYS;
+    if (getrandom(&r->node_id, sizeof r->node_id, 0) != (ssize_t)sizeof r->node_id)
+        return -SKATE_ESYS;
+    e = loop_new(&r->loop);
+    if (e == 0) e = make_dirs(r, err);
+    if (e == 0) e = watch_signals(r);
+    if (e == 0) e = zygote_start(r); /* first of all: it takes longest */
+    if (e == 0) e = watch_lifelines(r, err);
+    if (e == 0) e = make_arena(r, err);
+    if (e == 0) e = make_socket(r, err);
+    if (e == 0) e = make_timers(r);
+    if (e == 0) e = pulls_start(r);
+    if (e < 0) return e;
+    r->leases = leases_new(LEASE_REQUESTS_MAX);
+    if (!r->leases) return -SKATE_ENOMEM;
+    raise_limits();
+    return links_start(r, err);
+}
+
+void node_ready(struct raylet *r) {
+    const uint8_t *id = (const uint8_t *)&r->node_id;
+    char line[400], hex[33];
+    int n;
+
+    for (int i = 0; i < 16; i++) snprintf(hex + i * 2, 3, "%02x", id[i]);
+    n = snprintf(line, sizeof line, "READY node=%u node_id=%s port=%u socket=%s\n", r->node, hex,
+                 links_port(r), r->socket_path);
+    SKATE_ASSERT(n > 0 && (size_t)n < sizeof line);
+    if (write(1, line, (size_t)n) != n) node_end(r, "nobody reads its stdout");
+    grants_wake(r);
+}

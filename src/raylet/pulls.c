@@ -1,0 +1,355 @@
+/* pulls.c - see pulls.h. */
+#include "raylet/pulls.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "raylet/links.h"
+
+enum { WINDOW = 8 };
+
+struct puller { /* one process's holds on one copy; call: its pull that waits */
+    struct puller *next;
+    uint64_t proc;
+    uint32_t holds, call;
+    bool waits;
+};
+struct copy {
+    struct skate_id id;
+    uint64_t key, holder, remote, size, offset, req;
+    uint64_t asked, got; /* bytes asked for and come */
+    uint32_t in_flight;
+    bool ready;
+    struct puller *pullers;
+    struct copy *same_key;       /* next with the same hash */
+    struct copy *older, *newer;  /* nobody holds it: in the list of use */
+    bool in_lru;
+};
+struct pulls {
+    struct table by_key;    /* hash of id -> struct copy chain */
+    struct table by_offset; /* local offset -> struct copy */
+    struct table by_req;    /* number of a pull on its way -> struct copy */
+    uint64_t next_req;
+    struct copy *oldest, *newest;
+};
+
+int pulls_start(struct raylet *r) {
+    r->pulls = calloc(1, sizeof *r->pulls);
+    return r->pulls ? 0 : -SKATE_ENOMEM;
+}
+
+static struct copy *find(struct pulls *s, const struct skate_id *id) {
+    struct copy *c = table_get(&s->by_key, id_hash(id));
+
+    while (c && !id_equal(&c->id, id)) c = c->same_key;
+    return c;
+}
+
+static void lru_add(struct pulls *s, struct copy *c) {
+    SKATE_ASSERT(!c->in_lru);
+    c->newer = NULL;
+    c->older = s->newest;
+    if (s->newest)
+        s->newest->newer = c;
+    else
+        s->oldest = c;
+    s->newest = c;
+    c->in_lru = true;
+}
+
+static void lru_remove(struct pulls *s, struct copy *c) {
+    if (!c->in_lru) return;
+    if (c->newer)
+        c->newer->older = c->older;
+    else
+        s->newest = c->older;
+    if (c->older)
+        c->older->newer = c->newer;
+    else
+        s->oldest = c->newer;
+    c->in_lru = false;
+    c->older = c->newer = NULL;
+}
+
+static void drop(struct raylet *r, struct copy *c) {
+    struct pulls *s = r->pulls;
+    struct copy *first = table_take(&s->by_key, c->key), **at = &first;
+
+    while (*at && *at != c) at = &(*at)->same_key;
+    if (*at) *at = c->same_key;
+    if (first && table_set(&s->by_key, c->key, first) < 0) SKATE_ASSERT(false);
+    lru_remove(s, c);
+    table_take(&s->by_offset, c->offset);
+    table_take(&s->by_req, c->req);
+    while (c->pullers) {
+        struct puller *p = c->pullers;
+
+        c->pullers = p->next;
+        free(p);
+    }
+    if (extents_return(r->extents, r->self, c->offset) < 0) SKATE_ASSERT(false);
+    free(c);
+}
+
+static void answer(struct raylet *r, uint64_t proc, uint32_t call, const struct copy *c,
+                   int status, const char *reason) {
+    struct proc *p = proc_find(r, proc);
+    uint64_t room[64];
+    struct wire_buf b;
+    struct wire_pulled *m;
+
+    if (!p) return;
+    wire_init(&b, room, sizeof room);
+    m = wire_begin(&b, WIRE_PULLED);
+    m->head.call = call;
+    m->head.flags = call ? WIRE_REPLY : 0;
+    m->obj = c->id;
+    m->offset = status < 0 ? 0 : c->offset;
+    m->size = c->size;
+    m->status = status;
+    WIRE_PUT(&b, pulled, reason, reason, strlen(reason));
+    if (wire_end(&b) == 0) proc_send(p, b.p, b.len);
+    wire_release(&b);
+}
+
+static void fail(struct raylet *r, struct copy *c, int status, const char *why) {
+    for (struct puller *p = c->pullers; p; p = p->next)
+        if (p->waits) answer(r, p->proc, p->call, c, status, why);
+    drop(r, c);
+}
+
+static void after_release(struct raylet *r, struct copy *c) {
+    if (c->pullers) return;
+    if (c->ready)
+        lru_add(r->pulls, c);
+    else
+        drop(r, c);
+}
+
+/* Keep WINDOW chunks on their way. */
+static int ask(struct raylet *r, struct copy *c) {
+    while (c->in_flight < WINDOW && c->asked < c->size) {
+        uint64_t left = c->size - c->asked;
+        struct wire_bulk_get m = {
+            .head = {.size = sizeof m, .kind = WIRE_BULK_GET, .fixed = sizeof m},
+            .obj = c->id, .offset = c->remote + c->asked, .req = c->req,
+            .size = left < LIMIT_CHUNK_BYTES ? left : LIMIT_CHUNK_BYTES};
+        int e = links_bulk(r, proc_node(c->holder), &m, sizeof m);
+
+        if (e < 0) return e;
+        c->asked += m.size;
+        c->in_flight++;
+    }
+    return 0;
+}
+
+static struct copy *new_copy(struct raylet *r, const struct wire_pull *m,
+                             struct skate_error *err) {
+    struct pulls *s = r->pulls;
+    struct copy *c = calloc(1, sizeof *c), *first;
+    struct extent_span span;
+    int e;
+
+    if (!c) return NULL;
+    c->id = m->obj;
+    c->key = id_hash(&m->obj);
+    c->holder = m->holder;
+    c->remote = m->offset;
+    c->size = m->size;
+    e = extents_lend(r->extents, r->self, m->size, &span, err);
+    if (e == -SKATE_EFULL && pulls_evict(r, m->size))
+        e = extents_lend(r->extents, r->self, m->size, &span, err);
+    if (e < 0) {
+        free(c);
+        return NULL;
+    }
+    c->offset = span.offset;
+    first = table_get(&s->by_key, c->key);
+    c->same_key = first;
+    c->req = ++s->next_req;
+    if (table_set(&s->by_key, c->key, c) < 0 || table_set(&s->by_offset, c->offset, c) < 0 ||
+        table_set(&s->by_req, c->req, c) < 0) {
+        drop(r, c);
+        return NULL;
+    }
+    return c;
+}
+
+static struct puller *puller_of(struct copy *c, uint64_t proc) {
+    struct puller *p = c->pullers;
+
+    while (p && p->proc != proc) p = p->next;
+    if (p) return p;
+    p = calloc(1, sizeof *p);
+    if (!p) return NULL;
+    p->proc = proc;
+    p->next = c->pullers;
+    c->pullers = p;
+    return p;
+}
+
+void pulls_request(struct raylet *r, struct proc *p, const struct wire_pull *m) {
+    struct copy *c = find(r->pulls, &m->obj), none = {.id = m->obj, .size = m->size};
+    struct skate_error err = {"the object cannot be pulled"};
+    uint32_t node = proc_node(m->holder);
+    struct puller *who;
+    int e;
+
+    if (!c) {
+        if (m->size == 0 || node == r->node || node == 0 || links_is_dead(r, node)) {
+            answer(r, p->id, m->head.call, &none, -SKATE_EDEAD, "its node is lost");
+            return;
+        }
+        c = new_copy(r, m, &err);
+        if (!c) {
+            answer(r, p->id, m->head.call, &none, -SKATE_EFULL, err.text);
+            return;
+        }
+    }
+    lru_remove(r->pulls, c);
+    who = puller_of(c, p->id);
+    if (!who) {
+        answer(r, p->id, m->head.call, &none, -SKATE_ENOMEM, "out of memory");
+        after_release(r, c);
+        return;
+    }
+    who->holds++;
+    if (c->ready) {
+        answer(r, p->id, m->head.call, c, 0, "");
+        return;
+    }
+    who->waits = true;
+    who->call = m->head.call;
+    e = ask(r, c);
+    if (e < 0) fail(r, c, e, skate_strerror(e));
+}
+
+void pulls_unpull(struct raylet *r, uint64_t proc, uint64_t offset) {
+    struct copy *c = table_get(&r->pulls->by_offset, offset);
+
+    if (!c) return;
+    for (struct puller **at = &c->pullers; *at; at = &(*at)->next) {
+        struct puller *p = *at;
+
+        if (p->proc != proc) continue;
+        if (--p->holds > 0) return;
+        *at = p->next;
+        free(p);
+        after_release(r, c);
+        return;
+    }
+}
+
+/* Apply `step` to every copy; it may drop the one it is given. */
+static void for_each(struct raylet *r, void (*step)(struct raylet *, struct copy *, void *),
+                     void *arg) {
+    uint32_t at = 0, n = 0;
+    struct copy *c, **all = calloc(r->pulls->by_offset.count + 1, sizeof *all);
+
+    if (!all) return;
+    while ((c = table_next(&r->pulls->by_offset, &at, NULL))) all[n++] = c;
+    for (uint32_t i = 0; i < n; i++) step(r, all[i], arg);
+    free(all);
+}
+
+static void forget_proc(struct raylet *r, struct copy *c, void *arg) {
+    uint64_t proc = *(uint64_t *)arg;
+
+    for (struct puller **at = &c->pullers; *at; at = &(*at)->next) {
+        struct puller *p = *at;
+
+        if (p->proc != proc) continue;
+        *at = p->next;
+        free(p);
+        after_release(r, c);
+        return;
+    }
+}
+
+void pulls_proc_died(struct raylet *r, uint64_t proc) { for_each(r, forget_proc, &proc); }
+
+struct lost {
+    uint64_t holder;
+    const char *why;
+};
+
+static void lose(struct raylet *r, struct copy *c, void *arg) {
+    const struct lost *l = arg;
+    bool whole = proc_number(l->holder) == 0;
+
+    if (c->ready) return;
+    if (c->holder == l->holder || (whole && proc_node(c->holder) == proc_node(l->holder)))
+        fail(r, c, -SKATE_EDEAD, l->why);
+}
+
+void pulls_holder_died(struct raylet *r, uint64_t holder, const char *why) {
+    struct lost l = {holder, why};
+
+    for_each(r, lose, &l);
+}
+
+void pulls_broken(struct raylet *r, uint32_t node, const char *why) {
+    pulls_holder_died(r, proc_make(node, 0), why);
+}
+
+void pulls_data(struct raylet *r, uint32_t node, const struct wire_bulk_data *m) {
+    struct copy *c = table_get(&r->pulls->by_req, m->req); /* none: it was given up */
+    const uint8_t *data;
+    uint32_t len;
+
+    if (!c || c->ready || proc_node(c->holder) != node || c->in_flight == 0) return;
+    if (m->status < 0) {
+        fail(r, c, m->status, "its node does not have it any more");
+        return;
+    }
+    data = wire_bulk_data_data(m, &len);
+    if (m->pos < c->remote || m->pos - c->remote > c->size ||
+        len > c->size - (m->pos - c->remote) || len == 0)
+        return;
+    memcpy(r->arena + c->offset + (m->pos - c->remote), data, len);
+    c->in_flight--;
+    c->got += len;
+    if (c->got < c->size) {
+        int e = ask(r, c);
+
+        if (e < 0) fail(r, c, e, skate_strerror(e));
+        return;
+    }
+    c->ready = true;
+    for (struct puller *p = c->pullers; p; p = p->next)
+        if (p->waits) {
+            p->waits = false;
+            answer(r, p->proc, p->call, c, 0, "");
+        }
+}
+
+void pulls_serve(struct raylet *r, struct conn *conn, const struct wire_bulk_get *m) {
+    struct wire_bulk_data d = {.head = {.kind = WIRE_BULK_DATA, .fixed = sizeof d},
+                               .req = m->req, .pos = m->offset, .last = 1};
+    struct conn_piece pieces[2] = {{&d, sizeof d}, {NULL, 0}};
+    uint32_t count = 1;
+
+    if (m->size == 0 || m->size > LIMIT_CHUNK_BYTES ||
+        !extents_contains(r->extents, m->offset, m->size)) {
+        d.status = -SKATE_ENOENT;
+        d.head.size = sizeof d;
+    } else {
+        d.head.size = (uint32_t)(sizeof d + m->size);
+        d.data = (struct wire_span){sizeof d, (uint32_t)m->size};
+        pieces[1] = (struct conn_piece){r->arena + m->offset, m->size};
+        count = 2;
+    }
+    if (conn_sendv(conn, pieces, count) < 0)
+        node_log("a chunk for %s is lost, ignoring", conn_peer(conn));
+}
+
+bool pulls_evict(struct raylet *r, uint64_t bytes) {
+    uint64_t freed = 0;
+
+    while (freed < bytes && r->pulls->oldest) {
+        freed += r->pulls->oldest->size;
+        drop(r, r->pulls->oldest);
+    }
+    return freed > 0;
+}

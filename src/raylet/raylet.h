@@ -1,0 +1,242 @@
+/* raylet.h - the state of a node's daemon, shared by the files of this folder only.
+ *
+ * One process per node, one loop thread that owns everything here; nothing blocks but start-up.
+ * Each section below is written by the file it names; README.md says who calls whom.
+ * Tests: tests/unit/raylet_*_test.c, tests/e2e. */
+#ifndef SKATE_RAYLET_RAYLET_H
+#define SKATE_RAYLET_RAYLET_H
+
+#include <sys/types.h>
+
+#include "base/doorbell.h"
+#include "base/id.h"
+#include "loop/loop.h"
+#include "net/conn.h"
+#include "raylet/raylet_settings.h"
+#include "raylet/stream.h"
+#include "sched/leases.h"
+#include "sched/policy.h"
+#include "store/extents.h"
+#include "store/table.h"
+#include "store/quarantine.h"
+#include "wire/wire_gen.h"
+
+enum {
+    RAYLET_PROCS_MAX = LIMIT_CHANNELS - 1, /* a driver can have a channel to each of them */
+    RAYLET_STARTING_MAX = 16,              /* forks in flight: descriptors in flight are limited */
+    RAYLET_DEATHS = 1024,                  /* deaths remembered, for late senders */
+    RAYLET_REASON = 320,
+};
+
+enum proc_role { PROC_DRIVER, PROC_WORKER };
+/* STARTING: fork asked. LIVE. DOOMED: SIGKILL sent, nothing is sent to it any more. */
+enum proc_state { PROC_STARTING, PROC_LIVE, PROC_DOOMED };
+enum work { WORK_NONE, WORK_IDLE, WORK_LEASE, WORK_ACTOR };
+
+struct proc_channel {
+    uint64_t peer;
+    uint32_t bit;
+};
+
+/* A user process of this node, from accept or fork to its death. */
+struct proc {
+    uint64_t id;
+    struct raylet *r;
+    uint32_t pid, job;
+    enum proc_role role;
+    enum proc_state state;
+    struct stream *stream;
+    int pidfd, bell_fd; /* pidfd: drivers */
+    struct loop_watch *pid_watch;
+    struct doorbell *bell;
+    struct loop_task cut_off; /* a doomed driver */
+    struct proc_channel *channels;
+    uint32_t channel_count, channel_cap;
+    uint64_t bits[LIMIT_CHANNELS / 64]; /* bit 0 is the socket's */
+    bool intended;
+    char reason[RAYLET_REASON]; /* why it was killed, or says it ends */
+    /* workers (pool.c) */
+    enum work work;
+    bool blocked, used_once, detached, actor_told;
+    uint64_t owner, req;     /* WORK_LEASE */
+    struct skate_id actor;   /* WORK_ACTOR */
+    uint32_t incarnation;
+    struct resources used;   /* taken from the node for it */
+    struct proc *idle_next;
+    uint32_t zygote;         /* number of the zygote that forked it */
+};
+
+/* A lease or an actor that has its resources and waits for a worker of its job. */
+struct placement {
+    bool is_actor;
+    uint64_t owner, req;
+    struct resources used;
+    struct wire_actor_start *start; /* owned copy of the frame */
+    struct placement *next;
+};
+
+struct job {
+    uint32_t number, starting, waiting_count, logs_open;
+    bool known, ended;
+    uint64_t driver;
+    void *config;
+    uint32_t config_len;
+    struct proc *idle;
+    struct placement *waiting, *waiting_last;
+    uint64_t bye_to; /* who waits for bye, and the call */
+    uint32_t bye_call;
+    struct loop_timer *bye_timer;
+    struct raylet *r;
+};
+
+struct death {
+    uint64_t proc;
+    uint32_t pid;
+    int32_t signal, code;
+    bool intended;
+    char text[RAYLET_REASON];
+};
+
+struct links;
+struct pulls;
+
+struct raylet {
+    struct raylet_settings set;
+    struct loop *loop;
+    struct net *net;
+    uint32_t node;       /* 0 until the GCS said which */
+    uint64_t self;       /* our process id */
+    struct skate_id node_id;
+    bool ending;
+    /* node_start.c */
+    int socket_fd, signal_fd, lifeline_fd, run_fd;
+    struct loop_watch *socket_watch, *signal_watch, *lifeline_watch, *stdin_watch;
+    char socket_path[128];
+    uint32_t drivers, guests;
+    /* arena */
+    int arena_fd;
+    uint8_t *arena;
+    struct extents *extents;
+    struct quarantine quarantine;
+    /* procs.c, deaths.c */
+    struct table procs; /* number -> struct proc */
+    uint32_t next_number;
+    struct death deaths[RAYLET_DEATHS];
+    uint32_t death_count;
+    /* forks.c: the zygote */
+    struct stream *zygote;
+    pid_t zygote_pid;
+    uint32_t zygote_number, zygote_fails;
+    int64_t zygote_started_ns;
+    struct loop_timer *zygote_timer;
+    uint32_t starting;
+    /* pool.c, grants.c */
+    struct table jobs; /* number -> struct job */
+    struct sched_view view;
+    struct lease_queue *leases;
+    struct loop_task sched_task;
+    struct loop_timer *reclaim_timer;
+    struct table reclaimed; /* owner -> (void *)1: told since the last tick */
+    struct actor_wait *actor_waits; /* actor_host.c: for idle leases to come back */
+    uint32_t free_leases; /* leases that want nothing: bounded apart */
+    /* links.c, pulls.c */
+    struct links *links;
+    struct pulls *pulls;
+    struct loop_timer *report_timer, *beat_timer;
+    struct worker_log *logs; /* worker_logs.c */
+};
+
+/* node_start.c */
+SKATE_NODISCARD int node_start(struct raylet *r, struct skate_error *err);
+void node_ready(struct raylet *r); /* the GCS gave us a number: say READY */
+/* Kill everything of this node, remove its files, exit the process. Never returns. */
+__attribute__((noreturn)) void node_end(struct raylet *r, const char *why);
+__attribute__((noreturn)) void node_fail(struct raylet *r, int code, const char *text);
+struct sched_node *node_own(struct raylet *r); /* our row of the view */
+void node_log(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* procs.c */
+struct proc *proc_new(struct raylet *r, enum proc_role role, uint32_t job);
+struct proc *proc_find(struct raylet *r, uint64_t id);
+SKATE_NODISCARD int proc_attach(struct proc *p, int fd); /* its socket; takes fd on success */
+void proc_welcome(struct proc *p);
+/* Send a plain frame and ring. Never fails for the caller: a process that does not read its
+ * socket is doomed. */
+void proc_send(struct proc *p, const void *frame, uint32_t len);
+void proc_send_fds(struct proc *p, void *frame, uint32_t len, const int *fds, uint8_t count);
+/* SIGKILL, and never talk to it again; deaths.c hears of the end. */
+void proc_doom(struct proc *p, const char *reason);
+void proc_free(struct proc *p);
+void proc_accept(void *arg, unsigned events); /* the Unix socket is readable */
+
+/* inbox.c: a frame from process `src` for this raylet (plain, or routed to it) */
+void inbox_frame(struct raylet *r, uint64_t src, const struct wire_head *frame);
+
+/* channels.c */
+void channels_connect(struct raylet *r, struct proc *p, const struct wire_connect *m);
+bool channels_open(struct proc *a, struct proc *b, uint32_t call); /* true: a new one */
+void channels_forget(struct raylet *r, struct proc *dead);
+
+/* forks.c */
+SKATE_NODISCARD int zygote_start(struct raylet *r);
+void zygote_gone(struct raylet *r, int wait_status);
+SKATE_NODISCARD int zygote_fork(struct raylet *r, struct proc *p, const int fds[3]);
+void zygote_stop(struct raylet *r);
+
+/* pool.c */
+struct job *job_find(struct raylet *r, uint32_t number); /* made when there is none */
+void job_info(struct raylet *r, const struct wire_job_info *m);
+void job_end(struct raylet *r, uint32_t number, const char *why, bool tell_gcs);
+void job_bye(struct raylet *r, struct proc *p, uint32_t call);
+void job_log_closed(struct raylet *r, uint32_t number);
+void pool_place(struct raylet *r, struct job *j, struct placement *pl); /* owns pl */
+void pool_forked(struct raylet *r, struct proc *p, int pid);
+void pool_fork_lost(struct raylet *r, struct proc *p);
+void pool_release(struct proc *p); /* its work is over: resources back, lease forgotten */
+void pool_idle(struct proc *p);    /* ... and it may serve again */
+void pool_remove(struct proc *p);  /* it is dead: out of all lists */
+void pool_kick(struct raylet *r, struct job *j);
+struct placement *placement_free(struct placement *pl);
+void pool_cancel(struct raylet *r, uint64_t owner, uint64_t req); /* req 0: all of owner */
+
+/* grants.c */
+void grants_request(struct raylet *r, uint64_t src, const struct wire_lease_req *m);
+void grants_return(struct raylet *r, uint64_t src, const struct wire_lease_return *m);
+void grants_made(struct raylet *r, struct proc *worker); /* a worker is there: tell the owner */
+void grants_blocked(struct proc *p, bool blocked);
+void grants_wake(struct raylet *r); /* something changed: look at the queue soon */
+void grants_run(void *arg);
+void grants_reclaim(struct raylet *r); /* others wait: ask owners for idle leases */
+void grants_reclaim_tick(void *arg);
+void grants_owner_died(struct raylet *r, uint64_t owner);
+
+/* actor_host.c */
+void actor_host_start(struct raylet *r, const struct wire_actor_start *m);
+void actor_host_made(struct proc *worker, struct placement *pl);
+void actor_host_kill(struct raylet *r, const struct wire_worker_kill *m);
+void actor_host_refuse(struct raylet *r, const struct skate_id *actor, uint32_t incarnation,
+                       const char *reason);
+
+bool actor_host_retry(struct raylet *r);         /* true: some still wait */
+bool actor_host_waiting(const struct raylet *r);
+void actor_host_expire(struct raylet *r);
+void actor_host_died_early(struct proc *p);
+
+/* deaths.c */
+void death_of(struct proc *p, int signal, int code); /* frees p */
+void death_heard(struct raylet *r, const struct wire_proc_died *m); /* of another node */
+void death_of_node(struct raylet *r, uint32_t node, const char *why);
+void death_answer(struct raylet *r, uint64_t dst, uint64_t src); /* dst is dead: tell src */
+void death_extents_done(struct raylet *r, uint64_t dead, uint64_t by);
+void death_of_pid(struct raylet *r, pid_t pid, int wait_status);
+
+/* routes.c */
+void route_frame(struct raylet *r, const struct wire_route *m, uint64_t from);
+void route_send(struct raylet *r, uint64_t dst, const void *frame, uint32_t len);
+
+/* worker_logs.c */
+void logs_watch(struct raylet *r, struct proc *p, int out_fd, int err_fd); /* takes them */
+void logs_set_pid(struct raylet *r, uint64_t proc, uint32_t pid);
+void logs_drain(struct raylet *r, uint64_t proc); /* it is dead: read what is there */
+
+#endif

@@ -1,0 +1,153 @@
+/* raylet_settings.c - see raylet_settings.h. */
+#include "raylet/raylet_settings.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { LINE_MAX_BYTES = 256 * 1024 };
+
+static int parse_u64(const char *text, uint64_t max, uint64_t *ret) {
+    char *end;
+    unsigned long long n;
+
+    errno = 0;
+    n = strtoull(text, &end, 10);
+    if (errno || end == text || *end || *text == '-' || n > max) return -SKATE_EINVAL;
+    *ret = n;
+    return 0;
+}
+
+static int copy_text(char *out, size_t cap, const char *text) {
+    size_t n = strlen(text);
+
+    if (n >= cap) return -SKATE_EINVAL;
+    memcpy(out, text, n + 1);
+    return 0;
+}
+
+/* "CPU:2,gpu:0.5" */
+static int parse_resources(char *text, struct resources *ret) {
+    char *save = NULL;
+
+    for (char *p = strtok_r(text, ",", &save); p; p = strtok_r(NULL, ",", &save)) {
+        char *colon = strrchr(p, ':'), *end;
+        double amount;
+
+        if (!colon || colon == p) return -SKATE_EINVAL;
+        *colon = 0;
+        amount = strtod(colon + 1, &end);
+        if (end == colon + 1 || *end || !(amount >= 0) || amount > 1e14) return -SKATE_EINVAL;
+        if (resources_set(ret, p, (int64_t)(amount * RESOURCE_UNIT + 0.5)) < 0)
+            return -SKATE_EINVAL;
+    }
+    return 0;
+}
+
+static int parse_gcs(struct raylet_settings *s, const char *value) {
+    return net_parse_address(value, s->gcs_ip, &s->gcs_port);
+}
+
+static int parse_number(struct raylet_settings *s, const char *key, const char *value) {
+    uint64_t n;
+
+    if (!*value) return 0;
+    if (parse_u64(value, UINT64_MAX / 2, &n) < 0) return -SKATE_EINVAL;
+    if (!strcmp(key, "listen_port")) {
+        if (n > 65535) return -SKATE_EINVAL;
+        s->listen_port = (uint16_t)n;
+    } else if (!strcmp(key, "arena_bytes")) {
+        s->arena_bytes = n;
+    } else if (!strcmp(key, "is_head")) {
+        s->is_head = n != 0;
+    } else if (!strcmp(key, "local_session")) {
+        s->local_session = n != 0;
+    } else if (!strcmp(key, "lifeline_pid")) {
+        if (n > INT32_MAX) return -SKATE_EINVAL;
+        s->lifeline_pid = (uint32_t)n;
+    }
+    return 0;
+}
+
+/* Unknown keys are skipped: a newer starter may say more. */
+static int set_one(struct raylet_settings *s, const char *key, char *value) {
+    if (!strcmp(key, "cluster_key")) return net_key_from_hex(value, strlen(value), s->key);
+    if (!strcmp(key, "gcs")) return parse_gcs(s, value);
+    if (!strcmp(key, "node_ip")) return copy_text(s->node_ip, sizeof s->node_ip, value);
+    if (!strcmp(key, "session_dir")) return copy_text(s->session_dir, sizeof s->session_dir, value);
+    if (!strcmp(key, "run_dir")) return copy_text(s->run_dir, sizeof s->run_dir, value);
+    if (!strcmp(key, "python")) return copy_text(s->python, sizeof s->python, value);
+    if (!strcmp(key, "worker")) return copy_text(s->worker, sizeof s->worker, value);
+    if (!strcmp(key, "labels")) return copy_text(s->labels, sizeof s->labels, value);
+    if (!strcmp(key, "node_name")) return copy_text(s->node_name, sizeof s->node_name, value);
+    if (!strcmp(key, "resources")) return parse_resources(value, &s->resources);
+    if (!strcmp(key, "lifeline")) return s->no_lifeline = !strcmp(value, "none"), 0;
+    if (!strcmp(key, "python_path")) {
+        free(s->python_path);
+        s->python_path = strdup(value);
+        return s->python_path ? 0 : -SKATE_ENOMEM;
+    }
+    return parse_number(s, key, value);
+}
+
+int raylet_settings_parse(char *line, struct raylet_settings *ret, struct skate_error *err) {
+    struct raylet_settings s = {.arena_bytes = 256 << 20};
+    char *save = NULL;
+    bool has_key = false;
+
+    for (char *p = strtok_r(line, "\t\n", &save); p; p = strtok_r(NULL, "\t\n", &save)) {
+        char *equals = strchr(p, '=');
+
+        if (!equals) {
+            raylet_settings_release(&s);
+            return skate_fail(err, -SKATE_EINVAL, "a setting without '='");
+        }
+        *equals = 0;
+        if (set_one(&s, p, equals + 1) < 0) {
+            raylet_settings_release(&s);
+            return skate_fail(err, -SKATE_EINVAL, "the setting %s cannot be read", p);
+        }
+        has_key = has_key || !strcmp(p, "cluster_key");
+    }
+    if (!has_key || !s.gcs_port || !s.node_ip[0] || !s.run_dir[0] || !s.python[0] ||
+        s.arena_bytes < 4096) {
+        raylet_settings_release(&s);
+        return skate_fail(err, -SKATE_EINVAL, "one of the settings cluster_key, gcs, node_ip, "
+                          "run_dir, python, arena_bytes is missing");
+    }
+    *ret = s;
+    net_wipe(s.key, sizeof s.key);
+    return 0;
+}
+
+int raylet_settings_read(int fd, struct raylet_settings *ret, struct skate_error *err) {
+    char *line = calloc(1, LINE_MAX_BYTES);
+    size_t used = 0;
+    int e = -SKATE_EDEAD;
+
+    if (!line) return -SKATE_ENOMEM;
+    /* A byte at a time would be slow, and reading past the newline harmless: nothing follows. */
+    while (used < LINE_MAX_BYTES - 1) {
+        ssize_t n = read(fd, line + used, LINE_MAX_BYTES - 1 - used);
+
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) break;
+        used += (size_t)n;
+        if (memchr(line + used - (size_t)n, '\n', (size_t)n)) {
+            e = raylet_settings_parse(line, ret, err);
+            break;
+        }
+    }
+    if (e == -SKATE_EDEAD) skate_fail(err, e, "no line of settings came on stdin");
+    net_wipe(line, LINE_MAX_BYTES);
+    free(line);
+    return e;
+}
+
+void raylet_settings_release(struct raylet_settings *s) {
+    free(s->python_path);
+    s->python_path = NULL;
+    net_wipe(s->key, sizeof s->key);
+}

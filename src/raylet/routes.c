@@ -1,0 +1,90 @@
+/* routes.c - a frame for any process: to a process here, to ourselves, the GCS, another node.
+ *
+ * Only `dst` is looked at, with one exception: an actor_ready that passes to the GCS is noted, so
+ * that the death of a worker before it said so can be told as the actor's. */
+#include <string.h>
+
+#include "base/assert.h"
+#include "raylet/links.h"
+#include "raylet/raylet.h"
+
+static const struct wire_head *inner(const struct wire_route *m) {
+    uint32_t len;
+    const uint8_t *p = wire_route_frame(m, &len);
+
+    return wire_check(p, len) < 0 ? NULL : (const struct wire_head *)(const void *)p;
+}
+
+static void to_node(struct raylet *r, const struct wire_route *m) {
+    int e = links_to_node(r, proc_node(m->dst), m, m->head.size);
+
+    if (e == -SKATE_EDEAD)
+        death_answer(r, m->dst, m->src);
+    else if (e < 0)
+        node_log("a frame for node %u is lost: %s", proc_node(m->dst), skate_strerror(e));
+}
+
+static void to_here(struct raylet *r, const struct wire_route *m) {
+    const struct wire_head *head;
+    struct proc *p;
+
+    if (proc_number(m->dst) == 0) {
+        head = inner(m);
+        if (head) inbox_frame(r, m->src, head);
+        return;
+    }
+    p = proc_find(r, m->dst);
+    if (p && p->state != PROC_DOOMED)
+        proc_send(p, m, m->head.size);
+    else if (!p) /* a doomed one's end is told to all when it is known */
+        death_answer(r, m->dst, m->src);
+}
+
+static void note_actor(struct proc *p, const struct wire_route *m) {
+    const struct wire_head *head = inner(m);
+
+    if (head && head->kind == WIRE_ACTOR_READY) p->actor_told = true;
+}
+
+/* from: the local process that sent it; 0: another daemon. */
+void route_frame(struct raylet *r, const struct wire_route *m, uint64_t from) {
+    if (from && m->src != from) return; /* nobody speaks for another */
+    if (m->dst == SKATE_GCS) {
+        struct proc *p = proc_find(r, from);
+
+        if (p && p->work == WORK_ACTOR && !p->actor_told) note_actor(p, m);
+        links_to_gcs(r, m, m->head.size);
+    } else if (proc_node(m->dst) == r->node) {
+        to_here(r, m);
+    } else {
+        to_node(r, m);
+    }
+}
+
+void route_send(struct raylet *r, uint64_t dst, const void *frame, uint32_t len) {
+    uint64_t room[256];
+    struct wire_buf b;
+    struct wire_route *m;
+    struct proc *p;
+
+    if (dst == SKATE_GCS) {
+        links_to_gcs(r, frame, len);
+        return;
+    }
+    if (proc_node(dst) == r->node) {
+        p = proc_find(r, dst);
+        if (p)
+            proc_send(p, frame, len);
+        else if (dst == r->self)
+            inbox_frame(r, r->self, frame);
+        return;
+    }
+    wire_init(&b, room, sizeof room);
+    m = wire_begin(&b, WIRE_ROUTE);
+    m->dst = dst;
+    m->src = r->self;
+    WIRE_PUT(&b, route, frame, frame, len);
+    if (wire_end(&b) == 0 && links_to_node(r, proc_node(dst), b.p, b.len) < 0)
+        node_log("a %s for node %u is lost", wire_name(wire_head(frame)->kind), proc_node(dst));
+    wire_release(&b);
+}

@@ -1,0 +1,201 @@
+/* worker_logs.c - what workers print: pipes read, lines sent to the driver, and kept in files.
+ *
+ * A line that begins with \x01NAME\x01 carries the name of the task or actor that printed it.
+ * Whole lines only; a line longer than the buffer goes in parts. After a read the pipe rests for
+ * a moment, so that a loop of prints costs a frame for many lines. Files are capped. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/assert.h"
+#include "raylet/raylet.h"
+
+enum { BUFFER = 64 * 1024, FILE_MAX = 64 << 20, REST_MS = 5 };
+
+struct worker_log {
+    struct worker_log *next, **link;
+    struct raylet *r;
+    uint64_t proc;
+    uint32_t pid, job;
+    int fd, file;
+    bool is_err;
+    struct loop_watch *watch;
+    struct loop_timer *rest;
+    uint64_t file_bytes;
+    uint32_t used;
+    char name[128]; /* of the last line that had one; a part of a long line keeps it */
+    char *buffer;
+};
+
+static void send_lines(struct worker_log *l, const char *text, uint32_t len) {
+    struct job *j = table_get(&l->r->jobs, l->job);
+    struct proc *driver;
+    struct wire_buf b;
+    struct wire_log *m;
+    uint64_t room[128];
+
+    if (len == 0 || !j || !j->driver) return;
+    driver = proc_find(l->r, j->driver);
+    if (proc_node(j->driver) == l->r->node &&
+        (!driver || (driver->stream && stream_pending(driver->stream) > (8 << 20))))
+        return; /* nobody reads: the file has it */
+    wire_init(&b, room, sizeof room);
+    m = wire_begin(&b, WIRE_LOG);
+    m->job = l->job;
+    m->pid = l->pid;
+    m->is_err = l->is_err;
+    WIRE_PUT(&b, log, name, l->name, strlen(l->name));
+    WIRE_PUT(&b, log, node_ip, l->r->set.node_ip, strlen(l->r->set.node_ip));
+    WIRE_PUT(&b, log, text, text, len);
+    if (wire_end(&b) == 0) route_send(l->r, j->driver, b.p, b.len);
+    wire_release(&b);
+}
+
+static void keep_in_file(struct worker_log *l, const char *text, uint32_t len) {
+    char path[320];
+
+    if (l->file == -1 && l->pid) {
+        snprintf(path, sizeof path, "%s/logs/worker-%u.%s", l->r->set.run_dir, l->pid,
+                 l->is_err ? "err" : "out");
+        l->file = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+        if (l->file < 0) l->file = -2;
+    }
+    if (l->file < 0 || l->file_bytes + len > FILE_MAX) return;
+    if (write(l->file, text, len) == (ssize_t)len) l->file_bytes += len;
+}
+
+/* Strip \x01NAME\x01 from the start of a line; true when the name is another than before. */
+static uint32_t name_of(const char *line, uint32_t len, char *ret_name, size_t cap) {
+    const char *end;
+    size_t n;
+
+    if (len < 2 || line[0] != 1) return 0;
+    end = memchr(line + 1, 1, len - 1);
+    if (!end) return 0;
+    n = (size_t)(end - line - 1);
+    if (n >= cap) n = cap - 1;
+    memcpy(ret_name, line + 1, n);
+    ret_name[n] = 0;
+    return (uint32_t)(end - line) + 1;
+}
+
+/* Send the whole lines of the buffer (all of it when `whole`), grouped by name; prefixes are cut
+ * out in place. */
+static void emit(struct worker_log *l, bool whole) {
+    uint32_t at = 0, out = 0, start = 0;
+
+    while (at < l->used) {
+        char *line = l->buffer + at, name[sizeof l->name] = "";
+        char *newline = memchr(line, '\n', l->used - at);
+        uint32_t len = newline ? (uint32_t)(newline - line) + 1 : l->used - at, skip;
+
+        if (!newline && !whole) break;
+        skip = name_of(line, len, name, sizeof name);
+        if (strcmp(name, l->name)) {
+            send_lines(l, l->buffer + start, out - start);
+            keep_in_file(l, l->buffer + start, out - start);
+            start = out;
+            snprintf(l->name, sizeof l->name, "%s", name);
+        }
+        memmove(l->buffer + out, line + skip, len - skip);
+        out += len - skip;
+        at += len;
+    }
+    send_lines(l, l->buffer + start, out - start);
+    keep_in_file(l, l->buffer + start, out - start);
+    memmove(l->buffer, l->buffer + at, l->used - at);
+    l->used -= at;
+}
+
+static void log_close(struct worker_log *l) {
+    struct raylet *r = l->r;
+    uint32_t job = l->job;
+
+    if (l->used) emit(l, true);
+    *l->link = l->next;
+    if (l->next) l->next->link = l->link;
+    loop_unwatch(l->watch);
+    loop_timer_free(l->rest);
+    close(l->fd);
+    if (l->file >= 0) close(l->file);
+    free(l->buffer);
+    free(l);
+    job_log_closed(r, job);
+}
+
+/* 1: something came; 0: nothing now; -1: the end. */
+static int read_once(struct worker_log *l) {
+    ssize_t n;
+
+    if (!l->buffer) l->buffer = malloc(BUFFER);
+    if (!l->buffer) return -1;
+    do n = read(l->fd, l->buffer + l->used, BUFFER - l->used);
+    while (n < 0 && errno == EINTR);
+    if (n < 0) return errno == EAGAIN ? 0 : -1;
+    if (n == 0) return -1;
+    l->used += (uint32_t)n;
+    emit(l, l->used == BUFFER);
+    if (l->used == 0) {
+        free(l->buffer);
+        l->buffer = NULL;
+    }
+    return 1;
+}
+
+static void on_readable(void *arg, unsigned events) {
+    struct worker_log *l = arg;
+
+    (void)events;
+    if (read_once(l) < 0) {
+        log_close(l);
+        return;
+    }
+    loop_watch_set(l->watch, 0);
+    loop_timer_start(l->rest, REST_MS, 0);
+}
+
+static void on_rested(void *arg) { loop_watch_set(((struct worker_log *)arg)->watch, LOOP_READ); }
+
+static void log_open(struct raylet *r, struct proc *p, int fd, bool is_err) {
+    struct worker_log *l = calloc(1, sizeof *l);
+    struct job *j = table_get(&r->jobs, p->job);
+
+    if (l) *l = (struct worker_log){.r = r, .proc = p->id, .job = p->job, .fd = fd, .file = -1,
+                                    .is_err = is_err, .next = r->logs, .link = &r->logs};
+    if (!l || loop_timer_new(r->loop, on_rested, l, &l->rest) < 0 ||
+        loop_watch_fd(r->loop, fd, LOOP_READ, on_readable, l, &l->watch) < 0) {
+        node_log("the output of a worker cannot be read, ignoring");
+        if (l) loop_timer_free(l->rest);
+        free(l);
+        close(fd);
+        return;
+    }
+    if (r->logs) r->logs->link = &l->next;
+    r->logs = l;
+    j->logs_open++;
+}
+
+void logs_watch(struct raylet *r, struct proc *p, int out_fd, int err_fd) {
+    log_open(r, p, out_fd, false);
+    log_open(r, p, err_fd, true);
+}
+
+void logs_set_pid(struct raylet *r, uint64_t proc, uint32_t pid) {
+    for (struct worker_log *l = r->logs; l; l = l->next)
+        if (l->proc == proc) l->pid = pid;
+}
+
+/* A child of the worker may hold the pipe open: read what is there and go on listening. */
+void logs_drain(struct raylet *r, uint64_t proc) {
+    for (struct worker_log *l = r->logs, *next; l; l = next) {
+        int e;
+
+        next = l->next;
+        if (l->proc != proc) continue;
+        while ((e = read_once(l)) > 0) {}
+        if (e < 0) log_close(l);
+    }
+}
