@@ -1,0 +1,216 @@
+/* gcsd.c - see gcsd.h. Links are slots of a table; their numbers are never used twice. */
+#include "gcsd/gcsd.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "gcs/gcs.h"
+#include "net/conn.h"
+
+enum { LINKS_MAX = 20000, SLOT_BITS = 16, TICK_MS = 1000 };
+
+struct link {
+    struct gcsd *daemon;
+    struct conn *conn; /* NULL: the slot is free, or its end is being told */
+    uint64_t number;
+    uint32_t slot;
+};
+
+struct gcsd {
+    struct loop *loop;
+    struct net *net;
+    struct net_listener *listener;
+    struct gcs *gcs;
+    struct gcs_out out;
+    struct loop_timer *tick;
+    struct link **links; /* by slot; NULL: free */
+    uint32_t slots, cap, live;
+    uint64_t births;
+    uint64_t *down; /* links that we ended and the store has not heard of yet */
+    uint32_t down_count, down_cap;
+    bool head_told;
+    void (*on_head_lost)(void *arg);
+    void *arg;
+};
+
+static struct link *link_find(struct gcsd *d, uint64_t number) {
+    uint32_t slot = (uint32_t)(number & ((1u << SLOT_BITS) - 1));
+    struct link *l = slot < d->slots ? d->links[slot] : NULL;
+
+    return l && l->number == number ? l : NULL;
+}
+
+static void link_free(struct link *l) {
+    struct gcsd *d = l->daemon;
+
+    d->links[l->slot] = NULL;
+    d->live--;
+    if (d->live == 0) loop_timer_stop(d->tick);
+    free(l);
+}
+
+static struct link *link_new(struct gcsd *d, struct conn *c) {
+    struct link *l;
+    uint32_t slot = 0;
+
+    while (slot < d->slots && d->links[slot]) slot++;
+    if (slot == LINKS_MAX) return NULL;
+    if (slot == d->cap) {
+        uint32_t cap = d->cap ? d->cap * 2 : 16;
+        struct link **more = realloc(d->links, cap * sizeof *more);
+
+        if (!more) return NULL;
+        d->links = more;
+        d->cap = cap;
+    }
+    l = calloc(1, sizeof *l);
+    if (!l) return NULL;
+    if (slot == d->slots) d->slots++;
+    *l = (struct link){.daemon = d, .conn = c, .slot = slot,
+                       .number = ++d->births << SLOT_BITS | slot};
+    d->links[slot] = l;
+    if (d->live++ == 0) loop_timer_start(d->tick, TICK_MS, TICK_MS);
+    return l;
+}
+
+/* We end it; the store hears of it after the outputs of this step. */
+static void link_end(struct gcsd *d, struct link *l, bool finish) {
+    if (finish)
+        conn_finish(l->conn);
+    else
+        (void)conn_close(l->conn);
+    if (d->down_count == d->down_cap) {
+        d->down_cap = d->down_cap ? d->down_cap * 2 : 16;
+        d->down = realloc(d->down, d->down_cap * sizeof *d->down);
+        SKATE_ASSERT(d->down);
+    }
+    d->down[d->down_count++] = l->number;
+    link_free(l);
+}
+
+static void step_once(struct gcsd *d, const struct gcs_event *event) {
+    gcs_step(d->gcs, event, loop_now_ns(d->loop), &d->out);
+    for (uint32_t i = 0; i < d->out.count; i++) {
+        const struct gcs_send *s = &d->out.sends[i];
+        struct link *l = link_find(d, s->link);
+
+        if (!l) continue;
+        if (s->close)
+            link_end(d, l, true);
+        else if (conn_send(l->conn, d->out.bytes + s->at, s->len) == -SKATE_EFULL) {
+            (void)fprintf(stderr, "a raylet does not read peer=%s\n", conn_peer(l->conn));
+            link_end(d, l, false);
+        }
+    }
+    if (d->out.head_lost && !d->head_told) {
+        d->head_told = true;
+        if (d->on_head_lost) d->on_head_lost(d->arg);
+    }
+}
+
+static void step(struct gcsd *d, const struct gcs_event *event) {
+    step_once(d, event);
+    while (d->down_count) {
+        struct gcs_event down = {.kind = GCS_LINK_DOWN, .link = d->down[--d->down_count],
+                                 .text = "the GCS ended its connection"};
+
+        step_once(d, &down);
+    }
+}
+
+static void on_tick(void *arg) {
+    struct gcs_event event = {.kind = GCS_TICK};
+
+    step(arg, &event);
+}
+
+/* ------------------------------------------------------------------ connections */
+
+static void on_link_frame(void *arg, struct conn *c, const void *frame, uint32_t len) {
+    struct link *l = arg;
+    struct gcs_event event = {.kind = GCS_FRAME, .link = l->number, .frame = frame, .len = len,
+                              .peer_ip = conn_peer_ip(c)};
+
+    step(l->daemon, &event);
+}
+
+static void on_link_close(void *arg, struct conn *c, int code, const char *text) {
+    struct link *l = arg;
+    struct gcsd *d = l->daemon;
+    struct gcs_event event = {.kind = GCS_LINK_DOWN, .link = l->number, .text = text};
+
+    (void)fprintf(stderr, "a link ended peer=%s code=%d reason=\"%s\"\n", conn_peer(c), code, text);
+    link_free(l);
+    step(d, &event);
+}
+
+static const struct conn_events link_events = {.on_frame = on_link_frame,
+                                               .on_close = on_link_close};
+
+static void on_new_ready(void *arg, struct conn *c) {
+    struct link *l = link_new(arg, c);
+
+    if (l)
+        conn_set_events(c, &link_events, l);
+    else
+        (void)conn_close(c);
+}
+
+static void on_new_close(void *arg, struct conn *c, int code, const char *text) {
+    (void)arg, (void)c, (void)code, (void)text; /* ended by us in on_new_ready */
+}
+
+static const struct conn_events new_events = {.on_ready = on_new_ready, .on_close = on_new_close};
+
+static void on_log(void *arg, const char *text) {
+    (void)arg;
+    (void)fprintf(stderr, "%s\n", text);
+}
+
+/* ------------------------------------------------------------------ start and end */
+
+int gcsd_new(const struct gcsd_opts *opts, struct gcsd **ret, struct skate_error *err) {
+    struct net_opts net = {.loop = opts->loop, .on_log = on_log};
+    struct net_address at = {opts->settings->listen_ip, opts->settings->listen_port};
+    struct gcs_opts store = {.heartbeat_ms = opts->heartbeat_ms};
+    struct gcsd *d = calloc(1, sizeof *d);
+    int r = -SKATE_ENOMEM;
+
+    if (!d) return skate_fail(err, r, "%s", skate_strerror(r));
+    d->loop = opts->loop;
+    d->on_head_lost = opts->on_head_lost;
+    d->arg = opts->arg;
+    memcpy(net.key, opts->settings->key, sizeof net.key);
+    r = net_new(&net, &d->net);
+    net_wipe(net.key, sizeof net.key);
+    if (r == 0) r = gcs_new(&store, &d->gcs);
+    if (r == 0) r = loop_timer_new(d->loop, on_tick, d, &d->tick);
+    if (r < 0) {
+        (void)skate_fail(err, r, "%s", skate_strerror(r));
+        goto fail;
+    }
+    r = net_listen(d->net, at, &new_events, d, &d->listener, err);
+    if (r < 0) goto fail;
+    *ret = d;
+    return 0;
+fail:
+    (void)gcsd_free(d);
+    return r;
+}
+
+struct gcsd *gcsd_free(struct gcsd *d) {
+    if (!d) return NULL;
+    d->net = net_free(d->net);
+    for (uint32_t i = 0; i < d->slots; i++) free(d->links[i]);
+    d->gcs = gcs_free(d->gcs);
+    d->tick = loop_timer_free(d->tick);
+    gcs_out_release(&d->out);
+    free(d->links);
+    free(d->down);
+    free(d);
+    return NULL;
+}
+
+uint16_t gcsd_port(const struct gcsd *d) { return net_listener_port(d->listener); }
