@@ -311,3 +311,47 @@ def test_run_from_a_thread(cluster, results):
     thread.start()
     thread.join(30)
     assert found and found[0].trials[0].status == "TERMINATED"
+
+
+def test_elder_names(cluster, results):
+    """tune.checkpoint_dir, report(**kwargs), run_experiments, name creators."""
+    def elder(config, checkpoint_dir=None):
+        first = int(open(os.path.join(checkpoint_dir, "n")).read()) + 1 if checkpoint_dir else 0
+        for i in range(first, first + 2):
+            with tune.checkpoint_dir(step=i) as folder, open(f"{folder}/n", "w") as out:
+                out.write(str(i))
+            tune.report(i=i)
+
+    (trial,) = tune.run_experiments({"old": {"run": elder, "config": {}}}, verbose=0)
+    assert trial.last_result["i"] == 1 and trial.logdir.startswith(str(results / "old"))
+    assert open(os.path.join(trial.checkpoint, "n")).read() == "1"
+    kept = sorted(n for n in os.listdir(trial.logdir) if "checkpoint" in n)
+    assert kept == ["checkpoint_000001", "checkpoint_000002"]
+    analysis = tune.run(elder, restore=trial.checkpoint, verbose=0,
+                        trial_name_creator=lambda t: f"name-{t.trial_id}",
+                        trial_dirname_creator=lambda t: f"folder-{t.trial_id}")
+    (trial,) = analysis.trials
+    assert trial.last_result["i"] == 3 and trial.name == f"name-{trial.trial_id}"
+    assert os.path.basename(trial.logdir) == f"folder-{trial.trial_id}"
+
+
+def test_reporter_of_the_users_own(cluster, results, capsys):
+    class AtEnds(tune.CLIReporter):
+        def should_report(self, trials, done=False):
+            return done
+
+    reporter = AtEnds(metric_columns=["loss"], parameter_columns={"x": "the x"})
+    tune.run(reporting, config={"x": 2}, progress_reporter=reporter, verbose=1)
+    out = capsys.readouterr().out
+    assert out.count("== Status ==") == 1 and "the x" in out and "total time" not in out
+
+
+def test_data_frames(cluster, results):
+    pytest.importorskip("pandas")
+    analysis = tune.run(reporting, config={"x": tune.grid_search([1, 2])}, metric="loss",
+                        mode="max", verbose=0)
+    frame = analysis.dataframe()
+    assert list(frame["config/x"]) == [1, 2] and list(frame["loss"]) == [1, 2]
+    assert list(analysis.dataframe(metric="loss", mode="max")["loss"]) == [3, 6]
+    assert list(analysis.trial_dataframes[analysis.best_logdir]["loss"]) == [6, 4, 2]
+    assert len(analysis.results_df) == 2
