@@ -188,13 +188,22 @@ void actor_host_kill(struct raylet *r, const struct wire_worker_kill *m) {
     proc_doom(p, reason[0] ? reason : "it was told to end");
 }
 
-/* It died before it said actor_ready: say it was there, so that its death counts as the actor's
- * (restarts, reason) and not as a node that refused it. */
-void actor_host_died_early(struct proc *p) {
-    struct wire_actor_ready m = {.head = {.size = sizeof m, .kind = WIRE_ACTOR_READY,
-                                          .fixed = sizeof m},
-                                 .actor = p->actor, .proc = p->id, .incarnation = p->incarnation,
-                                 .pid = p->pid};
+/* It died before it said actor_ready: the raylet says so in its place, as a crash with the reason
+ * (the GCS does not know yet which process it was). */
+void actor_host_died_early(struct proc *p, const char *text) {
+    uint64_t room[96];
+    struct wire_buf b;
+    struct wire_actor_ready *m;
 
-    if (p->work == WORK_ACTOR && !p->actor_told) links_to_gcs(p->r, &m, sizeof m);
+    if (p->work != WORK_ACTOR || p->actor_told) return;
+    wire_init(&b, room, sizeof room);
+    m = wire_begin(&b, WIRE_ACTOR_READY);
+    m->actor = p->actor;
+    m->proc = p->id;
+    m->incarnation = p->incarnation;
+    m->pid = p->pid;
+    m->status = -SKATE_EDEAD;
+    WIRE_PUT(&b, actor_ready, reason, text, strlen(text));
+    if (wire_end(&b) == 0) links_to_gcs(p->r, b.p, b.len);
+    wire_release(&b);
 }

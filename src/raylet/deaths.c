@@ -128,7 +128,7 @@ void death_of(struct proc *p, int sig, int code) {
     d.intended = p->intended;
     describe(p, sig, code, d.text, sizeof d.text);
     remember(r, &d);
-    actor_host_died_early(p);
+    actor_host_died_early(p, d.text);
     channels_forget(r, p);
     pool_remove(p);
     table_take(&r->procs, proc_number(p->id));

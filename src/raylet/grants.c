@@ -210,7 +210,9 @@ void grants_run(void *arg) {
         left = left || c->first;
     }
     leases_turn(r->leases);
-    if (left) grants_reclaim(r);
+    if (!left) return;
+    grants_reclaim(r);
+    links_poll(r);
 }
 
 /* ---- leases ---- */

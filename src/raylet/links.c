@@ -12,7 +12,7 @@
 #include "base/assert.h"
 #include "raylet/pulls.h"
 
-enum { HELD_MAX = 64 << 20, UNKNOWN_BEATS = 5 };
+enum { HELD_MAX = 64 << 20, UNKNOWN_BEATS = 5, POLL_MS = 90 };
 
 struct held {
     struct held *next;
@@ -252,8 +252,6 @@ static void on_guest_close(void *arg, struct conn *c, int code, const char *text
 
 static const struct conn_events guest_events = {.on_frame = on_guest_frame,
                                                 .on_close = on_guest_close};
-static const struct conn_events fresh_events; /* see on_accept */
-
 static void on_accept(void *arg, struct conn *c) {
     struct guest_link *g = calloc(1, sizeof *g);
 
@@ -265,7 +263,15 @@ static void on_accept(void *arg, struct conn *c) {
     conn_set_events(c, &guest_events, g);
 }
 
-static const struct conn_events fresh_events = {.on_ready = on_accept};
+static void on_fresh_close(void *arg, struct conn *c, int code, const char *text) {
+    (void)arg; /* before on_accept there is nothing to free */
+    (void)c;
+    (void)code;
+    (void)text;
+}
+
+static const struct conn_events fresh_events = {.on_ready = on_accept,
+                                                .on_close = on_fresh_close};
 
 /* Between raylets: routed frames and deaths. */
 static void control_frame(struct raylet *r, const struct wire_head *head) {
@@ -380,6 +386,33 @@ static void on_node_info(struct raylet *r, const struct wire_node_info *m) {
     grants_wake(r);
 }
 
+/* Whole node_info frames, each padded to 8 bytes. */
+static void on_rows(struct raylet *r, const struct wire_rows *m) {
+    uint32_t len, at = 0;
+    const uint8_t *p = wire_rows_frames(m, &len);
+
+    while (len - at >= sizeof(struct wire_head)) {
+        const struct wire_head *head = (const struct wire_head *)(const void *)(p + at);
+
+        if (head->size > len - at || wire_check(head, head->size) < 0) return;
+        if (head->kind == WIRE_NODE_INFO)
+            on_node_info(r, (const struct wire_node_info *)(const void *)head);
+        at += (head->size + 7u) & ~7u;
+        if (at > len) return;
+    }
+}
+
+void links_poll(struct raylet *r) {
+    struct wire_list m = {.head = {.size = sizeof m, .kind = WIRE_LIST, .fixed = sizeof m,
+                                   .call = 1},
+                          .what = 1};
+    int64_t now = loop_now_ns(r->loop);
+
+    if (r->view.count < 2 || now - r->polled_ns < POLL_MS * INT64_C(1000000)) return;
+    r->polled_ns = now;
+    links_to_gcs(r, &m, sizeof m);
+}
+
 static void on_gcs_frame(void *arg, struct conn *c, const void *frame, uint32_t len) {
     struct raylet *r = arg;
 
@@ -396,6 +429,7 @@ static void on_gcs_frame(void *arg, struct conn *c, const void *frame, uint32_t 
     case WIRE_WORKER_KILL: actor_host_kill(r, frame); break;
     case WIRE_ROUTE: route_frame(r, frame, 0); break;
     case WIRE_PROC_DIED: death_heard(r, frame); break;
+    case WIRE_ROWS: on_rows(r, frame); break;
     case WIRE_STOP: node_end(r, "the cluster stops");
     default: break;
     }

@@ -136,6 +136,7 @@ struct raylet {
     struct lease_queue *leases;
     struct loop_task sched_task;
     struct loop_timer *reclaim_timer;
+    int64_t polled_ns;      /* when the GCS was last asked what other nodes have */
     struct table reclaimed; /* owner -> (void *)1: told since the last tick */
     struct actor_wait *actor_waits; /* actor_host.c: for idle leases to come back */
     uint32_t free_leases; /* leases that want nothing: bounded apart */
@@ -220,7 +221,7 @@ void actor_host_refuse(struct raylet *r, const struct skate_id *actor, uint32_t 
 bool actor_host_retry(struct raylet *r);         /* true: some still wait */
 bool actor_host_waiting(const struct raylet *r);
 void actor_host_expire(struct raylet *r);
-void actor_host_died_early(struct proc *p);
+void actor_host_died_early(struct proc *p, const char *text);
 
 /* deaths.c */
 void death_of(struct proc *p, int signal, int code); /* frees p */
