@@ -152,6 +152,8 @@ static int finish(struct core_job *job, enum core_status status, const struct co
             r = core_finish(py.core, job, status, values, count);
         }
     } while (r == -SKATE_EINTR);
+    if (r == -SKATE_ESHUTDOWN || r == -SKATE_EDEAD) return 0; /* the next core_next says so */
+    if (r < 0) py.job = job; /* still open: its error can be sent instead */
     return r;
 }
 

@@ -187,11 +187,14 @@ def binary(name: str) -> str:
 class Daemon:
     """A running skate-gcs or skate-raylet, started by this process."""
 
-    def __init__(self, name: str, settings: list[tuple[str, Any]], log: str, lasting: bool) -> None:
+    def __init__(self, name: str, settings: list[tuple[str, Any]], log: str | None) -> None:
+        """log: the file for what it says on stderr; None keeps that in memory only."""
         self.name = name
         self.ready: dict[str, str] = {}
-        self._log = log
-        self._lasting = lasting
+        if log is None:
+            self._log = os.memfd_create(f"{name}.err", os.MFD_CLOEXEC)
+        else:
+            self._log = os.open(log, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._buffer = b""
         in_read, self._stdin = os.pipe()
         self._stdout, out_write = os.pipe()
@@ -203,15 +206,15 @@ class Daemon:
                 file_actions=[
                     (os.POSIX_SPAWN_DUP2, in_read, 0),
                     (os.POSIX_SPAWN_DUP2, out_write, 1),
-                    (os.POSIX_SPAWN_OPEN, 2, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
+                    (os.POSIX_SPAWN_DUP2, self._log, 2),
                 ],
                 setsid=True,
                 setsigmask=[],
                 setsigdef=[signal.SIGINT, signal.SIGPIPE, signal.SIGTERM],
             )
         except BaseException:
-            os.close(self._stdin)
-            os.close(self._stdout)
+            for fd in (self._stdin, self._stdout, self._log):
+                os.close(fd)
             raise
         finally:
             os.close(in_read)
@@ -247,17 +250,9 @@ class Daemon:
         return self.ready
 
     def _last_words(self) -> str:
-        try:
-            with open(self._log, errors="replace") as log:
-                text = log.read()[-2000:].strip()
-        except OSError:
-            text = ""
+        size = os.fstat(self._log).st_size
+        text = os.pread(self._log, 2000, max(0, size - 2000)).decode(errors="replace").strip()
         return f": {text}" if text else ""
-
-    def detach(self) -> None:
-        """Let it live on when this process ends."""
-        for fd in (self._stdin, self._stdout):
-            os.close(fd)
 
     def close_lifeline(self) -> None:
         """Tell it to end; see wait_end()."""
@@ -276,6 +271,7 @@ class Daemon:
             _wait_pid(self.pid, 5.0)
         if self._stdout >= 0:
             os.close(self._stdout)
+            os.close(self._log)
             self._stdout = -1
 
 
@@ -330,8 +326,7 @@ class Node:
             ("cluster_key", self.key), ("listen_ip", ip), ("listen_port", port),
             ("session_dir", self.session_dir), *self._life(lasting),
         ]  # fmt: skip
-        log = os.path.join(self.session_dir, "logs", "gcs.err")
-        self.gcs = Daemon("skate-gcs", settings, log, lasting)
+        self.gcs = Daemon("skate-gcs", settings, self._log_path("gcs", lasting))
         ready = self.gcs.wait_ready()
         self.gcs_address = f"{ip}:{ready['port']}"
 
@@ -357,8 +352,11 @@ class Node:
             ("arena_bytes", max(store_bytes & ~4095, 4096)), ("node_name", name or ip),
             ("is_head", int(head)), ("local_session", int(not lasting)), *self._life(lasting),
         ]  # fmt: skip
-        log = os.path.join(self.session_dir, "logs", "raylet.err")
-        self.raylet = Daemon("skate-raylet", settings, log, lasting)
+        self.raylet = Daemon("skate-raylet", settings, self._log_path("raylet", lasting))
+
+    def _log_path(self, name: str, lasting: bool) -> str | None:
+        # A session that ends with this process leaves no file, however it ends.
+        return os.path.join(self.session_dir, "logs", f"{name}.err") if lasting else None
 
     @staticmethod
     def _life(lasting: bool) -> list[tuple[str, Any]]:

@@ -19,6 +19,8 @@ def _number(name: str, value: Any) -> None:
         raise TypeError(f"{name} must be a number, not {value!r}")
     if not value >= 0:
         raise ValueError(f"{name} must not be negative, it is {value!r}")
+    if value > 1e14:
+        raise ValueError(f"{name} is not an amount: {value!r}")
     if abs(value * 10000 - round(value * 10000)) > 1e-6:
         raise ValueError(f"{name} has steps of 0.0001; {value!r} is finer")
 

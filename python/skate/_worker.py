@@ -144,7 +144,10 @@ def actor_name() -> str:
 
 def restarted() -> bool:
     """Has the actor been restarted?"""
-    return _worker.first_incarnation > 1
+    if _worker.first_incarnation <= 1:
+        return False
+    _, state = _api._call(_wire.GCS, "actor_sub", id=_worker.actor_id)
+    return state.get("restarts", 0) > 0
 
 
 def own_handle() -> Any:
