@@ -1,0 +1,100 @@
+/* rl_gemm_test.c - products against a naive loop in double, generated kernel and plain loop.
+ * links: base rl. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "rl/gemm.h"
+#include "rl/rl_rng.h"
+
+enum { ROOM = 300 * 300 };
+
+static float a[ROOM], b[ROOM], c[ROOM], c2[ROOM];
+
+static void fill(float *x, uint64_t seed) {
+    struct rl_rng r;
+
+    rl_rng_init(&r, seed, 0);
+    for (int i = 0; i < ROOM; i++)
+        x[i] = rl_rng_float(&r) - 0.5f;
+}
+
+static void compare(const struct gemm_plan *p, const float *got) {
+    for (int j = 0; j < p->n; j++)
+        for (int i = 0; i < p->m; i++) {
+            double want = 0.0;
+
+            for (int k = 0; k < p->k; k++)
+                want += (double)a[k * p->lda + i] *
+                        (double)(p->trans_b ? b[k * p->ldb + j] : b[j * p->ldb + k]);
+            assert_true(fabs(want - (double)got[j * p->ldc + i]) < 1e-4);
+        }
+}
+
+static void products_match_the_naive_loop(void **state) {
+    static const int shapes[][3] = { { 256, 32, 256 }, { 256, 64, 128 }, { 2, 32, 256 },
+                                     { 256, 1, 4 }, { 1, 17, 33 }, { 33, 3, 1 }, { 5, 4, 7 },
+                                     { 64, 13, 100 } };
+
+    (void)state;
+    fill(a, 1);
+    fill(b, 2);
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
+        for (int trans = 0; trans < 2; trans++) {
+            int m = shapes[s][0], n = shapes[s][1], k = shapes[s][2];
+            struct gemm_plan p = { .m = m, .n = n, .k = k, .lda = m + 3,
+                                   .ldb = (trans ? n : k) + 5, .ldc = m + 1,
+                                   .trans_b = trans == 1 };
+
+            assert_int_equal(gemm_plan_init(&p), 0);
+            for (int i = 0; i < ROOM; i++)
+                c[i] = c2[i] = 77.0f;
+            gemm_f32(&p, a, b, c);
+            compare(&p, c);
+            gemm_f32_plain(&p, a, b, c2);
+            compare(&p, c2);
+            assert_true(c[m] == 77.0f);      /* the gap between columns is not written */
+        }
+}
+
+static void rows_do_not_depend_on_their_number(void **state) {
+    struct gemm_plan many = { .m = 256, .n = 32, .k = 64, .lda = 256, .ldb = 64, .ldc = 256 };
+
+    (void)state;
+    fill(a, 3);
+    fill(b, 4);
+    assert_int_equal(gemm_plan_init(&many), 0);
+    gemm_f32(&many, a, b, c);
+    gemm_f32(&many, a, b, c2);
+    assert_memory_equal(c, c2, 256 * 32 * sizeof(float));
+}
+
+static void bad_sizes_are_refused(void **state) {
+    struct gemm_plan p = { .m = 4, .n = 4, .k = 4, .lda = 4, .ldb = 4, .ldc = 4 }, q;
+
+    (void)state;
+    assert_int_equal(gemm_plan_init(&p), 0);
+    q = p, q.m = 0;
+    assert_int_equal(gemm_plan_init(&q), -SKATE_EINVAL);
+    q = p, q.lda = 3;
+    assert_int_equal(gemm_plan_init(&q), -SKATE_EINVAL);
+    q = p, q.ldb = 3;
+    assert_int_equal(gemm_plan_init(&q), -SKATE_EINVAL);
+    q = p, q.ldc = 3;
+    assert_int_equal(gemm_plan_init(&q), -SKATE_EINVAL);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(products_match_the_naive_loop),
+        cmocka_unit_test(rows_do_not_depend_on_their_number),
+        cmocka_unit_test(bad_sizes_are_refused),
+    };
+
+    return cmocka_run_group_tests_name("rl_gemm", tests, NULL, NULL);
+}
