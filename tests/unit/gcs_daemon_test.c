@@ -1,0 +1,253 @@
+/* gcs_daemon_test.c - the GCS daemon in one loop with its raylets: real sockets, real frames.
+ * links: base loop wire net sched gcs gcsd. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/futex.h"
+#include "gcsd/gcsd.h"
+#include "wire/wire_gen.h"
+
+struct peer {
+    struct conn *conn;
+    bool ready, closed;
+    int code;
+    uint32_t node, infos, dead, job, kinds[256];
+};
+
+static struct loop *loop;
+static struct net *net;
+static struct gcsd *gcsd;
+static uint32_t heads_lost;
+
+static void on_ready(void *arg, struct conn *c) {
+    (void)c;
+    ((struct peer *)arg)->ready = true;
+}
+
+static void on_frame(void *arg, struct conn *c, const void *frame, uint32_t len) {
+    struct peer *p = arg;
+
+    (void)c, (void)len;
+    p->kinds[wire_head(frame)->kind]++;
+    if (wire_head(frame)->kind == WIRE_NODE_WELCOME)
+        p->node = ((const struct wire_node_welcome *)frame)->node;
+    if (wire_head(frame)->kind == WIRE_NODE_INFO) {
+        p->infos++;
+        if (!((const struct wire_node_info *)frame)->state)
+            p->dead = ((const struct wire_node_info *)frame)->node;
+    }
+    if (wire_head(frame)->kind == WIRE_ROUTE) {
+        const struct wire_route *m = frame;
+        uint32_t n;
+        const void *inner = wire_route_frame(m, &n);
+
+        if (wire_check(inner, n) == 0 && wire_head(inner)->kind == WIRE_JOB_STARTED)
+            p->job = ((const struct wire_job_started *)inner)->job;
+    }
+}
+
+static void on_close(void *arg, struct conn *c, int code, const char *text) {
+    struct peer *p = arg;
+
+    (void)c, (void)text;
+    p->closed = true;
+    p->code = code;
+    p->conn = NULL;
+}
+
+static const struct conn_events events = {.on_ready = on_ready, .on_frame = on_frame,
+                                          .on_close = on_close};
+
+static void on_head_lost(void *arg) {
+    (void)arg;
+    heads_lost++;
+}
+
+static int start(void **state) {
+    struct gcsd_settings s = {.listen_ip = "127.0.0.1"};
+    struct gcsd_opts opts = {.settings = &s, .on_head_lost = on_head_lost, .heartbeat_ms = 500};
+    struct net_opts n = {0};
+
+    (void)state;
+    heads_lost = 0;
+    memset(s.key, 3, sizeof s.key);
+    memset(n.key, 3, sizeof n.key);
+    if (loop_new(&loop) < 0) return -1;
+    opts.loop = n.loop = loop;
+    if (gcsd_new(&opts, &gcsd, NULL) < 0) return -1;
+    return net_new(&n, &net);
+}
+
+static int stop(void **state) {
+    (void)state;
+    net = net_free(net);
+    gcsd = gcsd_free(gcsd);
+    loop = loop_free(loop);
+    return 0;
+}
+
+#define UNTIL(condition)                                                                       \
+    do {                                                                                       \
+        int64_t end_ = time_now_ns() + INT64_C(10000000000);                                   \
+        while (!(condition)) {                                                                 \
+            if (time_now_ns() > end_) fail_msg("not in time: %s", #condition);                 \
+            loop_run_once(loop, 20);                                                           \
+        }                                                                                      \
+    } while (0)
+
+static void join(struct peer *p, bool head) {
+    struct wire_node_register m = {.head = {.size = sizeof m, .kind = WIRE_NODE_REGISTER,
+                                            .fixed = sizeof m},
+                                   .version = WIRE_VERSION, .is_head = head};
+
+    *p = (struct peer){0};
+    m.node_id.owner = (uintptr_t)p;
+    assert_int_equal(conn_connect(net, (struct net_address){"127.0.0.1", gcsd_port(gcsd)}, &events,
+                                  p, &p->conn), 0);
+    UNTIL(p->ready);
+    assert_int_equal(conn_send(p->conn, &m, sizeof m), 0);
+    UNTIL(p->node);
+}
+
+static void say_ping(struct peer *p) {
+    struct wire_ping m = {.head = {.size = sizeof m, .kind = WIRE_PING, .fixed = sizeof m}};
+
+    assert_int_equal(conn_send(p->conn, &m, sizeof m), 0);
+}
+
+/* Two raylets join, a driver starts a job by route, a lost raylet is told to the other, the head's
+ * loss to the daemon's owner. */
+static void session(void **state) {
+    struct peer a, b;
+    struct wire_buf r, j;
+    struct wire_route *m;
+    struct wire_job_start *js;
+
+    (void)state;
+    join(&a, true);
+    join(&b, false);
+    assert_int_equal(a.node, 1);
+    assert_int_equal(b.node, 2);
+    UNTIL(a.infos == 2 && b.infos == 2);
+    wire_init(&j, NULL, 0);
+    js = wire_begin(&j, WIRE_JOB_START);
+    js->head.call = 1;
+    js->driver = proc_make(2, 1);
+    assert_int_equal(wire_end(&j), 0);
+    wire_init(&r, NULL, 0);
+    m = wire_begin(&r, WIRE_ROUTE);
+    m->src = proc_make(2, 1);
+    WIRE_PUT(&r, route, frame, j.p, j.len);
+    assert_int_equal(wire_end(&r), 0);
+    assert_int_equal(conn_send(b.conn, r.p, r.len), 0);
+    wire_release(&j);
+    wire_release(&r);
+    UNTIL(b.job == 1);
+    assert_int_equal(b.kinds[WIRE_JOB_INFO], 1);
+    UNTIL(a.kinds[WIRE_JOB_INFO] == 1);
+    b.conn = conn_close(b.conn);
+    UNTIL(a.dead == 2 && a.kinds[WIRE_JOB_END] == 1);
+    assert_int_equal(heads_lost, 0);
+    a.conn = conn_close(a.conn);
+    UNTIL(heads_lost);
+    assert_int_equal(heads_lost, 1);
+}
+
+/* A raylet that falls silent is told to stop and cut off; one that pings stays. */
+static void silence(void **state) {
+    struct peer a, b;
+
+    (void)state;
+    join(&a, true);
+    join(&b, false);
+    while (!b.closed) {
+        say_ping(&a);
+        loop_run_once(loop, 20);
+    }
+    assert_int_equal(b.kinds[WIRE_STOP], 1);
+    assert_int_equal(b.code, -SKATE_EDEAD);
+    UNTIL(a.dead == 2);
+    assert_false(a.closed);
+}
+
+/* Who speaks before it has registered, and who speaks nonsense, loses its link only. */
+static void strangers(void **state) {
+    struct peer a, b = {0};
+    struct wire_ping bad = {.head = {.size = sizeof bad, .kind = 250, .fixed = sizeof bad}};
+
+    (void)state;
+    join(&a, true);
+    assert_int_equal(conn_connect(net, (struct net_address){"127.0.0.1", gcsd_port(gcsd)}, &events,
+                                  &b, &b.conn), 0);
+    UNTIL(b.ready);
+    say_ping(&b);
+    UNTIL(b.closed);
+    b = (struct peer){0};
+    join(&b, false);
+    assert_int_equal(conn_send(b.conn, &bad, sizeof bad), 0);
+    UNTIL(b.closed);
+    UNTIL(a.dead == b.node);
+    assert_false(a.closed);
+}
+
+static void settings(void **state) {
+    struct gcsd_settings s;
+    struct skate_error err;
+    char line[400], hex[65];
+    int fds[2];
+
+    (void)state;
+    memset(hex, 'c', 64);
+    hex[64] = 0;
+    snprintf(line, sizeof line, "cluster_key=%s\tlisten_ip=10.0.0.1\tlisten_port=77\tnew=1\t"
+             "lifeline_pid=5\tsession_dir=/s\n", hex);
+    assert_int_equal(gcsd_settings_parse(line, &s, &err), 0);
+    assert_int_equal(s.key[31], 0xcc);
+    assert_string_equal(s.listen_ip, "10.0.0.1");
+    assert_int_equal(s.listen_port, 77);
+    assert_int_equal(s.lifeline_pid, 5);
+    assert_false(s.lasting);
+    snprintf(line, sizeof line, "cluster_key=%s\tlifeline=none\n", hex);
+    assert_int_equal(gcsd_settings_parse(line, &s, &err), 0);
+    assert_true(s.lasting);
+    snprintf(line, sizeof line, "cluster_key=%s\tlisten_port=65536\n", hex);
+    assert_int_equal(gcsd_settings_parse(line, &s, &err), -SKATE_EINVAL);
+    assert_non_null(strstr(err.text, "listen_port"));
+    snprintf(line, sizeof line, "listen_port=1\n");
+    assert_int_equal(gcsd_settings_parse(line, &s, &err), -SKATE_EINVAL);
+    assert_non_null(strstr(err.text, "cluster_key"));
+    assert_int_equal(pipe(fds), 0);
+    assert_int_equal(write(fds[1], "half a line", 11), 11);
+    close(fds[1]);
+    assert_int_equal(gcsd_settings_read(fds[0], &s, &err), -SKATE_EDEAD);
+    close(fds[0]);
+}
+
+/* A port in use is said so. */
+static void port_in_use(void **state) {
+    struct gcsd_settings s = {.listen_ip = "127.0.0.1", .listen_port = gcsd_port(gcsd)};
+    struct gcsd_opts opts = {.loop = loop, .settings = &s};
+    struct skate_error err;
+    struct gcsd *second;
+
+    (void)state;
+    assert_int_equal(gcsd_new(&opts, &second, &err), -SKATE_EEXIST);
+    assert_non_null(strstr(err.text, "in use"));
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, start, stop)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {TEST(session), TEST(silence), TEST(strangers),
+                                       TEST(settings), TEST(port_in_use)};
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
