@@ -11,7 +11,7 @@
 #include "raylet/links.h"
 #include "raylet/raylet.h"
 
-enum { WAIT_MS = 150 };
+enum { WAIT_MS = 150, COMING_MS = 200 };
 
 struct actor_wait {
     struct actor_wait *next;
@@ -77,6 +77,7 @@ void actor_host_start(struct raylet *r, const struct wire_actor_start *m) {
         refuse(r, pl, "its resources cannot be read");
         return;
     }
+    r->coming_until_ns = 0;
     if (!r->actor_waits && try_place(r, pl, &placing)) return;
     w = malloc(sizeof *w);
     if (!w) {
@@ -90,7 +91,25 @@ void actor_host_start(struct raylet *r, const struct wire_actor_start *m) {
     grants_reclaim(r);
 }
 
-bool actor_host_waiting(const struct raylet *r) { return r->actor_waits != NULL; }
+bool actor_host_waiting(const struct raylet *r) {
+    return r->actor_waits || r->coming_until_ns > time_now_ns();
+}
+
+/* A creation passes to the GCS, which places by what nodes say is free. When idle leases of this
+ * node stand in its way, ask for them now, and keep what comes back free for a moment. */
+void actor_host_coming(struct raylet *r, const struct wire_actor_create *m) {
+    struct sched_node *own = node_own(r);
+    struct resources placing;
+    uint32_t len;
+    const void *data = wire_actor_create_placing(m, &len);
+
+    if (resources_unpack(&placing, data, len) < 0 || resources_fit(&own->avail, &placing, NULL) ||
+        !resources_fit(&own->total, &placing, NULL))
+        return;
+    r->coming = placing;
+    r->coming_until_ns = time_now_ns() + COMING_MS * INT64_C(1000000);
+    grants_reclaim(r);
+}
 
 /* Resources came free: true when some still wait. */
 bool actor_host_retry(struct raylet *r) {
@@ -125,11 +144,15 @@ void actor_host_expire(struct raylet *r) {
     }
 }
 
+/* Its creator will call it soon: their channel is opened unasked. */
 void actor_host_made(struct proc *p, struct placement *pl) {
+    struct proc *owner = proc_find(p->r, pl->start->owner);
+
     p->actor = pl->start->actor;
     p->incarnation = pl->start->incarnation;
     p->detached = pl->start->flags & 1;
     p->actor_told = false;
+    if (owner && owner->state == PROC_LIVE) channels_open(owner, p, 0);
     proc_send(p, pl->start, pl->start->head.size);
 }
 

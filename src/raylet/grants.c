@@ -11,12 +11,28 @@
 #include "raylet/links.h"
 #include "raylet/raylet.h"
 
-enum { RECLAIM_MS = 100, FREE_LEASES_MIN = 8 };
+enum { RECLAIM_MS = 100, FREE_LEASES_MIN = 8, REPORT_MS = 20 };
 
 void grants_wake(struct raylet *r) {
     loop_post(r->loop, &r->sched_task);
-    if (r->report_timer && !loop_timer_is_active(r->report_timer))
-        loop_timer_start(r->report_timer, 20, 0);
+    if (r->report_timer && !loop_timer_is_active(r->report_timer)) {
+        int64_t since_ms = (loop_now_ns(r->loop) - r->reported_ns) / 1000000;
+
+        loop_timer_start(r->report_timer,
+                         since_ms >= REPORT_MS ? 0 : (uint64_t)(REPORT_MS - since_ms), 0);
+    }
+}
+
+/* An actor is about to be placed: what it needs is not given away for a moment. */
+static bool keeps_free(struct raylet *r, const struct resources *want) {
+    struct resources both = r->coming;
+
+    if (r->coming_until_ns <= loop_now_ns(r->loop)) return true;
+    for (uint32_t i = 0; i < want->count; i++)
+        if (resources_set(&both, want->v[i].name,
+                          want->v[i].amount + resources_amount(&r->coming, want->v[i].name)) < 0)
+            return true;
+    return resources_fit(&node_own(r)->avail, &both, NULL);
 }
 
 /* Zero amounts are no needs: without them a class that needs nothing is seen as such. */
@@ -192,6 +208,7 @@ static bool serve_one(struct raylet *r, struct lease_class *c) {
         return true;
     }
     if (!room_for_free(r, &c->want) || r->procs.count >= RAYLET_PROCS_MAX) return false;
+    if (!keeps_free(r, &c->want)) return false;
     if (place(r, a, &c->want) < 0) return false;
     leases_served(r->leases, a, 1);
     return true;

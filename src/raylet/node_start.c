@@ -220,6 +220,7 @@ static void send_report(void *arg) {
     size_t len, demand_len;
 
     if (!own || r->ending) return;
+    r->reported_ns = loop_now_ns(r->loop);
     avail = own->avail;
     for (uint32_t i = 0; i < avail.count; i++) /* below zero is our own affair */
         if (avail.v[i].amount < 0) avail.v[i].amount = 0;
@@ -243,6 +244,7 @@ static void on_beat(void *arg) {
     if (!r->node) return;
     send_report(r);
     links_beat(r);
+    proc_beat(r);
     while ((j = table_next(&r->jobs, &at, NULL)))
         if (j->waiting_count) pool_kick(r, j);
 }

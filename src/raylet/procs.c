@@ -85,17 +85,31 @@ static void on_frame(void *arg, const void *frame, uint32_t len) {
     inbox_frame(p->r, p->id, frame);
 }
 
-/* A hang-up is the end of a driver (it has closed its runtime); a worker that lost its socket is
- * of no use: kill it, its parent will report the end. */
+/* A hang-up is the end of a driver (it has closed its runtime). A worker's is a hint: it is ending
+ * and its parent will say how; if it lives on without its socket it is of no use (proc_beat). */
 static void on_close(void *arg, int code) {
     struct proc *p = arg;
 
-    if (p->role == PROC_DRIVER) {
+    if (p->role == PROC_DRIVER)
         death_of(p, -1, -1);
-        return;
+    else if (code == -SKATE_EPROTO)
+        proc_doom(p, "it sent a malformed frame to its raylet");
+    else {
+        p->state = PROC_DOOMED;
+        p->hung_up = 1;
     }
-    proc_doom(p, code == -SKATE_EPROTO ? "it sent a malformed frame to its raylet"
-                                       : "its connection to the raylet was closed");
+}
+
+void proc_beat(struct raylet *r) {
+    uint32_t at = 0;
+    struct proc *p;
+
+    while ((p = table_next(&r->procs, &at, NULL))) {
+        if (!p->hung_up || !p->pid || p->hung_up++ < 2) continue;
+        if (!p->reason[0])
+            snprintf(p->reason, sizeof p->reason, "it closed its connection to the raylet");
+        kill((pid_t)p->pid, SIGKILL);
+    }
 }
 
 static const struct stream_events proc_events = {.on_frame = on_frame, .on_close = on_close};

@@ -63,6 +63,7 @@ struct proc {
     uint32_t incarnation;
     struct resources used;   /* taken from the node for it */
     struct proc *idle_next;
+    uint32_t hung_up;        /* beats since a worker's socket ended: its exit is forced at 2 */
     uint32_t zygote;         /* number of the zygote that forked it */
 };
 
@@ -139,6 +140,8 @@ struct raylet {
     int64_t polled_ns;      /* when the GCS was last asked what other nodes have */
     struct table reclaimed; /* owner -> (void *)1: told since the last tick */
     struct actor_wait *actor_waits; /* actor_host.c: for idle leases to come back */
+    struct resources coming;        /* an actor that the GCS may place here needs this */
+    int64_t coming_until_ns, reported_ns;
     uint32_t free_leases; /* leases that want nothing: bounded apart */
     /* links.c, pulls.c */
     struct links *links;
@@ -168,6 +171,7 @@ void proc_send_fds(struct proc *p, void *frame, uint32_t len, const int *fds, ui
 /* SIGKILL, and never talk to it again; deaths.c hears of the end. */
 void proc_doom(struct proc *p, const char *reason);
 void proc_free(struct proc *p);
+void proc_beat(struct raylet *r); /* once a second: workers that hung up and live on */
 void proc_accept(void *arg, unsigned events); /* the Unix socket is readable */
 
 /* inbox.c: a frame from process `src` for this raylet (plain, or routed to it) */
@@ -218,6 +222,7 @@ void actor_host_kill(struct raylet *r, const struct wire_worker_kill *m);
 void actor_host_refuse(struct raylet *r, const struct skate_id *actor, uint32_t incarnation,
                        const char *reason);
 
+void actor_host_coming(struct raylet *r, const struct wire_actor_create *m);
 bool actor_host_retry(struct raylet *r);         /* true: some still wait */
 bool actor_host_waiting(const struct raylet *r);
 void actor_host_expire(struct raylet *r);

@@ -1,7 +1,8 @@
 /* routes.c - a frame for any process: to a process here, to ourselves, the GCS, another node.
  *
- * Only `dst` is looked at, with one exception: an actor_ready that passes to the GCS is noted, so
- * that the death of a worker before it said so can be told as the actor's. */
+ * Only `dst` is looked at, with two exceptions on the way to the GCS: an actor_ready is noted, so
+ * that the death of a worker before it can be told as the actor's; an actor_create makes us ask
+ * idle leases back before the GCS looks for a free place. */
 #include <string.h>
 
 #include "base/assert.h"
@@ -40,10 +41,13 @@ static void to_here(struct raylet *r, const struct wire_route *m) {
         death_answer(r, m->dst, m->src);
 }
 
-static void note_actor(struct proc *p, const struct wire_route *m) {
+static void note_actor(struct raylet *r, struct proc *p, const struct wire_route *m) {
     const struct wire_head *head = inner(m);
 
-    if (head && head->kind == WIRE_ACTOR_READY) p->actor_told = true;
+    if (!head) return;
+    if (head->kind == WIRE_ACTOR_READY) p->actor_told = true;
+    if (head->kind == WIRE_ACTOR_CREATE)
+        actor_host_coming(r, (const struct wire_actor_create *)(const void *)head);
 }
 
 /* from: the local process that sent it; 0: another daemon. */
@@ -52,8 +56,8 @@ void route_frame(struct raylet *r, const struct wire_route *m, uint64_t from) {
     if (m->dst == SKATE_GCS) {
         struct proc *p = proc_find(r, from);
 
-        if (p && p->work == WORK_ACTOR && !p->actor_told) note_actor(p, m);
         links_to_gcs(r, m, m->head.size);
+        if (p) note_actor(r, p, m);
     } else if (proc_node(m->dst) == r->node) {
         to_here(r, m);
     } else {
