@@ -11,7 +11,7 @@
 #include "raylet/links.h"
 #include "raylet/raylet.h"
 
-enum { RECLAIM_MS = 100, FREE_LEASES_MIN = 8, REPORT_MS = 20 };
+enum { RECLAIM_MIN_MS = 10, RECLAIM_MAX_MS = 160, FREE_LEASES_MIN = 8, REPORT_MS = 20 };
 
 void grants_wake(struct raylet *r) {
     loop_post(r->loop, &r->sched_task);
@@ -139,6 +139,7 @@ void grants_request(struct raylet *r, uint64_t src, const struct wire_lease_req 
         return;
     }
     if (!proc_find(r, m->owner)) return;
+    r->reclaim_ms = RECLAIM_MIN_MS;
     if (from_raylet && src != r->self) {
         struct sched_node *row = sched_view_find(&r->view, proc_node(src));
 
@@ -250,6 +251,7 @@ void grants_return(struct raylet *r, uint64_t src, const struct wire_lease_retur
     struct job *j;
 
     if (!p || p->work != WORK_LEASE || p->owner != src) return;
+    r->reclaim_ms = RECLAIM_MIN_MS;
     pool_release(p);
     j = table_get(&r->jobs, p->job);
     if (m->kill || p->state != PROC_LIVE || !j || j->ended) {
@@ -312,13 +314,14 @@ void grants_reclaim(struct raylet *r) {
         route_send(r, p->owner, &m, sizeof m);
     }
     if (!loop_timer_is_active(r->reclaim_timer))
-        loop_timer_start(r->reclaim_timer, RECLAIM_MS, 0);
+        loop_timer_start(r->reclaim_timer, r->reclaim_ms, 0);
 }
 
 void grants_reclaim_tick(void *arg) {
     struct raylet *r = arg;
 
     table_release(&r->reclaimed);
+    r->reclaim_ms = r->reclaim_ms < RECLAIM_MAX_MS ? r->reclaim_ms * 2 : RECLAIM_MAX_MS;
     actor_host_expire(r);
     loop_post(r->loop, &r->sched_task);
 }

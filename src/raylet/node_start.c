@@ -272,6 +272,7 @@ int node_start(struct raylet *r, struct skate_error *err) {
     int e;
 
     r->next_number = 1;
+    r->reclaim_ms = 10;
     r->signal_fd = r->lifeline_fd = r->socket_fd = r->arena_fd = -1;
     (void)setsid(); /* Ctrl-C in the user's terminal is not for us */
     if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0) return -SKATE_ESYS;

@@ -142,6 +142,7 @@ struct raylet {
     struct actor_wait *actor_waits; /* actor_host.c: for idle leases to come back */
     struct resources coming;        /* an actor that the GCS may place here needs this */
     int64_t coming_until_ns, reported_ns;
+    uint32_t reclaim_ms;            /* until idle leases are asked for again: grows when in vain */
     uint32_t free_leases; /* leases that want nothing: bounded apart */
     /* links.c, pulls.c */
     struct links *links;
