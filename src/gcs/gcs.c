@@ -155,7 +155,8 @@ static void on_message(struct gcs *g, const struct gcs_from *from, const void *m
         case WIRE_KV_GET: gcs_kv_get(g, from, m); break;
         case WIRE_PING: on_ping(g, from, m); break;
         default:
-            if (from->call) gcs_reply_status(g, from, -SKATE_EPROTO, "the GCS takes no such message");
+            if (from->call)
+                gcs_reply_status(g, from, -SKATE_EPROTO, "the GCS takes no such message");
     }
 }
 

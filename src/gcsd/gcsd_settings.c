@@ -62,7 +62,8 @@ int gcsd_settings_parse(char *line, struct gcsd_settings *ret, struct skate_erro
             r = skate_fail(err, -SKATE_EINVAL, "the setting %s cannot be read", p);
         has_key = has_key || !strcmp(p, "cluster_key");
     }
-    if (r == 0 && !has_key) r = skate_fail(err, -SKATE_EINVAL, "the setting cluster_key is missing");
+    if (r == 0 && !has_key)
+        r = skate_fail(err, -SKATE_EINVAL, "the setting cluster_key is missing");
     if (r == 0) *ret = s;
     net_wipe(s.key, sizeof s.key);
     return r;

@@ -188,7 +188,8 @@ static void proof_failed(struct conn *c, int code) {
     else if (code == -SKATE_EVERSION)
         conn_fail(c, code, "the peer speaks another version of the protocol, not %d", WIRE_VERSION);
     else
-        conn_fail(c, code, "%s", code == -SKATE_EPROTO ? "not a Skate daemon" : skate_strerror(code));
+        conn_fail(c, code, "%s",
+                  code == -SKATE_EPROTO ? "not a Skate daemon" : skate_strerror(code));
 }
 
 /* The next step when its fixed-size message is here whole. */

@@ -10,7 +10,8 @@
 
 enum { MAGIC = 8, LABEL = 16 };
 static const uint8_t magic[MAGIC] = {'S', 'K', 'A', 'T', 'E', '/', WIRE_VERSION, 0};
-static const char label_acceptor[LABEL] = "skate acceptor", label_connector[LABEL] = "skate connector";
+static const char label_acceptor[LABEL] = "skate acceptor";
+static const char label_connector[LABEL] = "skate connector";
 
 int handshake_random(void *out, size_t len) {
     ssize_t n;

@@ -43,7 +43,8 @@ static void on_ready(void *arg, struct conn *c) {
     e->conn = c;
     e->ready++;
     if (e->finish_on_ready) {
-        struct wire_stop stop = {.head = {.size = sizeof stop, .kind = WIRE_STOP, .fixed = sizeof stop}};
+        struct wire_stop stop = {.head = {.size = sizeof stop, .kind = WIRE_STOP,
+                                          .fixed = sizeof stop}};
 
         assert_int_equal(conn_send(c, &stop, sizeof stop), 0);
         e->conn = NULL;
