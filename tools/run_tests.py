@@ -33,11 +33,12 @@ def main(argv: list[str]) -> int:
         args.append("--ignore=tests/spark")
     sys.stdout.flush()
     limit = sum(LIMIT_S[g] for g in groups)
-    command = [sys.executable, "-m", "pytest", "--continue-on-collection-errors", *args, *extra]
+    command = [sys.executable, "-m", "pytest", "--continue-on-collection-errors",
+               f"--session-timeout={limit}", *args, *extra]  # fmt: skip
     try:
-        failed = subprocess.run(command, cwd=ROOT, check=False, timeout=limit).returncode
+        failed = subprocess.run(command, cwd=ROOT, check=False, timeout=limit + 90).returncode
     except subprocess.TimeoutExpired:
-        print(f"1 failed: the tests did not end within {limit} s")
+        print(f"1 failed: the tests did not end within {limit + 90} s")
         return 1
     return failed or (1 if broken else 0)
 
