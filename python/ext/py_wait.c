@@ -241,8 +241,10 @@ PyObject *py_wait(PyObject *module, PyObject *const *args, Py_ssize_t count) {
     struct skate_id *ids = NULL;
     PyObject **refs, *out = NULL;
     uint32_t n, need;
+    unsigned fetch;
     uint8_t *ready;
     int64_t ns;
+    int found;
 
     (void)module;
     if (count != 4 || !PyList_Check(args[0]))
@@ -265,8 +267,12 @@ PyObject *py_wait(PyObject *module, PyObject *const *args, Py_ssize_t count) {
         if (py_ref_check(refs[i]) < 0) goto out;
         ids[i] = ((struct py_ref *)(void *)refs[i])->id;
     }
-    if (n && wait_ready(ids, n, need, ns, PyObject_IsTrue(args[3]) ? CORE_FETCH : 0, ready) < 0)
-        goto out;
+    fetch = PyObject_IsTrue(args[3]) ? CORE_FETCH : 0;
+    found = n ? wait_ready(ids, n, need, ns, fetch, ready) : 0;
+    /* When all are asked for, the core looks no further than the first that is missing. */
+    if (found >= 0 && (uint32_t)found < need && need == n && n > 1)
+        found = wait_ready(ids, n, n - 1, 0, fetch, ready);
+    if (found < 0) goto out;
     out = split(refs, ready, n, need);
 out:
     free(ids);
