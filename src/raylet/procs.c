@@ -112,7 +112,10 @@ void proc_beat(struct raylet *r) {
     }
 }
 
-static const struct stream_events proc_events = {.on_frame = on_frame, .on_close = on_close};
+static void on_written(void *arg) { bell_ring(((struct proc *)arg)->bell, 0, BELL_URGENT); }
+
+static const struct stream_events proc_events = {
+    .on_frame = on_frame, .on_close = on_close, .on_written = on_written};
 
 int proc_attach(struct proc *p, int fd) {
     SKATE_ASSERT(!p->stream);

@@ -145,6 +145,8 @@ int stream_send(struct stream *s, const void *frame, uint32_t len, const int *fd
 }
 
 static void flush(struct stream *s) {
+    uint64_t before = s->pending;
+
     while (s->first) {
         struct out_frame *f = s->first;
         int64_t n = write_some(s, f->data + f->sent, f->len - f->sent, f->fds,
@@ -167,6 +169,7 @@ static void flush(struct stream *s) {
         free(f);
     }
     set_interest(s);
+    if (s->pending != before && s->events->on_written) s->events->on_written(s->arg);
 }
 
 static void end(struct stream *s, int code) {

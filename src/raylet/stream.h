@@ -23,6 +23,8 @@ struct stream_events {
     /* The end: the peer closed (-SKATE_EDEAD), broke the protocol (-SKATE_EPROTO) or memory is
      * out. The stream is still there and silent: call stream_close(). */
     void (*on_close)(void *arg, int code);
+    /* Queued bytes went out by themselves, after stream_send() had returned. May be NULL. */
+    void (*on_written)(void *arg);
 };
 
 /* Takes fd on success. -SKATE_ENOMEM, -SKATE_ESYS. `events` is borrowed. */
