@@ -28,6 +28,22 @@ static struct gcs_actor *find_name(struct gcs *g, const char *name, uint32_t nam
     return a;
 }
 
+static struct gcs_actor *actor_of_proc(struct gcs *g, uint64_t proc) {
+    struct skate_id key = map_key(proc);
+    uint32_t i = map_get(&g->actor_procs, &key);
+
+    return i == MAP_NONE ? NULL : g->actors[i];
+}
+
+bool gcs_actor_outlives(struct gcs *g, const struct gcs_actor *a) {
+    /* An owner is older than what it made, so this ends; the bound is for forged input. */
+    for (uint32_t depth = 0; a && depth < 64; depth++) {
+        if (a->flags & 1) return true;
+        a = actor_of_proc(g, a->owner);
+    }
+    return false;
+}
+
 /* ------------------------------------------------------------------ creation */
 
 static void answer(struct gcs *g, const struct gcs_from *from, const struct skate_id *actor,
@@ -63,7 +79,7 @@ static int judge(struct gcs *g, const struct wire_actor_create *m, char reason[G
         (void)snprintf(reason, GCS_REASON, "a malformed actor specification");
         return -SKATE_EINVAL;
     }
-    if (!gcs_job_find(g, m->job)) {
+    if (!gcs_job_find(g, m->job) && !actor_of_proc(g, m->owner)) {
         (void)snprintf(reason, GCS_REASON, "job %u has ended", m->job);
         return -SKATE_ENOENT;
     }
@@ -220,6 +236,7 @@ void gcs_actor_end(struct gcs *g, struct gcs_actor *a, const char *why, bool kil
 
         (void)map_remove(&g->actor_names, &key);
     }
+    gcs_kv_drop_actor(g, &a->id);
     g->spec_bytes -= wire_head(a->create)->size;
     free(a->create);
     a->create = NULL;
@@ -430,15 +447,14 @@ static void death_text(const struct wire_proc_died *m, char out[GCS_REASON]) {
 }
 
 void gcs_proc_died(struct gcs *g, const struct wire_proc_died *m) {
-    struct skate_id key = map_key(m->proc);
-    uint32_t i = map_get(&g->actor_procs, &key);
+    struct gcs_actor *lost = actor_of_proc(g, m->proc);
     char text[GCS_REASON], owner[GCS_REASON + 64];
 
     /* That a whole node is lost the GCS judges by its own link to it. */
     if (proc_number(m->proc) == 0) return;
     death_text(m, text);
     gcs_unsubscribe(g, m->proc, false);
-    if (i != MAP_NONE) gcs_actor_lost(g, g->actors[i], text, m->intended != 0);
+    if (lost) gcs_actor_lost(g, lost, text, m->intended != 0);
     for (uint32_t k = 0; k < g->job_count; k++)
         if (g->jobs[k]->live && g->jobs[k]->driver == m->proc) gcs_job_end(g, g->jobs[k], text);
     (void)snprintf(owner, sizeof owner, "its owner has died: %s", text);

@@ -73,7 +73,7 @@ struct gcs_from {
 
 struct gcs {
     struct gcs_opts opts;
-    int64_t now;
+    int64_t now, tick_ns; /* tick_ns: of the last GCS_TICK */
     struct gcs_out *out; /* of the step that runs */
     struct gcs_node **nodes;
     uint32_t node_count, node_cap, head;
@@ -138,6 +138,8 @@ void gcs_actor_by_name(struct gcs *g, const struct gcs_from *from,
 void gcs_actor_frame(const struct gcs_actor *a, struct wire_buf *b);
 /* What it ran on is gone: restart or death. intended: no restart. */
 void gcs_actor_lost(struct gcs *g, struct gcs_actor *a, const char *why, bool intended);
+/* Does it live on when its job ends: detached, or made by an actor that does? */
+bool gcs_actor_outlives(struct gcs *g, const struct gcs_actor *a);
 /* Start again without counting: the node it was sent to cannot. */
 void gcs_actor_again(struct gcs *g, struct gcs_actor *a);
 /* Dead for good, now. kill: end its process too. */
@@ -160,6 +162,7 @@ void gcs_unsubscribe(struct gcs *g, uint64_t proc, bool node); /* of all actors 
 void gcs_list(struct gcs *g, const struct gcs_from *from, const struct wire_list *m);
 void gcs_kv_put(struct gcs *g, const struct gcs_from *from, const struct wire_kv_put *m);
 void gcs_kv_get(struct gcs *g, const struct gcs_from *from, const struct wire_kv_get *m);
+void gcs_kv_drop_actor(struct gcs *g, const struct skate_id *actor);
 void gcs_kv_release(struct gcs *g);
 
 #endif

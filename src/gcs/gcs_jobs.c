@@ -92,7 +92,7 @@ void gcs_job_end(struct gcs *g, struct gcs_job *j, const char *why) {
     for (uint32_t i = 0; i < g->actor_slots; i++) {
         struct gcs_actor *a = g->actors[i];
 
-        if (a && a->state != GCS_DEAD && a->job == j->number && !(a->flags & 1))
+        if (a && a->state != GCS_DEAD && a->job == j->number && !gcs_actor_outlives(g, a))
             gcs_actor_end(g, a, text, true);
     }
     wire_init(&b, NULL, 0);

@@ -10,6 +10,8 @@
 #include "base/limits.h"
 #include "gcs/gcs_int.h"
 
+#define SLEPT_NS (INT64_C(2500) * 1000000) /* more between two ticks is a sleep of ours */
+
 struct gcs_node *gcs_node_find(struct gcs *g, uint32_t number) {
     return number >= 1 && number <= g->node_count ? g->nodes[number - 1] : NULL;
 }
@@ -205,7 +207,21 @@ void gcs_node_lost(struct gcs *g, struct gcs_node *n, const char *why) {
     }
 }
 
+/* When we were not running ourselves (stopped, starved), what the nodes said meanwhile is still
+ * unread: that time does not count as their silence. */
+static void forgive_own_sleep(struct gcs *g) {
+    int64_t gap = g->tick_ns ? g->now - g->tick_ns : 0;
+
+    g->tick_ns = g->now;
+    for (uint32_t i = 0; gap > SLEPT_NS && i < g->node_count; i++) {
+        struct gcs_node *n = g->nodes[i];
+
+        n->heard_ns = n->heard_ns + gap < g->now ? n->heard_ns + gap : g->now;
+    }
+}
+
 void gcs_nodes_tick(struct gcs *g) {
+    forgive_own_sleep(g);
     for (uint32_t i = 0; i < g->node_count; i++) {
         struct gcs_node *n = g->nodes[i];
         int64_t silent_ms = (g->now - n->heard_ns) / 1000000;

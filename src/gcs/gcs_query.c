@@ -118,6 +118,33 @@ void gcs_kv_get(struct gcs *g, const struct gcs_from *from, const struct wire_kv
     gcs_reply(g, from, &b);
 }
 
+/* What is known of an actor by its id goes with it: see src/gcs/README.md, rule 11. */
+void gcs_kv_drop_actor(struct gcs *g, const struct skate_id *actor) {
+    static const char prefix[] = "actor-meta:", digits[] = "0123456789abcdef";
+    char name[sizeof prefix + 2 * sizeof *actor];
+    uint32_t n = sizeof prefix - 1, last = g->value_count - 1;
+    struct gcs_value *v;
+    uint8_t raw[sizeof *actor];
+
+    memcpy(raw, actor, sizeof raw);
+    memcpy(name, prefix, n);
+    for (size_t i = 0; i < sizeof raw; i++) {
+        name[n++] = digits[raw[i] >> 4];
+        name[n++] = digits[raw[i] & 15];
+    }
+    v = find_value(g, name, n);
+    if (!v) return;
+    g->kv_bytes -= (uint64_t)v->len + v->name_len + sizeof *v;
+    (void)map_remove(&g->value_keys, &v->key);
+    free(v->name);
+    free(v->bytes);
+    if (v != &g->values[last]) {
+        *v = g->values[last];
+        SKATE_ASSERT(map_put(&g->value_keys, &v->key, (uint32_t)(v - g->values)) == 0);
+    }
+    g->value_count--;
+}
+
 void gcs_kv_release(struct gcs *g) {
     for (uint32_t i = 0; i < g->value_count; i++) {
         free(g->values[i].name);

@@ -5,7 +5,6 @@
  * sleeping while any is queued. Loop thread only. Tests: tests/unit/loop_test.c. */
 #include "loop/loop.h"
 
-#include <poll.h>
 #include <stdlib.h>
 
 #include <uv.h>
@@ -36,6 +35,7 @@ struct loop_timer {
 struct loop {
     uv_loop_t uv;
     uv_idle_t idle;
+    uv_timer_t limit; /* of loop_run_once() */
     struct loop_task *tasks, **tasks_end;
     struct handle *watches, *timers;
 };
@@ -212,6 +212,8 @@ struct loop_timer *loop_timer_free(struct loop_timer *t) {
 
 /* ------------------------------------------------------------------ the loop */
 
+static void on_limit(uv_timer_t *timer) { (void)timer; }
+
 int loop_new(struct loop **ret) {
     struct loop *l = calloc(1, sizeof *l);
 
@@ -223,6 +225,7 @@ int loop_new(struct loop **ret) {
     l->tasks_end = &l->tasks;
     (void)uv_idle_init(&l->uv, &l->idle);
     l->idle.data = l;
+    (void)uv_timer_init(&l->uv, &l->limit);
     *ret = l;
     return 0;
 }
@@ -233,6 +236,7 @@ struct loop *loop_free(struct loop *l) {
     while (l->timers) (void)loop_timer_free((struct loop_timer *)(void *)l->timers);
     while (l->tasks) task_remove(l->tasks);
     uv_close((uv_handle_t *)&l->idle, NULL);
+    uv_close((uv_handle_t *)&l->limit, NULL);
     while (uv_run(&l->uv, UV_RUN_DEFAULT) != 0) {}
     SKATE_ASSERT(uv_loop_close(&l->uv) == 0);
     free(l);
@@ -242,15 +246,15 @@ struct loop *loop_free(struct loop *l) {
 void loop_run(struct loop *l) { (void)uv_run(&l->uv, UV_RUN_DEFAULT); }
 
 void loop_run_once(struct loop *l, uint32_t timeout_ms) {
-    struct pollfd backend = {.fd = uv_backend_fd(&l->uv), .events = POLLIN};
-    int next;
-
-    /* libuv's own "once" sleeps without end when nothing but a due timer was there. */
-    (void)uv_run(&l->uv, UV_RUN_NOWAIT);
+    if (timeout_ms == 0) {
+        (void)uv_run(&l->uv, UV_RUN_NOWAIT);
+        return;
+    }
+    /* Repeating: were it due at once, libuv would run it first and then sleep without end. */
     uv_update_time(&l->uv);
-    next = uv_backend_timeout(&l->uv);
-    if (next < 0 || (uint32_t)next > timeout_ms) next = (int)timeout_ms;
-    if (poll(&backend, 1, next) >= 0) (void)uv_run(&l->uv, UV_RUN_NOWAIT);
+    (void)uv_timer_start(&l->limit, on_limit, timeout_ms, timeout_ms);
+    (void)uv_run(&l->uv, UV_RUN_ONCE);
+    (void)uv_timer_stop(&l->limit);
 }
 
 void loop_stop(struct loop *l) { uv_stop(&l->uv); }

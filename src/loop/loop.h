@@ -25,9 +25,9 @@ enum loop_event { LOOP_READ = 1, LOOP_WRITE = 2 };
 SKATE_NODISCARD int loop_new(struct loop **ret);
 /* Ends every handle that still exists (they must not be used after). NULL is fine; NULL back. */
 struct loop *loop_free(struct loop *l);
-/* Serve events until loop_stop(). May be called again. */
+/* Serve events until loop_stop(), or until nothing is left to wait for. May be called again. */
 void loop_run(struct loop *l);
-/* Serve what is ready now, wait for the first event at most timeout_ms. For tests and benches. */
+/* One turn: sleep until an event, at most timeout_ms, and serve it. For tests and benches. */
 void loop_run_once(struct loop *l, uint32_t timeout_ms);
 /* loop_run() returns after the callback that runs now. */
 void loop_stop(struct loop *l);

@@ -80,6 +80,22 @@ static void node_silent(void **state) {
     assert_true(out.head_lost);
 }
 
+/* A GCS that was stopped itself does not blame the nodes for it. */
+static void own_sleep(void **state) {
+    (void)state;
+    join(1, 2);
+    event(GCS_TICK, 0, NULL, 0);
+    now += 60 * (int64_t)SECOND;
+    event(GCS_TICK, 0, NULL, 0);
+    assert_false(closed(1));
+    for (int i = 0; i < 5; i++) {
+        assert_false(closed(1));
+        now += SECOND;
+        event(GCS_TICK, 0, NULL, 0);
+    }
+    assert_int_equal(counts().nodes_alive, 0); /* but real silence still ends one */
+}
+
 /* ------------------------------------------------------------------ jobs */
 
 /* All raylets know the job before its driver does, and who joins later, too. */
@@ -112,6 +128,7 @@ static void job_ends(void **state) {
     assert_int_equal(create((struct spec){.seq = 2, .name = "stay", .flags = 1}), 0);
     ready(1, WORKER, 1, 0);
     ready(2, proc_make(1, 7), 1, 0);
+    assert_int_equal(create((struct spec){.seq = 3, .owner = proc_make(1, 7)}), 0);
     died(DRIVER, SIGKILL, false);
     assert_non_null(sent(1, WIRE_JOB_END));
     kill = sent(1, WIRE_WORKER_KILL);
@@ -119,8 +136,10 @@ static void job_ends(void **state) {
     HAS_TEXT(kill, worker_kill, reason, "signal 9 (SIGKILL)");
     assert_null(sent_nth(1, WIRE_WORKER_KILL, 1));
     assert_int_equal(counts().jobs_live, 0);
-    assert_int_equal(counts().actors_live, 1);
+    assert_int_equal(counts().actors_live, 2); /* the detached one, and what it made */
     assert_int_equal(counts().actors_dead, 1);
+    assert_int_equal(create((struct spec){.seq = 4}), -SKATE_ENOENT);
+    assert_int_equal(create((struct spec){.seq = 5, .owner = proc_make(1, 7)}), 0);
 }
 
 /* ------------------------------------------------------------------ bounds, values, bad input */
@@ -168,6 +187,7 @@ static int put(const char *key, uint32_t bytes, bool overwrite) {
 
 static void values(void **state) {
     struct wire_buf b;
+    uint64_t before;
     const struct wire_kv_value *v;
 
     (void)state;
@@ -177,6 +197,15 @@ static void values(void **state) {
     assert_int_equal(put("a", 30, true), 0);
     assert_int_equal(put("b", 2000, true), -SKATE_EFULL);
     assert_int_equal(put("", 1, true), -SKATE_EINVAL);
+    job(DRIVER);
+    create((struct spec){.seq = 1}); /* what is said of an actor goes with it */
+    before = counts().kv_bytes;
+    assert_int_equal(put("actor-meta:05000000010000000000010000000000", 100, false), 0);
+    assert_int_equal(put("c", 10, false), 0);
+    assert_true(counts().kv_bytes > before + 110);
+    kill_actor(1, true);
+    assert_true(counts().kv_bytes < before + 100);
+    assert_int_equal(put("c", 10, false), -SKATE_EEXIST);
     for (int i = 0; i < 2; i++) {
         wire_init(&b, NULL, 0);
         ((struct wire_kv_get *)wire_begin(&b, WIRE_KV_GET))->head.call = 6;
@@ -239,6 +268,7 @@ int main(void) {
         TEST(nodes_join),
         TEST(nodes_refused),
         TEST(node_silent),
+        TEST(own_sleep),
         TEST(job_starts),
         TEST(job_ends),
         TEST(bounds),
