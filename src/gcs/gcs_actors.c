@@ -264,8 +264,8 @@ void gcs_actor_lost(struct gcs *g, struct gcs_actor *a, const char *why, bool in
         if (a->unused)
             (void)snprintf(text, sizeof text, "all handles to it went out of scope");
         else if (a->restarts)
-            (void)snprintf(text, sizeof text, "%s (it had been restarted %u times)", why,
-                           a->restarts);
+            (void)snprintf(text, sizeof text, "%s (it had been restarted %u time%s)", why,
+                           a->restarts, a->restarts == 1 ? "" : "s");
         else
             (void)snprintf(text, sizeof text, "%s", why);
         gcs_actor_end(g, a, text, false);

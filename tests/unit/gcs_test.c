@@ -61,7 +61,7 @@ static void actor_restarts(void **state) {
     assert_int_equal(a->state, 3);
     assert_int_equal(a->restarts, 1);
     HAS_TEXT(a, actor_state, reason, "worker process 1007 was killed by signal 11 (SIGSEGV)");
-    HAS_TEXT(a, actor_state, reason, "restarted 1 times");
+    HAS_TEXT(a, actor_state, reason, "restarted 1 time");
     assert_int_equal(counts().subs, 0);
     assert_int_equal(counts().spec_bytes, 11); /* the job's settings only */
 }
