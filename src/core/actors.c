@@ -71,6 +71,8 @@ void core_actor_state(struct core *c, const struct skate_id *actor,
     core_leave(c);
 }
 
+static void became_dead(struct core *c, struct actor *a);
+
 /* ---- creation ---- */
 
 static int create_frame(struct core *c, const struct core_actor *in, const struct skate_id *id,
@@ -199,8 +201,7 @@ int core_actor_create(struct core *c, const struct core_actor *in, struct skate_
         r = create_send(c, in, a, index, ret_actor, err);
         if (r == 1 || r < 0) {
             a->state = ACTOR_DEAD;
-            a->ctor = NONE;
-            task_end(c, index);
+            became_dead(c, a); /* a refusal may have done so already */
             core_ref_drop(c, &id);
         }
         if (r == 1) {

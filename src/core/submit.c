@@ -47,12 +47,34 @@ static void task_give(struct core *c, uint32_t index) {
     c->tasks_live--;
 }
 
+/* A task that ends before its dependencies are there must not be told of them later. */
+static void deps_unwatch(struct core *c, uint32_t index) {
+    struct task *t = task_get(c, index);
+
+    for (uint32_t i = 0; i < t->dep_count; i++) {
+        uint32_t slot = object_find(c, &t->holds[i]);
+        struct dependent **at = slot == MAP_NONE ? NULL : &c->object_v[slot].dependents;
+
+        while (at && *at) {
+            struct dependent *d = *at;
+
+            if (d->task != index) {
+                at = &d->next;
+                continue;
+            }
+            *at = d->next;
+            free(d);
+        }
+    }
+}
+
 /* The end of a task, however it ended: its holds go, its spec goes. */
 void task_end(struct core *c, uint32_t index) {
     struct task *t = task_get(c, index);
     struct skate_id *holds = t->holds;
     uint32_t n = t->hold_count;
 
+    if (t->missing) deps_unwatch(c, index);
     (void)map_remove(&c->tasks, &t->id);
     if (t->slot != NONE) {
         ledger_free(&c->ledger, t->spec, t->spec_len);
