@@ -112,7 +112,7 @@ int raylet_settings_parse(char *line, struct raylet_settings *ret, struct skate_
         has_key = has_key || !strcmp(p, "cluster_key");
     }
     if (!has_key || !s.gcs_port || !s.node_ip[0] || !s.run_dir[0] || !s.python[0] ||
-        s.arena_bytes < 4096) {
+        s.arena_bytes < 65536) {
         raylet_settings_release(&s);
         return skate_fail(err, -SKATE_EINVAL, "one of the settings cluster_key, gcs, node_ip, "
                           "run_dir, python, arena_bytes is missing");

@@ -68,12 +68,14 @@ struct extents *extents_new(uint64_t bytes) {
     struct piece *p = calloc(1, sizeof *p);
 
     bytes -= bytes % EXTENT_PAGE;
-    if (!e || !p || bytes == 0) {
+    if (!e || !p || bytes <= EXTENT_PAGE) {
         free(e);
         free(p);
         return NULL;
     }
-    e->bytes = p->bytes = bytes;
+    e->bytes = bytes;
+    p->offset = EXTENT_PAGE;
+    p->bytes = bytes - EXTENT_PAGE;
     e->first = p;
     bin_add(e, p);
     return e;
@@ -218,7 +220,7 @@ int extents_lend(struct extents *e, uint64_t proc, uint64_t bytes, struct extent
     struct holder *h;
 
     if (bytes == 0) return skate_fail(err, -SKATE_EINVAL, "an extent of no bytes was asked");
-    if (bytes > e->bytes)
+    if (bytes > e->bytes - EXTENT_PAGE)
         return skate_fail(err, -SKATE_ETOOBIG,
                           "%.1f MB asked, but the whole object store has %.1f MB",
                           (double)bytes / 1e6, (double)e->bytes / 1e6);
@@ -332,7 +334,7 @@ uint64_t extents_used_by(const struct extents *e, uint64_t proc) {
 }
 
 bool extents_is_valid(const struct extents *e) {
-    uint64_t at = 0, used = 0;
+    uint64_t at = EXTENT_PAGE, used = 0;
     uint32_t free_pieces = 0;
 
     for (const struct piece *p = e->first; p; p = p->next) {

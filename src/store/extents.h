@@ -21,7 +21,8 @@ struct extent_span {
     uint64_t offset, bytes;
 };
 
-/* bytes: size of the arena, rounded down to pages. NULL: out of memory. */
+/* bytes: size of the arena, rounded down to pages (two at least). Its first page is never lent, so
+ * that offset 0 can mean "nowhere". NULL: out of memory, or too small. */
 struct extents *extents_new(uint64_t bytes);
 struct extents *extents_free(struct extents *e); /* NULL is fine; returns NULL */
 
