@@ -120,6 +120,14 @@ def test_too_large_trials_run_one_by_one_in_one_process(cluster, results, caplog
         assert os.path.isdir(trial.checkpoint)
 
 
+def test_a_scaled_trial_asks_no_more_than_the_largest_node_has(cluster, results, monkeypatch):
+    monkeypatch.setattr(cluster, "cluster_resources", lambda: {"CPU": 3.0})
+    analysis = tune.run(Greedy, stop={"n": 1}, num_samples=2, verbose=0)
+    for trial in analysis.trials:
+        assert trial.last_result["cpus"] == 2
+        assert trial.request.bundles == [{"CPU": 2}, {"CPU": 1}]
+
+
 def test_trials_of_two_cpus_do_not_overlap(cluster, results):
     class Seen(tune.Callback):
         most = 0

@@ -228,6 +228,7 @@ class TrialRunner:
     def _fit_to_cluster(self) -> None:
         """Give trials that ask for more CPUs than there are the whole cluster, one at a time."""
         cpus = self._cluster.get("CPU", 0.0)
+        largest = min(cpus, _largest_node_cpus(cpus))
         warned = False
         for trial in self.trials:
             wanted = trial.request.required_resources.get("CPU", 0.0)
@@ -239,19 +240,25 @@ class TrialRunner:
                     "after another, each on all CPUs, with the workers it asked for sharing them.",
                     wanted, cpus)
                 warned = True
-            trial.overrides = _scaled_keys(trial, cpus)
+            trial.overrides = _scaled_keys(trial, largest)
             others = {name: amount for name, amount in trial.request.required_resources.items()
                       if name != "CPU"}
-            trial.request = PlacementGroupFactory([{"CPU": cpus, **others}])
+            # The actor holds the largest node; the rest is only kept from other trials.
+            bundles = [{"CPU": largest, **others}]
+            if cpus > largest:
+                bundles.append({"CPU": cpus - largest})
+            trial.request = PlacementGroupFactory(bundles)
+            trial.scaled = True
         self._shapes = {trial.request for trial in self.trials}
         for trial in self.trials:
             missing = [name for name, amount in trial.request.required_resources.items()
                        if amount > self._cluster.get(name, 0.0)]
-            if missing:
+            if missing or trial.request.head_cpus > largest:
+                have = {name: self._cluster.get(name, 0.0) for name in missing}
                 logger.warning(
                     "%s asks for %s but the cluster has %s: it waits for a node that can run it.",
-                    trial, trial.request.required_resources,
-                    {name: self._cluster.get(name, 0.0) for name in missing})
+                    trial, trial.request.bundles,
+                    have or f"no node with more than {largest:g} CPUs")
                 break
 
     def _start_pending(self) -> None:
@@ -345,7 +352,7 @@ class TrialRunner:
         for ever beside an actor that the user keeps alive.
         """
         cpus = trial.request.head_bundle.get("CPU", 0.0)
-        if trial.overrides:
+        if trial.scaled:
             import skate as ray
 
             free = dict(ray.available_resources()).get("CPU", 0.0)
@@ -697,6 +704,14 @@ def _scaled_keys(trial: Trial, cpus: float) -> dict[str, Any]:
     if not changed and is_rllib(cls):
         changed = {"num_cpus_for_driver": int(cpus), "num_cpus_per_worker": 0}
     return changed
+
+
+def _largest_node_cpus(default: float) -> float:
+    """CPUs of the largest living node: no actor can have more."""
+    import skate as ray
+
+    return max((node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]),
+               default=default)
 
 
 def is_rllib(cls: Any) -> bool:

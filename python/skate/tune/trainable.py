@@ -111,7 +111,8 @@ class Trainable:
     def scale_trial_config(cls, config: dict[str, Any], cluster_cpus: float) -> dict[str, Any]:
         """Keys to change when the trial asks for more CPUs than the whole cluster has.
 
-        The trial's own actor then holds all `cluster_cpus`, so actors it makes must ask for none.
+        The trial's own actor then holds `cluster_cpus` (all of the cluster's, or of its largest
+        node's), and actors that it makes must ask for none.
         """
         return {}
 

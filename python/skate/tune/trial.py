@@ -78,6 +78,7 @@ class Trial:
         self.request = request or PlacementGroupFactory([{"CPU": 1}])
         # Keys laid over the config in the trial's process only (a trial scaled to the cluster).
         self.overrides: dict[str, Any] = {}
+        self.scaled = False
         self.status = PENDING
         self.custom_trial_name: str | None = None
         self.custom_dirname: str | None = None
