@@ -27,26 +27,47 @@ static int64_t timeout_ns(PyObject *o) {
     return seconds > 9e9 ? -1 : (int64_t)(seconds * 1e9);
 }
 
+/* Is one of the ready ones an error? Then the core has stopped early. */
+static bool any_error(const struct skate_id *ids, const uint8_t *ready, uint32_t n) {
+    uint8_t copy[LIMIT_INLINE_VALUE] __attribute__((aligned(64)));
+
+    for (uint32_t i = 0; i < n; i++) {
+        struct core_view view;
+
+        if (!ready[i] || core_read(py.core, &ids[i], copy, &view) < 0) continue;
+        if (view.pin) core_unpin(py.core, view.pin);
+        if (view.flags & VAL_ERROR) return true;
+    }
+    return false;
+}
+
+/* A driver's wait is cut into slices: a signal that comes a moment before the core sleeps, or that
+ * the kernel gives to another thread, wakes nobody. Workers need no Ctrl-C, and their waits are
+ * told to the raylet. */
+enum { SLICE_NS = 250000000 };
+
 /* core_wait that runs signal handlers in between. The number ready, or -1 with an exception. */
 static int wait_ready(const struct skate_id *ids, uint32_t n, uint32_t need, int64_t timeout,
                       unsigned flags, uint8_t *ready) {
-    int64_t deadline = timeout < 0 ? 0 : now_ns() + timeout;
+    bool error = flags & CORE_STOP_ON_ERROR, sliced = core_get_info(py.core)->is_driver;
+    int64_t deadline = timeout < 0 ? INT64_MAX : now_ns() + timeout;
     int r;
 
     for (;;) {
         PyThreadState *save;
+        int64_t left = timeout < 0 ? -1 : deadline - now_ns(), slice;
 
+        if (timeout >= 0 && left < 0) left = 0;
+        slice = sliced && (left < 0 || left > SLICE_NS) ? SLICE_NS : left;
         if (!py.core) return py_fail(SKATE_ESHUTDOWN, NULL), -1;
         save = py_leave();
-        r = core_wait(py.core, ids, n, need, timeout, flags, ready);
+        r = core_wait(py.core, ids, n, need, slice, flags, ready);
         py_enter(save);
-        if (r >= 0) return r;
-        if (r != -SKATE_EINTR) return py_fail(r, NULL), -1;
+        if (r < 0 && r != -SKATE_EINTR) return py_fail(r, NULL), -1;
         if (PyErr_CheckSignals() < 0) return -1;
-        if (timeout >= 0) {
-            timeout = deadline - now_ns();
-            if (timeout < 0) timeout = 0;
-        }
+        if (r == -SKATE_EINTR) continue;
+        if ((uint32_t)r >= need || slice == left) return r;
+        if (error && r > 0 && any_error(ids, ready, n)) return r;
     }
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 
 from skate import _core, _wire
 
@@ -65,10 +66,27 @@ class Printer:
         _write(sys.stderr if fields["is_err"] else sys.stdout, out)
 
 
+def _let_finish(stream: Any) -> None:
+    """Do not write into the middle of somebody's print().
+
+    print() hands its pieces to the stream one by one. A stream written in C takes them without a
+    thread switch; one in Python (notebooks) can be left in the middle, inside its write().
+    """
+    if type(stream).__name__ == "TextIOWrapper":
+        return
+    me = threading.get_ident()
+    for _ in range(40):
+        frames = sys._current_frames()
+        if not any(f.f_code.co_name == "write" for i, f in frames.items() if i != me):
+            return
+        time.sleep(0.0005)
+
+
 def _write(stream: Any, text: str) -> None:
     """To a stream that may be gone, closed, or not a file at all (notebooks)."""
     if stream is None:
         return
+    _let_finish(stream)
     try:
         stream.write(text)
         stream.flush()

@@ -191,6 +191,7 @@ class _Output:
 
         self._fd = fd
         self._rest = ""
+        self._begun = False  # a line has been begun by flush()
         self.name = name
         self.mode = "w"
         self.buffer = io.BufferedWriter(io.FileIO(fd, "w", closefd=False), 1)
@@ -202,10 +203,12 @@ class _Output:
         if "\n" not in text:
             self._rest += text
             return len(text)
-        whole, _, self_rest = (self._rest + text).rpartition("\n")
-        self._rest = self_rest
+        whole, _, self._rest = (self._rest + text).rpartition("\n")
+        lines = whole.split("\n")
         mark = f"\x01{_current_name()}\x01"
-        self._emit("".join(f"{mark}{line}\n" for line in whole.split("\n")))
+        first = "" if self._begun else mark
+        self._begun = False
+        self._emit(f"{first}{lines[0]}\n" + "".join(f"{mark}{line}\n" for line in lines[1:]))
         return len(text)
 
     def _emit(self, text: str) -> None:
@@ -222,7 +225,11 @@ class _Output:
             self.write(line)
 
     def flush(self) -> None:
-        """Whole lines are out already; a rest waits for its newline."""
+        """Whole lines are out already; the beginning of one follows them."""
+        if self._rest:
+            first = "" if self._begun else f"\x01{_current_name()}\x01"
+            rest, self._rest, self._begun = self._rest, "", True
+            self._emit(first + rest)
         try:
             self.buffer.flush()
         except (OSError, ValueError):
@@ -231,7 +238,7 @@ class _Output:
     def finish(self) -> None:
         """At the end of the process: the rest too."""
         self.flush()
-        if self._rest:
+        if self._begun:
             self.write("\n")
 
     def fileno(self) -> int:
