@@ -459,7 +459,7 @@ def kill(actor: Any, *, no_restart: bool = True) -> None:
         raise ValueError(f"kill() takes the handle of an actor, not {actor!r}")
     auto_init()
     frame = _wire.build(
-        "actor_kill", id=actor._actor_id._raw(), no_restart=int(no_restart),
+        "actor_kill", actor=actor._actor_id._raw(), no_restart=int(no_restart),
         reason="it was killed by kill()",
     )  # fmt: skip
     _core.send(_wire.GCS, frame)
@@ -481,7 +481,7 @@ def get_actor(name: str, namespace: str | None = None) -> Any:
             f"no actor named {name!r} lives in the namespace {space!r}; anonymous namespaces are "
             "not visible to other programs"
         )
-    raw = state["id"]
+    raw = state["actor"]
     plain = _read_meta(raw)
     if plain is None:
         raise ValueError(f"the actor {name!r} is not ready to be found yet")

@@ -146,7 +146,7 @@ def restarted() -> bool:
     """Has the actor been restarted?"""
     if _worker.first_incarnation <= 1:
         return False
-    _, state = _api._call(_wire.GCS, "actor_sub", id=_worker.actor_id)
+    _, state = _api._call(_wire.GCS, "actor_sub", actor=_worker.actor_id)
     return state.get("restarts", 0) > 0
 
 
@@ -170,7 +170,7 @@ def assigned_resources() -> dict[str, float]:
         return {name: float(amount) for name, _, amount in pairs if name}
     if _worker.actor_id is None:
         return {}
-    _, state = _api._call(_wire.GCS, "actor_sub", id=_worker.actor_id)
+    _, state = _api._call(_wire.GCS, "actor_sub", actor=_worker.actor_id)
     return _wire.unpack_resources(state["resources"])
 
 

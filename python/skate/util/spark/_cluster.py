@@ -5,9 +5,9 @@ of this process, bound to the interface of spark.driver.host; submit one Spark j
 each node; wait until the nodes are registered at the head, or a task failed, whichever is first.
 Nothing is timed by sleeping: the head and every node say when they serve.
 
-Shutdown: the head tells the nodes to go; they exit with 0, so the Spark tasks end normally and
-their slots are free at once. Only what is left after 5 s is cancelled. If this process dies
-instead, the head ends by its lifeline, and the nodes by theirs when Spark takes their tasks away.
+Shutdown: the GCS goes and the nodes with it, so the Spark tasks end normally and their slots are
+free at once. Only what is left after 5 s is cancelled. If this process dies instead, the head ends
+by its lifeline, and so do the nodes.
 """
 
 from __future__ import annotations
@@ -68,7 +68,11 @@ class RayClusterOnSpark(tuple):
 
     def nodes(self) -> list[dict[str, Any]]:
         """The nodes that the head knows, as skate.nodes() tells them; the head is one of them."""
-        return self._head.nodes()
+        with _lock:
+            try:
+                return self._head.nodes()
+            finally:
+                self._head.release()
 
     def wait_until_ready(self) -> None:
         """Returns at once: set-up returns only when the nodes are up."""

@@ -8,7 +8,6 @@ in one session folder, which they remove themselves when this process is killed.
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from typing import Any
 
@@ -28,7 +27,8 @@ class Head:
         self._socket = ""
         self._gcs: Any = None
         self._raylet: Any = None
-        self._janitor: Janitor | None = None
+        self._janitor = Janitor("", session_dir)
+        self._record: Janitor | None = None
         self._borrowed = False  # is this process connected on our behalf?
 
     @classmethod
@@ -53,7 +53,7 @@ class Head:
             ("session_dir", self.session_dir), ("lifeline_pid", os.getpid()),
         ]  # fmt: skip
         log = os.path.join(self.session_dir, "logs", "gcs.err")
-        self._gcs = _node.Daemon("skate-gcs", settings, log, False)
+        self._gcs = _node.Daemon("skate-gcs", settings, log)
         self.address = f"{ip}:{self._gcs.wait_ready()['port']}"
 
     def _start_raylet(self, shape: NodeShape, ip: str, key: str) -> None:
@@ -73,13 +73,13 @@ class Head:
             ("python", sys.executable), ("python_path", _node.zygote_path()),
             ("resources", ",".join(f"{k}:{v:.4f}" for k, v in resources.items())),
             ("labels", ",".join(f"{k}={v}" for k, v in shape.labels.items())),
-            ("arena_bytes", max(store & ~4095, 4096)), ("node_name", "spark-driver"),
+            ("arena_bytes", max(store & ~4095, 4096)), ("node_name", "head"),
             ("is_head", 1), ("local_session", 0), ("lifeline_pid", os.getpid()),
         ]  # fmt: skip
         log = os.path.join(self.session_dir, "logs", "raylet.err")
-        self._raylet = _node.Daemon("skate-raylet", settings, log, False)
+        self._raylet = _node.Daemon("skate-raylet", settings, log)
         self._socket = self._raylet.wait_ready()["socket"]
-        self._janitor = publish(self.address, self._socket, self._raylet.pid, self.session_dir)
+        self._record = publish(self.address, self._socket, self._raylet.pid, self.session_dir)
 
     def nodes(self) -> list[dict[str, Any]]:
         """What the GCS says of its nodes: over the session of this process, or one of our own."""
@@ -107,22 +107,11 @@ class Head:
         )
 
     def stop(self) -> None:
-        """End the cluster: the GCS tells the nodes to go, then goes; the folder is removed."""
-        from skate import _node
-
+        """End the cluster: every raylet goes when its GCS does. Removes the head's files."""
         self.release()
-        if self._gcs is not None:
-            _signal(self._gcs.pid, signal.SIGTERM)
         for daemon in (self._gcs, self._raylet):
             if daemon is not None:
                 daemon.wait_end()
-        if self._janitor is not None:
-            self._janitor.clean()
-        _node.remove_tree(self.session_dir)
-
-
-def _signal(pid: int, number: int) -> None:
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        pass
+        if self._record is not None:
+            self._record.clean()
+        self._janitor.clean()

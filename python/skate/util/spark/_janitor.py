@@ -1,9 +1,11 @@
-"""The record by which programs of a machine find a node, and its removal whatever happens.
+"""Removal of files whatever happens, and the record by which programs of a machine find a node.
+
+Whoever starts a node or a cluster may be killed with signal 9, and then cannot clean up. So a
+janitor waits beside: a shell that sleeps until its stdin ends, which is when its maker is gone, and
+removes what it was told to. It costs one idle process of 1 MB.
 
 init(address) finds a raylet of its machine by a small file in the folder of the cluster (`_node`
-owns the format). Whoever writes that file may be killed, and the raylet does not know of it. So a
-janitor waits beside: a shell that sleeps until its stdin ends, which is when the writer is gone,
-and removes the file, and the folder when it was the last. Costs one idle process of 1 MB a node.
+owns the format); `publish` writes that file, and gives it to a janitor.
 """
 
 from __future__ import annotations
@@ -12,19 +14,35 @@ import json
 import os
 import subprocess
 
-_SCRIPT = 'trap "" HUP INT TERM; while read -r _; do :; done; rm -f -- "$1"; rmdir -- "$2" 2>&-'
+# $1: a file; its folder goes too when it is empty. The rest: folders with all that is in them,
+# tried again for 10 s, because daemons that end at the same moment still write there.
+_SCRIPT = """
+trap '' HUP INT TERM
+while read -r _; do :; done
+exec 2>/dev/null
+if [ -n "$1" ]; then rm -f -- "$1"; rmdir -- "$(dirname -- "$1")"; fi
+shift
+for folder; do
+    tries=100
+    while rm -rf -- "$folder"; [ -e "$folder" ] && [ "$tries" -gt 0 ]; do
+        tries=$((tries - 1))
+        sleep 0.1
+    done
+done
+"""
 
 
 class Janitor:
-    """Removes a file, and its folder when empty, once this process ends or says so."""
+    """Removes a file and folders once this process ends, or says so with clean()."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, file: str = "", *folders: str) -> None:
         self._process = subprocess.Popen(
-            ["/bin/sh", "-c", _SCRIPT, "skate-janitor", path, os.path.dirname(path)],
+            ["/bin/sh", "-c", _SCRIPT, "skate-janitor", file, *folders],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
+            cwd="/",
             env={"PATH": os.environ.get("PATH", "/usr/bin:/bin")},
         )
 
@@ -32,19 +50,21 @@ class Janitor:
         """Clean now; waits until it is done."""
         if self._process.stdin is not None and not self._process.stdin.closed:
             self._process.stdin.close()
-        self._process.wait(timeout=10)
+        try:
+            self._process.wait(timeout=15)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
 
-def publish(
-    address: str, socket_path: str, pid: int, session_dir: str, executor: int = 0
-) -> Janitor:
+def publish(address: str, socket_path: str, pid: int, run_dir: str, executor: int = 0) -> Janitor:
     """Record a raylet of this machine. `executor`: the process of the Spark executor it serves."""
     from skate import _node
 
-    path = _node.record_node(_node.base_dir(), address, socket_path, pid, session_dir)
+    path = _node.record_node(_node.base_dir(), address, socket_path, pid, run_dir)
     if executor:
         with open(path, encoding="utf-8") as file:
             record = json.load(file)
         record["executor"] = executor
         _node.write_private(path, json.dumps(record))
-    return Janitor(path)
+    return Janitor(path, run_dir)

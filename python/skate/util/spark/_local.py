@@ -10,11 +10,12 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
-import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
 from typing import Any
+
+from skate.util.spark._janitor import Janitor
 
 JVM = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xshare:auto"  # small, quick to start
 _LINKS = ("bin", "jars", "python", "sbin")
@@ -31,6 +32,7 @@ def local_cluster(
     import pyspark
 
     home = pathlib.Path(tempfile.mkdtemp(prefix="skate-spark-"))
+    janitor = Janitor("", str(home))
     installed = pathlib.Path(os.environ.get("SPARK_HOME") or os.path.dirname(pyspark.__file__))
     for name in _LINKS:
         if (installed / name).exists():
@@ -75,7 +77,7 @@ def local_cluster(
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-        shutil.rmtree(home, ignore_errors=True)
+        janitor.clean()
 
 
 def _end_gateway() -> None:

@@ -4,9 +4,9 @@ Called in a Python worker of an executor, one call for each node. The raylet get
 the cluster's key among them, as one line on stdin; stdin then stays open and is its lifeline: when
 this process is killed (Spark cancels a task so), the pipe ends and the raylet ends with it.
 
-How the task ends says what happened. Returning: the raylet left with 0 because the cluster was
-stopped, or the head is gone, so that Spark has no reason to run the task again. NodeError: the
-raylet did not start, or died; Spark runs the task again, up to spark.task.maxFailures times.
+How the task ends says what happened. Returning: the raylet went because the head is gone, which is
+how a cluster is stopped, so that Spark has no reason to run the task again. NodeError: the raylet
+did not start, or died; Spark runs the task again, up to spark.task.maxFailures times.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from typing import IO, Any
 
 from skate.util.spark._janitor import publish
+from skate.util.spark._keep_logs import LogKeeper
 
 START_TIMEOUT_S = 60.0
 STDERR_LINES = 100
@@ -71,7 +72,6 @@ def run_node(settings: NodeSettings, _items: Iterator[Any]) -> Iterator[tuple[in
     try:
         ending = _serve(settings, grant, directory)
     finally:
-        _collect_logs(settings, grant, directory)
         shutil.rmtree(directory, ignore_errors=True)
     yield grant.partition, grant.attempt, ending
 
@@ -98,22 +98,22 @@ def _serve(settings: NodeSettings, grant: Grant, directory: str) -> str:
             raise NodeError(_story(ready, daemon, last_words))
         print(f"skate: node {_name(grant)} of cluster {settings.session}: {ready}", file=sys.stderr)
         facts = dict(word.split("=", 1) for word in ready.split(" ") if "=" in word)
-        janitor = publish(
-            settings.gcs, facts["socket"], daemon.pid, settings.session_dir, executor_pid()
-        )
+        keeper = LogKeeper(directory) if settings.logs_to else None
+        janitor = publish(settings.gcs, facts["socket"], daemon.pid, directory, executor_pid())
         try:
             daemon.stdout.read()  # one line was all it says; this is the wait for its end
-            code = daemon.wait()
+            daemon.wait()
+            if keeper:
+                name = f"skate-{settings.session}"
+                keeper.finish(os.path.join(settings.logs_to or "", name, _name(grant)))
         finally:
             janitor.clean()
     except BaseException:
         daemon.kill()
         daemon.wait()
         raise
-    if code == 0:
-        return "stopped"
     if not _answers(settings.gcs):
-        return "head gone"
+        return "the cluster was stopped"
     raise NodeError(_story("", daemon, last_words))
 
 
@@ -304,13 +304,3 @@ def default_store_bytes(cpus: int) -> int:
     slots = max(1, (os.cpu_count() or 1) // max(1, cpus))
     share = _node.machine_memory() * 8 // 10 // slots
     return max(75 << 20, share * 3 // 10) & ~4095
-
-
-def _collect_logs(settings: NodeSettings, grant: Grant, directory: str) -> None:
-    """Copy what the node logged to where the user asked; never an error of the task."""
-    if settings.logs_to is None:
-        return
-    source = os.path.join(directory, "logs")
-    target = os.path.join(settings.logs_to, f"skate-{settings.session}", _name(grant))
-    with contextlib.suppress(OSError, shutil.Error):
-        shutil.copytree(source, target, dirs_exist_ok=True)
