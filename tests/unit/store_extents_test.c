@@ -1,0 +1,188 @@
+/* store_extents_test.c - extents and the quarantine of a dead process's bytes.
+ * links: base store */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "store/extents.h"
+#include "store/quarantine.h"
+
+#define MIB (UINT64_C(1) << 20)
+
+static void test_lend_and_return(void **state) {
+    struct extents *e = extents_new(16 * MIB);
+    struct extent_span a, b;
+
+    (void)state;
+    assert_int_equal(extents_lend(e, 1, 1, &a, NULL), 0);
+    assert_int_equal(a.bytes, EXTENT_PAGE);
+    assert_true(a.offset > 0); /* 0 means nowhere */
+    assert_int_equal(extents_lend(e, 2, 5000, &b, NULL), 0);
+    assert_int_equal(b.bytes, 2 * EXTENT_PAGE);
+    assert_int_equal(extents_used(e), 3 * EXTENT_PAGE);
+    assert_int_equal(extents_return(e, 1, b.offset), -SKATE_ENOENT); /* not its own */
+    assert_int_equal(extents_return(e, 2, b.offset + EXTENT_PAGE), -SKATE_ENOENT);
+    assert_int_equal(extents_return(e, 2, b.offset), 0);
+    assert_int_equal(extents_return(e, 2, b.offset), -SKATE_ENOENT); /* twice */
+    assert_int_equal(extents_used_by(e, 2), 0);
+    assert_true(extents_is_valid(e));
+    extents_free(e);
+}
+
+/* What a process gave back it gets back, though another asks in between. */
+static void test_warm_goes_back(void **state) {
+    struct extents *e = extents_new(64 * MIB);
+    struct extent_span a, b, c, again;
+
+    (void)state;
+    assert_int_equal(extents_lend(e, 1, 4 * MIB, &a, NULL), 0);
+    assert_int_equal(extents_lend(e, 2, 4 * MIB, &b, NULL), 0);
+    assert_int_equal(extents_return(e, 1, a.offset), 0);
+    assert_int_equal(extents_return(e, 2, b.offset), 0);
+    assert_int_equal(extents_lend(e, 1, 4 * MIB, &again, NULL), 0);
+    assert_int_equal(again.offset, a.offset);
+    assert_int_equal(extents_lend(e, 2, 4 * MIB, &c, NULL), 0);
+    assert_int_equal(c.offset, b.offset);
+    assert_true(extents_is_valid(e));
+    extents_free(e);
+}
+
+/* Full says so, names the holder, changes nothing; joined pieces serve a large one again. */
+static void test_full(void **state) {
+    struct extents *e = extents_new(9 * MIB);
+    struct extent_span s[8], big = {7, 7};
+    struct skate_error err = {""};
+
+    (void)state;
+    for (int i = 0; i < 8; i++) assert_int_equal(extents_lend(e, 5 + i % 2, MIB, &s[i], NULL), 0);
+    assert_int_equal(extents_lend(e, 9, 2 * MIB, &big, &err), -SKATE_EFULL);
+    assert_int_equal(big.offset, 7);
+    assert_non_null(strstr(err.text, "process 5"));
+    assert_non_null(strstr(err.text, "process 6"));
+    assert_int_equal(extents_lend(e, 9, 90 * MIB, &big, &err), -SKATE_ETOOBIG);
+    assert_int_equal(extents_lend(e, 9, 0, &big, &err), -SKATE_EINVAL);
+    for (int i = 0; i < 8; i++) assert_int_equal(extents_return(e, 5 + i % 2, s[i].offset), 0);
+    assert_int_equal(extents_lend(e, 9, 8 * MIB, &big, &err), 0);
+    assert_true(extents_is_valid(e));
+    extents_free(e);
+}
+
+static void count_bytes(void *arg, struct extent_span span) { *(uint64_t *)arg += span.bytes; }
+
+static void test_held_until_released(void **state) {
+    struct extents *e = extents_new(9 * MIB);
+    struct extent_span a, b;
+    uint64_t freed = 0;
+
+    (void)state;
+    assert_int_equal(extents_lend(e, 1, 4 * MIB, &a, NULL), 0);
+    assert_int_equal(extents_lend(e, 1, 4 * MIB, &b, NULL), 0);
+    assert_int_equal(extents_hold(e, 1), 8 * MIB);
+    assert_int_equal(extents_hold(e, 77), 0);
+    assert_true(extents_contains(e, a.offset + 100, 1000)); /* readers may still read it */
+    assert_int_equal(extents_return(e, 1, a.offset), -SKATE_ENOENT);
+    assert_int_equal(extents_lend(e, 2, 4 * MIB, &b, NULL), -SKATE_EFULL);
+    extents_release(e, 1, count_bytes, &freed);
+    assert_int_equal(freed, 8 * MIB);
+    assert_int_equal(extents_used(e), 0);
+    assert_int_equal(extents_lend(e, 2, 8 * MIB, &b, NULL), 0);
+    extents_free(e);
+}
+
+static void test_contains(void **state) {
+    struct extents *e = extents_new(9 * MIB);
+    struct extent_span a;
+
+    (void)state;
+    assert_int_equal(extents_lend(e, 1, MIB, &a, NULL), 0);
+    assert_true(extents_contains(e, a.offset, MIB));
+    assert_false(extents_contains(e, a.offset, MIB + 1));
+    assert_false(extents_contains(e, a.offset + MIB, 1)); /* free */
+    assert_false(extents_contains(e, UINT64_MAX - 4, 8));
+    assert_false(extents_contains(e, a.offset + 8, UINT64_MAX - 8));
+    extents_free(e);
+}
+
+static uint32_t next_random(uint32_t *s) {
+    *s = *s * 1664525u + 1013904223u;
+    return *s >> 8;
+}
+
+/* No two living pieces overlap, whatever happens; in the end all is one piece again. */
+static void test_walk(void **state) {
+    enum { SLOTS = 200 };
+    struct extents *e = extents_new(65 * MIB);
+    struct {
+        uint64_t proc;
+        struct extent_span span;
+    } live[SLOTS] = {0};
+    struct extent_span all;
+    uint32_t seed = 3;
+
+    (void)state;
+    for (int step = 0; step < 20000; step++) {
+        uint32_t i = next_random(&seed) % SLOTS;
+
+        if (live[i].proc) {
+            if (next_random(&seed) % 50 == 0) { /* its process dies with all it has */
+                uint64_t dead = live[i].proc;
+
+                extents_hold(e, dead);
+                extents_release(e, dead, NULL, NULL);
+                for (uint32_t k = 0; k < SLOTS; k++)
+                    if (live[k].proc == dead) live[k].proc = 0;
+                continue;
+            }
+            assert_int_equal(extents_return(e, live[i].proc, live[i].span.offset), 0);
+            live[i].proc = 0;
+        } else {
+            uint64_t proc = 1 + next_random(&seed) % 9, bytes = next_random(&seed) % MIB + 1;
+
+            if (extents_lend(e, proc, bytes, &live[i].span, NULL) < 0) continue;
+            live[i].proc = proc;
+            for (uint32_t k = 0; k < SLOTS; k++)
+                assert_true(k == i || !live[k].proc ||
+                            live[k].span.offset >= live[i].span.offset + live[i].span.bytes ||
+                            live[i].span.offset >= live[k].span.offset + live[k].span.bytes);
+        }
+        if (step % 500 == 0) assert_true(extents_is_valid(e));
+    }
+    for (uint32_t i = 0; i < SLOTS; i++)
+        if (live[i].proc) assert_int_equal(extents_return(e, live[i].proc, live[i].span.offset), 0);
+    assert_true(extents_is_valid(e));
+    assert_int_equal(extents_used(e), 0);
+    assert_int_equal(extents_lend(e, 1, 65 * MIB - EXTENT_PAGE, &all, NULL), 0);
+    extents_free(e);
+}
+
+static void test_quarantine(void **state) {
+    struct quarantine q = {0};
+    uint64_t waits[3] = {1, 2, 3}, one[1] = {1};
+
+    (void)state;
+    assert_int_equal(quarantine_begin(&q, 9, waits, 3), 0);
+    assert_int_equal(quarantine_begin(&q, 10, one, 1), 0);
+    assert_false(quarantine_done(&q, 9, 2));
+    assert_false(quarantine_done(&q, 9, 2)); /* twice counts once */
+    assert_false(quarantine_done(&q, 11, 1));
+    assert_false(quarantine_done(&q, 9, 44)); /* was not asked */
+    assert_int_equal(quarantine_gone(&q, 1), 10);
+    assert_int_equal(quarantine_gone(&q, 1), 0);
+    assert_true(quarantine_done(&q, 9, 3));
+    assert_false(quarantine_done(&q, 9, 3));
+    quarantine_release(&q);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_lend_and_return), cmocka_unit_test(test_warm_goes_back),
+        cmocka_unit_test(test_full),            cmocka_unit_test(test_held_until_released),
+        cmocka_unit_test(test_contains),        cmocka_unit_test(test_walk),
+        cmocka_unit_test(test_quarantine),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
