@@ -268,13 +268,12 @@ def test_the_zygote_dies_and_comes_back(site):
             time.sleep(0.01)
             return os.getpid(), os.getppid()
 
-        print("zygote", ray.get(who.remote())[1], flush=True)
+        first = ray.get(who.remote())[1]
+        print("zygote", first, flush=True)
         deadline = time.monotonic() + 30
-        first = None
         while time.monotonic() < deadline:
             seen = {parent for _, parent in ray.get([who.remote() for _ in range(4)])}
-            first = first or seen
-            if seen != first:
+            if seen and first not in seen:
                 print("new zygote", flush=True)
                 break
         """
