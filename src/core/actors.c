@@ -75,8 +75,9 @@ static void became_dead(struct core *c, struct actor *a);
 
 /* ---- creation ---- */
 
+/* All of the frame but the constructor's spec. */
 static int create_frame(struct core *c, const struct core_actor *in, const struct skate_id *id,
-                        const struct wire_task *spec, struct wire_buf *b) {
+                        struct wire_buf *b) {
     struct skate_id key = map_key(in->fn);
     uint32_t i = map_get(&c->functions, &key), n, len;
     struct wire_actor_create *m;
@@ -110,7 +111,6 @@ static int create_frame(struct core *c, const struct core_actor *in, const struc
     WIRE_PUT(b, actor_create, placing, in->placing, in->placing_len);
     WIRE_PUT(b, actor_create, fn_value, &val, sizeof val);
     WIRE_PUT(b, actor_create, fn_data, bytes, val.len);
-    if (spec) WIRE_PUT(b, actor_create, spec, spec, spec->head.size);
     return wire_end(b);
 }
 
@@ -146,39 +146,58 @@ static int create_named(struct core *c, struct wire_buf *b, struct skate_id *ret
     return r;
 }
 
-/* Dependencies of the constructor are in the spec when the frame is sent. */
-static int create_send(struct core *c, const struct core_actor *in, struct actor *a,
-                       uint32_t index, struct skate_id *ret, struct skate_error *err) {
-    struct wire_buf spec, b;
-    struct task *t = task_get(c, index);
+/* The constructor's arguments are there (or failed): complete the frame and send it. */
+static int create_send(struct core *c, struct actor *a, bool named, struct skate_id *ret,
+                       struct skate_error *err) {
+    struct task *t = task_get(c, a->ctor);
     const struct wire_task *frame = (const void *)(c->ledger.area + t->spec);
+    struct wire_buf spec;
     int r = 0;
 
     wire_init(&spec, NULL, 0);
-    wire_init(&b, NULL, 0);
     if (t->dep_count) {
-        r = task_frame(c, index, &spec);
+        r = task_frame(c, a->ctor, &spec);
         frame = (const void *)spec.p;
     }
-    if (r == 0) r = create_frame(c, in, &a->id, frame, &b);
-    if (r == 0 && in->name[0])
-        r = create_named(c, &b, ret, err);
+    if (r == 0) WIRE_PUT(&a->create, actor_create, spec, frame, frame->head.size);
+    if (r == 0) r = wire_end(&a->create);
+    if (r == 0 && named)
+        r = create_named(c, &a->create, ret, err);
     else if (r == 0) {
-        ((struct wire_head *)(void *)b.p)->call = ++c->next_call;
-        r = proc_send(c, SKATE_GCS, b.p, b.len, BELL_URGENT);
+        ((struct wire_head *)(void *)a->create.p)->call = ++c->next_call;
+        r = proc_send(c, SKATE_GCS, a->create.p, a->create.len, BELL_URGENT);
     }
     wire_release(&spec);
-    wire_release(&b);
+    wire_release(&a->create);
     return r;
+}
+
+static void never_created(struct core *c, struct actor *a, const char *reason) {
+    a->state = ACTOR_DEAD;
+    if (!a->reason) a->reason = strdup(reason);
+    wire_release(&a->create);
+    became_dead(c, a);
+}
+
+/* The dependencies of a constructor are settled: a named creation waits for it in its thread. */
+void actor_create_ready(struct core *c, uint32_t index) {
+    struct actor *a = actor_get(c, &task_get(c, index)->id);
+
+    if (!a || a->named) return;
+    c->waiting--;
+    if (task_dep_failed(c, index))
+        never_created(c, a, "an argument of its constructor failed");
+    else if (create_send(c, a, false, NULL, NULL) < 0)
+        never_created(c, a, "its creation could not be sent");
 }
 
 int core_actor_create(struct core *c, const struct core_actor *in, struct skate_id *ret_actor,
                       struct skate_error *err) {
     struct core_task ctor = {.fn = in->fn, .args = in->args, .deps = in->deps,
                              .dep_count = in->dep_count, .name = in->cls, .method = "__init__"};
-    struct skate_id id;
+    struct skate_id id, existing = {0, 0};
     struct actor *a;
-    uint32_t index, slot;
+    uint32_t slot;
     int r = core_enter(c);
 
     if (r < 0) return r;
@@ -191,32 +210,33 @@ int core_actor_create(struct core *c, const struct core_actor *in, struct skate_
     a->owned = a->subscribed = true; /* the GCS tells the creator without being asked */
     a->task_retries = in->max_task_retries;
     a->flags = in->detached;
-    r = task_new(c, &ctor, 2, &index, err);
-    if (r == 0 && task_get(c, index)->missing)
-        r = pump_until(c, ctor_settled, &index, INT64_MAX, false);
+    a->named = in->name[0] != 0;
+    wire_init(&a->create, NULL, 0);
+    r = create_frame(c, in, &id, &a->create);
+    if (r == 0) r = task_new(c, &ctor, 2, &a->ctor, err);
     if (r == 0) {
-        a->ctor = index; /* its arguments stay held for restarts, until the actor is dead */
-        task_get(c, index)->state = TASK_PUSHED;
-        *ret_actor = id;
-        r = create_send(c, in, a, index, ret_actor, err);
-        if (r == 1 || r < 0) {
-            a->state = ACTOR_DEAD;
-            became_dead(c, a); /* a refusal may have done so already */
-            core_ref_drop(c, &id);
-        }
-        if (r == 1) {
-            struct skate_id existing = *ret_actor;
+        uint32_t index = a->ctor; /* its arguments stay held for restarts, until it is dead */
 
-            core_leave(c);
-            core_ref_add(c, &existing);
-            return 1;
+        if (a->named && task_get(c, index)->missing)
+            r = pump_until(c, ctor_settled, &index, INT64_MAX, false);
+        if (r == 0 && a->named && task_dep_failed(c, index))
+            never_created(c, a, "an argument of its constructor failed");
+        else if (r == 0 && a->named)
+            r = create_send(c, a, true, &existing, err);
+        else if (r == 0) {
+            c->waiting++;
+            if (task_get(c, index)->missing == 0) actor_create_ready(c, index);
         }
     }
+    *ret_actor = r == 1 ? existing : id;
+    if (r != 0) {
+        never_created(c, a, "it was not created");
+        core_ref_drop(c, &id);
+    }
     core_leave(c);
+    if (r == 1) core_ref_add(c, &existing);
     return r;
 }
-
-void actor_create_ready(struct core *c, uint32_t task) { task_get(c, task)->state = TASK_QUEUED; }
 
 /* ---- calls ---- */
 

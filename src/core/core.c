@@ -237,6 +237,7 @@ static void tables_release(struct core *c) {
     for (uint32_t i = 0; i < c->actor_count; i++) {
         free(c->actor_v[i]->reason);
         free(c->actor_v[i]->error);
+        wire_release(&c->actor_v[i]->create);
         free(c->actor_v[i]);
     }
     for (uint32_t i = 0; i < c->class_count; i++) {

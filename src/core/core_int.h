@@ -123,11 +123,11 @@ struct actor {
     uint32_t head, tail, queued; /* not pushed */
     uint64_t seq;
     struct worker worker;
-    struct id_list *creation;   /* what the constructor's arguments hold */
+    struct wire_buf create;     /* its creation, while arguments are missing */
     char *reason;
     struct frame_node *error;   /* the actor_state frame with a constructor's error */
     uint32_t ctor;              /* task index while dependencies are missing */
-    bool subscribed, owned, unused_sent, unsettled, created, calls_hold;
+    bool subscribed, owned, unused_sent, unsettled, named;
 };
 struct function { /* a definition: ours (blob to send) or received */
     struct frame_node *frame; /* the func frame */

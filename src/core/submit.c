@@ -301,13 +301,13 @@ void task_settle_deps(struct core *c, uint32_t index) {
     struct task *t = task_get(c, index);
 
     t->state = TASK_QUEUED;
-    if (failed_dep(c, t) != NONE) {
+    if (t->kind == 2)
+        actor_create_ready(c, index);
+    else if (failed_dep(c, t) != NONE) {
         t->next = c->failing; /* failed by the next dispatch: a long chain must not recurse */
         c->failing = index;
         c->dirty_classes++;
-    } else if (t->kind == 2)
-        actor_create_ready(c, index);
-    else
+    } else
         class_enqueue(c, index, false);
 }
 
