@@ -230,12 +230,17 @@ class CLIReporter(ProgressReporter):
         return text if len(text) <= self._max_column else "..." + text[3 - self._max_column:]
 
     def _error_table(self, trials: list[Trial]) -> list[str]:
+        lines = []
         failed = [t for t in trials if t.error_file]
-        if not failed:
-            return []
-        rows = [[t.name, t.num_failures, t.error_file] for t in failed[:self._max_error_rows]]
-        return [f"Number of errored trials: {len(failed)}",
-                *format_table(["Trial name", "# failures", "error file"], rows)]
+        for title, group in (
+                ("Number of errored trials", [t for t in failed if t.status == ERROR]),
+                ("Trials started again after a failure", [t for t in failed if t.status != ERROR])):
+            if group:
+                rows = [[t.name, t.num_failures, t.error_file]
+                        for t in group[:self._max_error_rows]]
+                lines += [f"{title}: {len(group)}",
+                          *format_table(["Trial name", "# failures", "error file"], rows)]
+        return lines
 
 
 class JupyterNotebookReporter(CLIReporter):
