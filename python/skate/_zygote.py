@@ -18,8 +18,8 @@ import gc
 import os
 import select
 import sys
+from collections.abc import Callable
 from types import ModuleType
-from typing import Any, Callable
 
 # Head of a frame: u32 size, u16 kind, u16 fixed, u32 call, u8 nfds, u8 flags, u16 zero.
 _HEAD = 16
@@ -52,7 +52,7 @@ def _i32(n: int) -> bytes:
 class _Zygote:
     """State of the one loop: the socket, bytes and descriptors that came but are not used yet."""
 
-    def __init__(self, child: Callable[[int], Any], setup: Callable[[int], None]) -> None:
+    def __init__(self, child: Callable[[int], object], setup: Callable[[int], None]) -> None:
         self.child, self.setup = child, setup
         self.sock = _socket.socket(fileno=_SOCKET_FD)
         self.bell_r, self.bell_w = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)

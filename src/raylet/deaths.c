@@ -21,8 +21,8 @@ static void describe(const struct proc *p, int sig, int code, char *out, size_t 
     if (p->intended && why[0])
         snprintf(out, cap, "%s process %u ended: %.220s", what, p->pid, why);
     else if (sig > 0)
-        snprintf(out, cap, "%s process %u was killed by signal %d (SIG%s)%s%.220s", what, p->pid, sig,
-                 sigabbrev_np(sig) ? sigabbrev_np(sig) : "?", why[0] ? ": " : "", why);
+        snprintf(out, cap, "%s process %u was killed by signal %d (SIG%s)%s%.220s", what, p->pid,
+                 sig, sigabbrev_np(sig) ? sigabbrev_np(sig) : "?", why[0] ? ": " : "", why);
     else if (code >= 0)
         snprintf(out, cap, "%s process %u exited with code %d%s%.220s", what, p->pid, code,
                  why[0] ? ": " : "", why);

@@ -61,7 +61,8 @@ struct proc *proc_new(struct raylet *r, enum proc_role role, uint32_t job) {
 
 void proc_free(struct proc *p) {
     if (!p) return;
-    if (table_get(&p->r->procs, proc_number(p->id)) == p) table_take(&p->r->procs, proc_number(p->id));
+    if (table_get(&p->r->procs, proc_number(p->id)) == p)
+        table_take(&p->r->procs, proc_number(p->id));
     loop_unpost(p->r->loop, &p->cut_off);
     stream_close(p->stream);
     loop_unwatch(p->pid_watch);

@@ -14,7 +14,7 @@
 #include "net/conn.h"
 #include "raylet/raylet_settings.h"
 #include "raylet/stream.h"
-#include "sched/leases.h"
+#include "sched/lease_queue.h"
 #include "sched/policy.h"
 #include "store/extents.h"
 #include "store/table.h"

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "sched/leases.h"
+#include "sched/lease_queue.h"
 
 static struct lease_class class_of(int64_t cpus) {
     struct lease_class c = {0};

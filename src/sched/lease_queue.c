@@ -1,5 +1,5 @@
-/* leases.c - see leases.h. */
-#include "sched/leases.h"
+/* lease_queue.c - see lease_queue.h. */
+#include "sched/lease_queue.h"
 
 #include <stdio.h>
 #include <stdlib.h>

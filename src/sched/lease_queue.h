@@ -1,4 +1,4 @@
-/* leases.h - the queue of lease requests that wait on this node.
+/* lease_queue.h - the queue of lease requests that wait on this node.
  *
  * Requests with the same needs (resources, strategy, node) are one class. Within a class they are
  * served in turn, one lease each, so an owner with a thousand tasks does not starve another; a
@@ -6,8 +6,8 @@
  * and holds a count, which a newer request of the same name replaces.
  * Pure; one thread; never blocks. Bounds: LEASES_CLASSES_MAX, `requests_max`.
  * Tests: tests/unit/sched_leases_test.c. */
-#ifndef SKATE_SCHED_LEASES_H
-#define SKATE_SCHED_LEASES_H
+#ifndef SKATE_SCHED_LEASE_QUEUE_H
+#define SKATE_SCHED_LEASE_QUEUE_H
 
 #include "sched/resources.h"
 
