@@ -98,7 +98,9 @@ class _Zygote:
 
     def receive(self) -> bool:
         """Read, and serve whole frames. False at the end of the raylet."""
-        data, ancillary, _, _ = self.sock.recvmsg(65536, _socket.CMSG_SPACE(4 * 64))
+        data, ancillary, _, _ = self.sock.recvmsg(
+            65536, _socket.CMSG_SPACE(4 * 64), _socket.MSG_CMSG_CLOEXEC
+        )
         for level, kind, blob in ancillary:
             if (level, kind) == _LEVELS:
                 for at in range(0, len(blob) - 3, 4):
