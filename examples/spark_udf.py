@@ -142,10 +142,10 @@ def main() -> None:
         progress(f"[3/6] Skate at {cluster.address}: a head and {args.executors} nodes up")
 
         plain_udf, skate_udf = make_udfs(args.features, cluster.address)
-        warm = table.limit(20)
+        warm = table.limit(args.rows // 4)
         timed(warm, plain_udf)
         timed(warm, skate_udf)
-        progress("[4/6] both UDFs run once on 20 rows")
+        progress("[4/6] both UDFs run once on a quarter of the rows")
 
         ratios = []
         for run in range(args.repeat):

@@ -43,7 +43,7 @@ class Janitor:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
             cwd="/",
-            env={"PATH": os.environ.get("PATH", "/usr/bin:/bin")},
+            env={k: v for k, v in os.environ.items() if not k.startswith("PYTHON_WORKER")},
         )
 
     def clean(self) -> None:
