@@ -112,11 +112,11 @@ static void return_idle(struct core *c, const struct sched_class *except) {
     }
 }
 
-static void lease_ask(struct core *c, struct sched_class *k) {
+static void lease_ask(struct core *c, struct sched_class *k, uint32_t backlog) {
     struct wire_lease_req *m;
     uint64_t stack[128];
     struct wire_buf b;
-    uint32_t want = k->queued < ASK_MOST ? k->queued : ASK_MOST;
+    uint32_t want = backlog < ASK_MOST ? backlog : ASK_MOST;
 
     if (k->asked >= want || (k->asked && want < k->asked * 2)) return;
     if (!k->request) k->request = ++c->next_seq;
@@ -143,6 +143,20 @@ static void lease_cancel(struct core *c, struct sched_class *k) {
     (void)sock_send(c, &m, sizeof m);
     k->asked = 0;
     k->request = 0;
+}
+
+/* An idle worker and nothing queued: take unstarted tasks back from a busy one. */
+static void try_steal(struct core *c, struct sched_class *k) {
+    for (uint32_t i = 0; i < k->worker_count; i++) {
+        struct worker *w = k->workers[i];
+        struct wire_steal m = {.head = {.size = sizeof m, .kind = WIRE_STEAL, .fixed = sizeof m},
+                               .max = w->inflight / 2};
+
+        if (w->inflight < 2 || w->stealing || w->blocked) continue;
+        w->stealing = true;
+        (void)link_send(c, w->link, &m, sizeof m, BELL_URGENT, 0);
+        return;
+    }
 }
 
 static void refuse(struct core *c, uint64_t proc) {
@@ -181,6 +195,7 @@ void leases_on_grant(struct core *c, const struct wire_lease_grant *m) {
     if (map_put(&c->workers, &key, w->cls) < 0) return free(w);
     k->workers[k->worker_count++] = w;
     c->idle_workers++;
+    if (!k->queued) try_steal(c, k);
 }
 
 /* ---- dispatch ---- */
@@ -207,6 +222,8 @@ static struct worker *pick(const struct sched_class *k) {
 }
 
 static void dispatch(struct core *c, struct sched_class *k) {
+    uint32_t backlog;
+
     while (k->head != NONE) {
         struct worker *w = pick(k);
         uint32_t index = k->head, next = task_get(c, index)->next;
@@ -225,8 +242,11 @@ static void dispatch(struct core *c, struct sched_class *k) {
         } else if (was_idle)
             c->idle_workers--;
     }
-    if (k->head != NONE)
-        lease_ask(c, k);
+    backlog = k->queued;
+    for (uint32_t i = 0; i < k->worker_count; i++)
+        if (k->workers[i]->inflight > 1) backlog += k->workers[i]->inflight - 1;
+    if (backlog)
+        lease_ask(c, k, backlog);
     else if (k->asked)
         lease_cancel(c, k);
 }
@@ -250,20 +270,6 @@ void classes_dispatch(struct core *c) {
     }
 }
 
-/* An idle worker and nothing queued: take unstarted tasks back from a busy one. */
-static void try_steal(struct core *c, struct sched_class *k) {
-    for (uint32_t i = 0; i < k->worker_count; i++) {
-        struct worker *w = k->workers[i];
-        struct wire_steal m = {.head = {.size = sizeof m, .kind = WIRE_STEAL, .fixed = sizeof m},
-                               .max = w->inflight / 2};
-
-        if (w->inflight < 2 || w->stealing || w->blocked) continue;
-        w->stealing = true;
-        (void)link_send(c, w->link, &m, sizeof m, BELL_URGENT, 0);
-        return;
-    }
-}
-
 void class_worker_done(struct core *c, struct worker *w, double run_ns) {
     struct sched_class *k;
 
@@ -280,7 +286,7 @@ void class_worker_done(struct core *c, struct worker *w, double run_ns) {
         if (w->leaving) return lease_return(c, w, false);
         if (!k->queued) try_steal(c, k);
     }
-    if (k->queued) make_dirty(c, k);
+    if (k->queued || k->asked) make_dirty(c, k);
 }
 
 void leases_on_reclaim(struct core *c) {

@@ -13,6 +13,8 @@
 #include "base/atomic.h"
 #include "core/core_int.h"
 
+enum { AHEAD = 64 }; /* tasks kept for a channel that is being opened */
+
 struct link *link_get(struct core *c, uint64_t proc) {
     struct skate_id key = map_key(proc);
     uint32_t i = map_get(&c->links, &key);
@@ -38,6 +40,7 @@ struct link *link_get(struct core *c, uint64_t proc) {
 
 bool link_room(struct link *l, uint32_t len) {
     if (l->state == LINK_ROUTED) return true;
+    if (l->state == LINK_NEW || l->state == LINK_ASKED) return l->backlog.count < AHEAD;
     return l->state == LINK_OPEN && !l->backlog.head &&
            ring_has_room(&l->out, len > LIMIT_RING_FRAME ? 64 : len);
 }
