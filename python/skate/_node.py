@@ -340,8 +340,10 @@ class Node:
         head: bool = True,
         lasting: bool = False,
         port: int = 0,
+        alone: bool = False,
     ) -> None:
-        """Start the raylet; wait_ready() of it is for the caller."""
+        """Start the raylet; wait_ready() of it is for the caller. alone: its end does not end
+        the control store, nor the other way round."""
         settings = [
             ("cluster_key", self.key), ("gcs", self.gcs_address), ("node_ip", ip),
             ("listen_port", port), ("session_dir", self.session_dir),
@@ -350,7 +352,7 @@ class Node:
             ("resources", ",".join(f"{k}:{v:.4f}" for k, v in resources.items())),
             ("labels", ",".join(f"{k}={v}" for k, v in (labels or {}).items())),
             ("arena_bytes", max(store_bytes & ~4095, 4096)), ("node_name", name or ip),
-            ("is_head", int(head)), ("local_session", int(not lasting)), *self._life(lasting),
+            ("is_head", int(head)), ("local_session", int(not lasting and not alone)), *self._life(lasting),
         ]  # fmt: skip
         self.raylet = Daemon("skate-raylet", settings, self._log_path("raylet", lasting))
 
