@@ -18,7 +18,7 @@ def until(condition: Callable[[], object], seconds: float, what: str) -> object:
         value = condition()
         if value:
             return value
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}; {value!r}"
         time.sleep(0.02)  # asks again until a deadline
 
 

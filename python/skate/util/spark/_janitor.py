@@ -14,20 +14,29 @@ import json
 import os
 import subprocess
 
-# $1: a file; its folder goes too when it is empty. The rest: folders with all that is in them,
-# tried again for 10 s, because daemons that end at the same moment still write there.
+# $1: for how many tenths of a second to look again after all is gone, when nobody said "now": those
+# who also end may make files anew. $2: a file; its folder goes too when it is empty. The rest:
+# folders with all that is in them, tried again for 10 s.
 _SCRIPT = """
 trap '' HUP INT TERM
-while read -r _; do :; done
+looks=$1
+while read -r word; do [ "$word" = now ] && looks=0; done
 exec 2>/dev/null
-if [ -n "$1" ]; then rm -f -- "$1"; rmdir -- "$(dirname -- "$1")"; fi
-shift
-for folder; do
-    tries=100
-    while rm -rf -- "$folder"; [ -e "$folder" ] && [ "$tries" -gt 0 ]; do
-        tries=$((tries - 1))
-        sleep 0.1
+if [ -n "$2" ]; then rm -f -- "$2"; rmdir -- "$(dirname -- "$2")"; fi
+shift 2
+tries=100
+while [ "$tries" -gt 0 ]; do
+    left=no
+    for folder; do
+        rm -rf -- "$folder"
+        [ -e "$folder" ] && left=yes
     done
+    if [ "$left" = no ]; then
+        [ "$looks" -gt 0 ] || exit 0
+        looks=$((looks - 1))
+    fi
+    tries=$((tries - 1))
+    sleep 0.1
 done
 """
 
@@ -35,9 +44,10 @@ done
 class Janitor:
     """Removes a file and folders once this process ends, or says so with clean()."""
 
-    def __init__(self, file: str = "", *folders: str) -> None:
+    def __init__(self, file: str = "", *folders: str, patience_s: float = 0.0) -> None:
+        looks = str(int(patience_s * 10))
         self._process = subprocess.Popen(
-            ["/bin/sh", "-c", _SCRIPT, "skate-janitor", file, *folders],
+            ["/bin/sh", "-c", _SCRIPT, "skate-janitor", looks, file, *folders],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -49,7 +59,11 @@ class Janitor:
     def clean(self) -> None:
         """Clean now; waits until it is done."""
         if self._process.stdin is not None and not self._process.stdin.closed:
-            self._process.stdin.close()
+            try:
+                self._process.stdin.write(b"now\n")
+                self._process.stdin.close()
+            except BrokenPipeError:
+                pass  # somebody ended it
         try:
             self._process.wait(timeout=15)
         except subprocess.TimeoutExpired:

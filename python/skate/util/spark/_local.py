@@ -32,7 +32,7 @@ def local_cluster(
     import pyspark
 
     home = pathlib.Path(tempfile.mkdtemp(prefix="skate-spark-"))
-    janitor = Janitor("", str(home))
+    janitor = Janitor("", str(home), patience_s=5)
     installed = pathlib.Path(os.environ.get("SPARK_HOME") or os.path.dirname(pyspark.__file__))
     for name in _LINKS:
         if (installed / name).exists():
