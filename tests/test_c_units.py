@@ -20,7 +20,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 UNITS = ROOT / "tests" / "unit"
 VARIANTS = {"plain": ROOT / "build/py/tests/unit", "asan": ROOT / "build/asan/tests/unit"}
-CASE = re.compile(r"cmocka_unit_test\w*\(\s*(\w+)")
+MAKER = re.compile(r"#\s*define\s+(\w+)\([^)]*\)\s+(?:\\\n)?[^\n]*\bcmocka_unit_test")
 TAP = re.compile(r"^(ok|not ok) \d+ - (\w+)")
 WHOLE = "whole_program"
 PROGRAM_SECONDS = 50
@@ -58,13 +58,20 @@ def run_program(variant: str, stem: str) -> Outcome:
     return Outcome(cases, done.returncode, (done.stdout + done.stderr)[-6000:])
 
 
+def cases_of(text: str) -> list[str]:
+    """The names that a source hands to cmocka, by its macros or by one of its own around them."""
+    makers = [r"cmocka_unit_test\w*", *MAKER.findall(text)]
+    code = re.sub(r"#\s*define[^\n]*(?:\\\n[^\n]*)*", "", text)
+    return list(dict.fromkeys(re.findall(rf"\b(?:{'|'.join(makers)})\(\s*(\w+)", code)))
+
+
 def all_cases() -> list[tuple[str, str, str]]:
     """(variant, program, case) in a fixed order; each program ends with the look at the whole."""
     found = []
     for variant in VARIANTS:
         for source in sorted(UNITS.glob("*_test.c")):
-            names = list(dict.fromkeys(CASE.findall(source.read_text())))
-            found += [(variant, source.stem, name) for name in [*names, WHOLE]]
+            names = [*cases_of(source.read_text()), WHOLE]
+            found += [(variant, source.stem, name) for name in names]
     return found
 
 

@@ -309,9 +309,8 @@ def ruff(tree: Tree) -> Iterator[Breach]:
         yield Breach("ruff", "pyproject.toml", 1, done.stderr.strip()[:200])
 
 
-def breaches(root: Path, names: tuple[str, ...] = ()) -> list[Breach]:
+def breaches(tree: Tree, names: tuple[str, ...] = ()) -> list[Breach]:
     """Every breach of the named rules (of all without names) that has no waiver."""
-    tree = Tree(root)
     found = [b for name in names or tuple(RULES) for b in RULES[name](tree)]
     return [b for b in found if (b.rule, b.path) not in WAIVERS]
 
@@ -319,7 +318,7 @@ def breaches(root: Path, names: tuple[str, ...] = ()) -> list[Breach]:
 def main(argv: list[str]) -> int:
     """Print the breaches."""
     root = Path(argv[0]) if argv else Path(__file__).resolve().parent.parent
-    found = breaches(root)
+    found = breaches(Tree(root))
     for b in found:
         print(b)
     print(f"tidy: {len(found)} breach(es), {len(WAIVERS)} waiver(s)")
