@@ -13,6 +13,8 @@
 #include "rl/gae.h"
 #include "rl/learner_int.h"
 
+static const float KL_COEFF_MAX = 1e20f, KL_COEFF_MIN = 1e-20f;
+
 void learner_opts_default(struct learner_opts *opts) {
     *opts = (struct learner_opts){
         .gamma = 0.99f, .lambda = 1.0f, .lr = 5e-5f, .beta1 = 0.9f, .beta2 = 0.999f,
@@ -266,6 +268,14 @@ static int run(struct learner *l, const struct frag *frags, size_t n_frags,
     return 0;
 }
 
+/* RLlib's rule, kept where a float neither overflows nor gets stuck at zero. */
+static void adapt_kl(struct learner_opts *o, double kl) {
+    if (kl > 2.0 * (double)o->kl_target && o->kl_coeff < KL_COEFF_MAX)
+        o->kl_coeff *= 1.5f;
+    else if (kl < 0.5 * (double)o->kl_target && o->kl_coeff > KL_COEFF_MIN)
+        o->kl_coeff *= 0.5f;
+}
+
 int learner_update(struct learner *l, const struct frag *frags, size_t n_frags,
                    struct learner_stats *ret, struct skate_error *err) {
     struct learner_stats stats = { 0 };
@@ -280,10 +290,7 @@ int learner_update(struct learner *l, const struct frag *frags, size_t n_frags,
     l->adam_steps += stats.minibatches;
     l->updates++;
     l->policy->version++;
-    if (stats.kl > 2.0 * (double)l->opts.kl_target)
-        l->opts.kl_coeff *= 1.5f;
-    else if (stats.kl < 0.5 * (double)l->opts.kl_target)
-        l->opts.kl_coeff *= 0.5f;
+    adapt_kl(&l->opts, stats.kl);
     *ret = stats;
     if (!isfinite(stats.total_loss))
         return skate_fail(err, -SKATE_EINVAL, "the loss is not finite after %llu updates "

@@ -152,3 +152,57 @@ def test_under_tune_with_scaling_and_a_checkpoint(cluster):
     assert trainer.compute_single_action([0.0, 0.0, 0.1, 1.0]) in (0, 1)
     assert trainer.train()["training_iteration"] == 3
     trainer.stop()
+
+
+def workers_of_this_session():
+    """Process ids of all worker processes (children of the zygote below this process)."""
+    parent = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/stat") as source:
+                    fields = source.read().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if fields[0] != "Z":
+                parent[int(name)] = int(fields[1])
+
+    def depth(pid):
+        n = 0
+        while pid in parent and pid != os.getpid():
+            pid, n = parent[pid], n + 1
+        return n if pid == os.getpid() else 0
+
+    # this process <- raylet (1) <- zygote (2) <- workers (3)
+    return [pid for pid in parent if depth(pid) == 3]
+
+
+def test_killed_rollout_workers_and_a_killed_trial_under_tune(cluster):
+    from skate import tune
+
+    done = []
+
+    class Killer(tune.Callback):
+        def on_trial_result(self, iteration, trials, trial, result, **info):
+            if result["training_iteration"] == 2 and not done:
+                lost = [pid for pid in workers_of_this_session() if pid != result["pid"]]
+                assert len(lost) >= 3
+                for pid in lost:
+                    os.kill(pid, signal.SIGKILL)
+                done.append("workers")
+            elif result["training_iteration"] == 4 and len(done) == 1:
+                assert result["num_replaced_workers"] >= 1
+                done.append("replaced")
+                os.kill(result["pid"], signal.SIGKILL)
+            elif len(done) == 2:
+                done.append(result["training_iteration"])
+
+    analysis = tune.run("PPO", stop={"training_iteration": 6}, verbose=0, checkpoint_freq=1,
+                        callbacks=[Killer()],
+                        config={k: v for k, v in CONFIG.items() if k != "num_cpus_for_driver"})
+    trial = analysis.trials[0]
+    assert trial.status == "TERMINATED"
+    assert trial.last_result["training_iteration"] == 6
+    assert trial.last_result["timesteps_total"] == 5400
+    assert done[:2] == ["workers", "replaced"]
+    assert 1 < done[2] <= 5         # went on from a checkpoint, not from the start
