@@ -59,10 +59,15 @@ static void rollout_type_dealloc(PyObject *object) {
     rl_free_object(object);
 }
 
-static int policy_is_free(struct rollout_object *self) {
-    if (!((struct policy_object *)self->policy)->busy)
+/* Whether a call may run: no learner changes the policy, and the buffer is still held (a begin()
+ * that failed has dropped it, and the engine would write into what was freed). */
+static int is_ready(struct rollout_object *self, const char *what) {
+    if (((struct policy_object *)self->policy)->busy)
+        PyErr_SetString(PyExc_RuntimeError, "the policy is being changed by a learner");
+    else if (!self->buffer.obj)
+        PyErr_Format(PyExc_ValueError, "%s: no fragment begun", what);
+    else
         return 1;
-    PyErr_SetString(PyExc_RuntimeError, "the policy is being changed by a learner");
     return 0;
 }
 
@@ -152,15 +157,15 @@ static PyObject *rollout_py_act(PyObject *object, PyObject *unused) {
     int r;
 
     (void)unused;
-    if (!policy_is_free(self))
+    if (!is_ready(self, "act"))
         return NULL;
-    r = self->buffer.obj ? rollout_act(self->rollout, &actions) : -SKATE_EINVAL;
+    r = rollout_act(self->rollout, &actions);
     if (r < 0) {
-        if (self->buffer.obj && !rollout_is_full(self->rollout))
+        if (!rollout_is_full(self->rollout))
             PyErr_SetString(PyExc_FloatingPointError,
                             "the policy's outputs are not finite, or act() was called twice");
         else
-            PyErr_SetString(PyExc_ValueError, "act: no fragment begun, or it is full");
+            PyErr_SetString(PyExc_ValueError, "act: the fragment is full");
         return NULL;
     }
     n = rollout_shape(self->rollout)->envs;
@@ -187,7 +192,8 @@ static PyObject *rollout_py_step(PyObject *object, PyObject *const *args, Py_ssi
         PyErr_SetString(PyExc_TypeError, "step(env, obs, reward, terminated, truncated)");
         return NULL;
     }
-    if (read_env(self, args[0], &env) < 0 || copy_obs(self, env, args[1]) < 0)
+    if (!is_ready(self, "step") || read_env(self, args[0], &env) < 0 ||
+        copy_obs(self, env, args[1]) < 0)
         return NULL;
     reward = PyFloat_AsDouble(args[2]);
     if (reward == -1.0 && PyErr_Occurred())
@@ -210,7 +216,7 @@ static PyObject *rollout_py_finish(PyObject *object, PyObject *unused) {
     int r;
 
     (void)unused;
-    if (!policy_is_free(self))
+    if (!is_ready(self, "finish"))
         return NULL;
     r = rollout_finish(self->rollout);
     if (r < 0)

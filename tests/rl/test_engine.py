@@ -294,6 +294,12 @@ def test_bad_input_raises():
         rollout.step(0, np.zeros(OBS + 1, np.float32), 1.0, False, False)
     with pytest.raises(IndexError):
         rollout.step(1, np.zeros(OBS, np.float32), 1.0, False, False)
+    with pytest.raises(ValueError):
+        rollout.begin(np.zeros(100, np.uint8))      # drops the buffer that it had
+    for call in (rollout.act, rollout.finish,
+                 lambda: rollout.step(0, np.zeros(OBS, np.float32), 1.0, False, False)):
+        with pytest.raises(ValueError, match="no fragment begun"):
+            call()
 
 
 def test_diverged_nets_raise():
