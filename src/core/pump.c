@@ -17,7 +17,7 @@
 #include "core/core_int.h"
 
 enum { SPIN_FULL = 600, SPIN_LEAST = 20 }; /* a pause is about 40 ns */
-#define SLEEP_MOST_NS INT64_C(1000000000)
+#define SLEEP_MOST_NS INT64_C(500000000)
 #define FOLLOWER_SLICE_NS INT64_C(100000000)
 #define IDLE_TICK_NS INT64_C(50000000)
 
@@ -218,6 +218,7 @@ static int leader_pause(struct core *c, int64_t until_ns, bool bulk) {
             int64_t left = least(until_ns - time_now_ns(), SLEEP_MOST_NS);
 
             r = left > 0 ? futex_wait(&c->bell->leader_bell, word, left) : 0;
+            if (r == -SKATE_ETIMEOUT) bell_set(c->bell, 0); /* a killed raylet rings no bell */
         }
         at_store_seq(&c->bell->leader, 1);
     }
@@ -302,7 +303,8 @@ static void *core_thread(void *arg) {
             leases_tick(c);
         if (c->dead || c->stop) break;
         (void)pthread_mutex_unlock(&c->lock);
-        (void)futex_wait(&c->bell->core_bell, word, sleep_ns);
+        if (futex_wait(&c->bell->core_bell, word, sleep_ns) == -SKATE_ETIMEOUT)
+            bell_set(c->bell, 0);
         (void)pthread_mutex_lock(&c->lock);
     }
     (void)pthread_cond_broadcast(&c->cond);
