@@ -137,6 +137,8 @@ int py_decode_args(struct py_source *s, PyObject *deps, PyObject **ret_args, PyO
 /* The exception object that a value with VAL_ERROR stands for. */
 PyObject *py_decode_error(struct py_source *s, const struct skate_id *id);
 PyObject *py_slot_new(uint32_t index);
+/* Before the session ends: what is pinned becomes this process's own, at the same address. */
+void py_buffers_keep(void);
 
 /* ---- the functions of the module, by file ---- */
 int py_call_init(PyObject *module);

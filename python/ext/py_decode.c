@@ -2,12 +2,15 @@
  *
  * Values come from other processes: every length is checked against the bytes that are there.
  * A pickle's buffers are handed to pickle as Buffer objects: read-only views of the arena that own
- * the pin of the value (or of a private copy, when the value was small). Any thread that holds the
- * interpreter lock; never blocks. */
+ * the pin of the value (or of a private copy, when the value was small). When the session ends,
+ * pages that somebody still looks at become private copies: the node reuses its own. Any thread
+ * that holds the interpreter lock; never blocks. */
 #include "py.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 /* ---- Buffer: bytes that someone must be told about when nobody looks at them any more ---- */
 
@@ -18,9 +21,47 @@ struct buffer {
     PyObject *base; /* the Buffer that owns the bytes, or NULL: this one does */
     void *copy;     /* freed */
     uint64_t pin, epoch;
+    struct buffer *before, *after; /* in the list of those that own a pin */
 };
+static struct buffer *pinned;
 
 static struct buffer *as_buffer(PyObject *o) { return (struct buffer *)(void *)o; }
+
+static void link_pinned(struct buffer *b) {
+    b->before = NULL;
+    b->after = pinned;
+    if (pinned) pinned->before = b;
+    pinned = b;
+}
+
+static void unlink_pinned(struct buffer *b) {
+    if (b->before)
+        b->before->after = b->after;
+    else
+        pinned = b->after;
+    if (b->after) b->after->before = b->before;
+}
+
+/* Put private pages with the same bytes in the place of shared ones. */
+static void make_private(const struct buffer *b) {
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = (uintptr_t)b->data & ~(page - 1);
+    size_t len = (((uintptr_t)b->data + (size_t)b->len + page - 1) & ~(page - 1)) - from;
+    void *copy = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (copy == MAP_FAILED) return;
+    memcpy(copy, (const void *)from, len);
+    (void)mprotect(copy, len, PROT_READ);
+    if (mremap(copy, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, (void *)from) == MAP_FAILED)
+        (void)munmap(copy, len);
+}
+
+void py_buffers_keep(void) {
+    for (struct buffer *b = pinned; b; b = b->after) {
+        make_private(b);
+        b->pin = 0;
+    }
+    pinned = NULL;
+}
 
 static void buffer_dealloc(PyObject *self) {
     struct buffer *b = as_buffer(self);
@@ -28,6 +69,7 @@ static void buffer_dealloc(PyObject *self) {
 
     Py_XDECREF(b->base);
     free(b->copy);
+    if (b->pin) unlink_pinned(b);
     if (b->pin && py.core && b->epoch == py.epoch) core_unpin(py.core, b->pin);
     PyObject_Free(self);
     Py_DECREF(type);
@@ -310,6 +352,7 @@ static struct buffer *own(struct py_source *s) {
     if (!b) return NULL;
     if (s->view.pin) {
         b->pin = s->job ? core_job_pin(py.core, s->job, &s->view) : s->view.pin;
+        if (b->pin) link_pinned(b);
         s->view.pin = 0;
         return b;
     }
@@ -434,7 +477,8 @@ static PyObject *resolve(PyObject *o, PyObject *deps) {
     return o;
 }
 
-static int args_of_pair(PyObject *pair, PyObject *deps, PyObject **ret_args, PyObject **ret_kwargs) {
+static int args_of_pair(PyObject *pair, PyObject *deps, PyObject **ret_args,
+                        PyObject **ret_kwargs) {
     PyObject *args, *kwargs, *out, *more = NULL, *key, *value;
     Py_ssize_t pos = 0, n;
 
@@ -466,7 +510,8 @@ static int args_of_pair(PyObject *pair, PyObject *deps, PyObject **ret_args, PyO
     return 0;
 }
 
-int py_decode_args(struct py_source *s, PyObject *deps, PyObject **ret_args, PyObject **ret_kwargs) {
+int py_decode_args(struct py_source *s, PyObject *deps, PyObject **ret_args,
+                   PyObject **ret_kwargs) {
     struct in in = {s->view.data, (const uint8_t *)s->view.data + s->view.size, deps};
     PyObject *args, *kwargs = NULL;
     size_t n;

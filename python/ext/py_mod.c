@@ -141,6 +141,9 @@ static PyObject *mod_close(PyObject *module, PyObject *unused) {
         if (left == 0) break;
         nanosleep(&pause, NULL);
     }
+    PyEval_RestoreThread(save);
+    py_buffers_keep();
+    save = PyEval_SaveThread();
     core_close(c);
     PyEval_RestoreThread(save);
     Py_RETURN_NONE;

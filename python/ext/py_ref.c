@@ -183,7 +183,8 @@ static PyObject *ref_reduce(PyObject *self, PyObject *unused) {
     if (PyErr_Occurred()) return NULL;
     module = PyImport_ImportModule("skate._core");
     if (!module) return NULL;
-    make = PyObject_GetAttrString(module, py_is_ref(self) ? "_ref_from_bytes" : "_actor_from_bytes");
+    make = PyObject_GetAttrString(module,
+                                  py_is_ref(self) ? "_ref_from_bytes" : "_actor_from_bytes");
     Py_DECREF(module);
     if (!make) return NULL;
     if (py_is_ref(self))

@@ -75,7 +75,7 @@ static PyObject *find_method(const char *name) {
     return found;
 }
 
-/* The values of the dependencies, in order. A failed one is raised. NULL list when there are none. */
+/* The values of the dependencies, in order; a failed one is raised. NULL when there are none. */
 static int take_deps(struct core_job *job, PyObject **ret) {
     PyObject *list;
 

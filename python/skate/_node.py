@@ -352,7 +352,8 @@ class Node:
             ("resources", ",".join(f"{k}:{v:.4f}" for k, v in resources.items())),
             ("labels", ",".join(f"{k}={v}" for k, v in (labels or {}).items())),
             ("arena_bytes", max(store_bytes & ~4095, 4096)), ("node_name", name or ip),
-            ("is_head", int(head)), ("local_session", int(not lasting and not alone)), *self._life(lasting),
+            ("is_head", int(head)), ("local_session", int(not lasting and not alone)),
+            *self._life(lasting),
         ]  # fmt: skip
         self.raylet = Daemon("skate-raylet", settings, self._log_path("raylet", lasting))
 
