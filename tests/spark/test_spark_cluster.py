@@ -277,3 +277,42 @@ def test_default_node_is_a_whole_executor(clean: Any, tmp_path: Path) -> None:
         skate.get(speak.remote())
     text = "".join(p.read_text(errors="replace") for p in tmp_path.rglob("*") if p.is_file())
     assert "a line for the log" in text
+
+
+def test_killed_head_ends_the_cluster(clean: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    start()
+    text = [""]
+    head = [p for p, c in processes().items() if "skate-gcs" in c]
+    assert len(head) == 1
+    os.kill(head[0], signal.SIGKILL)
+
+    def told() -> bool:
+        text[0] += capfd.readouterr().err
+        return "the head of the cluster is gone" in text[0]
+
+    until(told, 5, "the user is told")
+    assert count_of_spark(clean, 4) == 4, "the node tasks ended, their slots are free"
+    shutdown_ray_cluster()
+    until(lambda: not daemons(), 2, "all daemons and workers are gone")
+    assert len(living(start())) == 2, "the next cluster is not hindered"
+
+
+def test_killed_executor(clean: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    """Last in this file: Spark takes its time to start a new executor."""
+    cluster = start()
+    raylets = [p for p, c in processes().items() if "skate-raylet" in c and p not in children()]
+    executors = [p for p, c in processes().items() if "CoarseGrainedExecutorBackend" in c]
+    assert len(raylets) == 2 and len(executors) == 2
+    began = time.monotonic()
+    os.kill(executors[0], signal.SIGKILL)
+    until(lambda: len(set(raylets) & set(processes())) == 1, 4, "the node of the executor is gone")
+    gone = time.monotonic() - began
+    until(lambda: len(living(cluster)) == 2, 60, "Spark ran the task elsewhere")
+    print(f"gone after {gone:.2f} s, replaced after {time.monotonic() - began:.2f} s")
+    text = [""]
+
+    def told() -> bool:
+        text[0] += capfd.readouterr().err
+        return "lost with its executor" in text[0]
+
+    until(told, 10, "the user is told")

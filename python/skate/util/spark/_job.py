@@ -81,6 +81,9 @@ class NodeJob:
         try:
             while True:
                 error = self._run_once()
+                if error is None and self._ready.is_set() and not self._stopping.is_set():
+                    self.say("the head of the cluster is gone, and all nodes with it: call "
+                             "shutdown_ray_cluster(), then set it up again")  # fmt: skip
                 if error is None or self._stopping.is_set() or not self._ready.is_set():
                     self._failure = self._failure or error
                     return
