@@ -51,9 +51,14 @@ static int parse_gcs(struct raylet_settings *s, const char *value) {
 }
 
 static int parse_number(struct raylet_settings *s, const char *key, const char *value) {
+    static const char *const known[] = {"listen_port", "arena_bytes", "is_head", "local_session",
+                                        "lifeline_pid"};
+    bool mine = false;
     uint64_t n;
 
-    if (!*value) return 0;
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        mine = mine || !strcmp(key, known[i]);
+    if (!mine || !*value) return 0;
     if (parse_u64(value, UINT64_MAX / 2, &n) < 0) return -SKATE_EINVAL;
     if (!strcmp(key, "listen_port")) {
         if (n > 65535) return -SKATE_EINVAL;

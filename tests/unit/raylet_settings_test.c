@@ -1,0 +1,101 @@
+/* raylet_settings_test.c - the line of settings, good and bad.
+ * links: base loop wire net store sched own gcs raylet */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "raylet/raylet_settings.h"
+
+#define KEY "cluster_key=00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
+#define REST "\tgcs=127.0.0.1:700\tnode_ip=127.0.0.1\trun_dir=/r\tpython=/usr/bin/python3"
+
+static int parse(const char *text, struct raylet_settings *ret, struct skate_error *err) {
+    char line[2000];
+
+    snprintf(line, sizeof line, "%s\n", text);
+    return raylet_settings_parse(line, ret, err);
+}
+
+static void test_good(void **state) {
+    struct raylet_settings s;
+    struct skate_error err = {""};
+
+    (void)state;
+    assert_int_equal(parse(KEY REST "\tlisten_port=0\tpython_path=/a:/b\tresources=CPU:2,a:b:0.5"
+                           "\tarena_bytes=1048576\tis_head=1\tlocal_session=1\tlifeline_pid=12"
+                           "\tsomething_newer=x", &s, &err), 0);
+    assert_int_equal(s.key[1], 0x11);
+    assert_string_equal(s.gcs_ip, "127.0.0.1");
+    assert_int_equal(s.gcs_port, 700);
+    assert_string_equal(s.python_path, "/a:/b");
+    assert_int_equal(resources_amount(&s.resources, "CPU"), 20000);
+    assert_int_equal(resources_amount(&s.resources, "a:b"), 5000);
+    assert_int_equal(s.arena_bytes, 1048576);
+    assert_true(s.is_head);
+    assert_true(s.local_session);
+    assert_int_equal(s.lifeline_pid, 12);
+    assert_false(s.no_lifeline);
+    raylet_settings_release(&s);
+    assert_int_equal(s.key[1], 0);
+}
+
+/* Each bad line is refused, with a text that names the setting and never its value. */
+static void test_bad(void **state) {
+    static const char *lines[][2] = {
+        {"", "missing"},
+        {KEY, "missing"},
+        {"nonsense", "'='"},
+        {"cluster_key=00" REST, "cluster_key"},
+        {"cluster_key=zz112233445566778899aabbccddeeff00112233445566778899aabbccddeeff" REST,
+         "cluster_key"},
+        {KEY REST "\tgcs=localhost", "gcs"},
+        {KEY REST "\tlisten_port=70000", "listen_port"},
+        {KEY REST "\tlisten_port=-1", "listen_port"},
+        {KEY REST "\tarena_bytes=1e9", "arena_bytes"},
+        {KEY REST "\tarena_bytes=10", "arena_bytes"},
+        {KEY REST "\tresources=CPU", "resources"},
+        {KEY REST "\tresources=CPU:-1", "resources"},
+        {KEY REST "\tresources=CPU:nan", "resources"},
+        {KEY REST "\tresources=:1", "resources"},
+    };
+    struct raylet_settings s;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
+        struct skate_error err = {""};
+
+        assert_int_equal(parse(lines[i][0], &s, &err), -SKATE_EINVAL);
+        assert_non_null(strstr(err.text, lines[i][1]));
+        assert_null(strstr(err.text, "2233"));
+    }
+}
+
+static void test_read(void **state) {
+    static const char line[] = KEY REST "\n";
+    struct raylet_settings s;
+    struct skate_error err = {""};
+    int fds[2];
+
+    (void)state;
+    assert_int_equal(pipe(fds), 0);
+    assert_int_equal(write(fds[1], line, 10), 10);
+    assert_int_equal(write(fds[1], line + 10, sizeof line - 11), sizeof line - 11);
+    assert_int_equal(raylet_settings_read(fds[0], &s, &err), 0);
+    raylet_settings_release(&s);
+    close(fds[1]);
+    assert_int_equal(raylet_settings_read(fds[0], &s, &err), -SKATE_EDEAD);
+    close(fds[0]);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_good), cmocka_unit_test(test_bad),
+                                       cmocka_unit_test(test_read)};
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
