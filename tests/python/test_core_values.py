@@ -10,6 +10,7 @@ import threading
 
 import numpy as np
 import pytest
+
 from skate import _core
 
 RAW, PLAIN, PICKLED = 1, 2, 3

@@ -10,6 +10,7 @@ import threading
 
 import numpy as np
 import pytest
+
 import skate
 
 
@@ -50,7 +51,6 @@ def test_refs_and_functions_over_sessions():
         with pytest.raises(ValueError, match="session"):
             call()
     assert repr(ref) and hash(ref) is not None
-    del ref
     skate.shutdown()
 
 

@@ -6,6 +6,7 @@ import functools
 import inspect
 
 import pytest
+
 from skate import _signature
 
 
