@@ -100,6 +100,14 @@ def test_a_worker_that_always_dies_ends_the_training(cluster):
     trainer.stop()
 
 
+def test_more_workers_than_cpus_share_them(cluster, caplog):
+    config = {**CONFIG, "num_workers": 4, "num_cpus_per_worker": 1}
+    trainer = PPOTrainer(config=config)
+    assert trainer.train()["num_healthy_workers"] == 4
+    assert [r.message for r in caplog.records if "ask for 4 CPUs" in r.getMessage()]
+    trainer.stop()
+
+
 def test_errors_of_the_environment_reach_the_caller(cluster):
     class Moody:
         def __init__(self, config):

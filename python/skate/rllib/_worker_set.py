@@ -29,10 +29,27 @@ class WorkerSet:
         self.local: Any = None
         self.remote: list[Any] = []
         self.replaced = 0
+        self._cpus: float = config["num_cpus_per_worker"]
         if config["num_workers"] == 0:
             self.local = self._make_local(0)
         else:
+            self._fit()
             self.remote = [self._make_remote(i) for i in range(config["num_workers"])]
+
+    def _fit(self) -> None:
+        """Workers that the whole cluster cannot hold would be waited for without end: let them
+        share its CPUs instead, after a warning (Tune does the same to whole trials)."""
+        import skate as ray
+
+        if not ray.is_initialized():
+            ray.init()
+        wanted = self._config["num_workers"] * self._cpus
+        there = float(ray.cluster_resources().get("CPU", 0.0))
+        if wanted > there:
+            logger.warning(
+                "num_workers=%d rollout workers ask for %g CPUs, the cluster has %g: they share "
+                "them (num_cpus_per_worker=0)", self._config["num_workers"], wanted, there)
+            self._cpus = 0
 
     def worker_spec(self, index: int, generation: int) -> dict[str, Any]:
         """What a RolloutWorker needs to know."""
@@ -62,7 +79,7 @@ class WorkerSet:
         from skate.rllib._worker import RolloutWorker
 
         config = self._config
-        options: dict[str, Any] = {"num_cpus": config["num_cpus_per_worker"], "max_restarts": 0}
+        options: dict[str, Any] = {"num_cpus": self._cpus, "max_restarts": 0}
         if config["num_gpus_per_worker"]:
             options["num_gpus"] = config["num_gpus_per_worker"]
         if config["custom_resources_per_worker"]:
