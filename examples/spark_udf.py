@@ -108,7 +108,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--rows", type=int, default=800, help="rows of the table = models trained")
+    parser.add_argument("--rows", type=int, default=700, help="rows of the table = models trained")
     parser.add_argument("--features", type=int, default=200, help="columns of the table")
     parser.add_argument("--repeat", type=int, default=2, help="measured runs of each UDF")
     parser.add_argument("--executors", type=int, default=2, help="Spark executors = Skate nodes")
@@ -142,10 +142,10 @@ def main() -> None:
         progress(f"[3/6] Skate at {cluster.address}: a head and {args.executors} nodes up")
 
         plain_udf, skate_udf = make_udfs(args.features, cluster.address)
-        warm = table.limit(args.rows // 4)
+        warm = table.limit(args.rows // 8)
         timed(warm, plain_udf)
         timed(warm, skate_udf)
-        progress("[4/6] both UDFs run once on a quarter of the rows")
+        progress("[4/6] both UDFs run once on an eighth of the rows")
 
         ratios = []
         for run in range(args.repeat):
