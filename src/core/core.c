@@ -211,7 +211,10 @@ void core_forked(struct core *c) {
 bool core_alive(struct core *c, struct skate_error *ret_reason) {
     bool alive;
 
-    if (core_enter(c) < 0) return (void)skate_fail(ret_reason, 0, "the runtime is shut down"), false;
+    if (core_enter(c) < 0) {
+        (void)skate_fail(ret_reason, 0, "the runtime is shut down");
+        return false;
+    }
     alive = !c->dead;
     if (!alive && ret_reason) *ret_reason = c->death;
     core_leave(c);

@@ -313,7 +313,8 @@ static int prepare(struct core *c, struct run *r) {
 
     (void)wire_task_refs(m, &nrefs);
     if (nargs != 1 || m->nreturns > LIMIT_RETURNS ||
-        wire_check_vals(args, 1, ndata, nrefs) < 0 || wire_check_vals(deps, ndeps, ndata, nrefs) < 0)
+        wire_check_vals(args, 1, ndata, nrefs) < 0 ||
+        wire_check_vals(deps, ndeps, ndata, nrefs) < 0)
         return -SKATE_EPROTO;
     r->views = calloc(ndeps + 1, sizeof *r->views);
     if (!r->views) return -SKATE_ENOMEM;

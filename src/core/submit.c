@@ -277,9 +277,11 @@ void task_dep_ready(struct core *c, uint32_t index) {
 
     SKATE_ASSERT(t->state != TASK_FREE && t->missing > 0);
     if (--t->missing > 0) return;
-    if (t->kind == 1)
-        actor_flush(c, actor_get(c, &((struct wire_task *)(void *)(c->ledger.area + t->spec))->actor));
-    else
+    if (t->kind == 1) {
+        const struct wire_task *m = (const void *)(c->ledger.area + t->spec);
+
+        actor_flush(c, actor_get(c, &m->actor));
+    } else
         task_settle_deps(c, index);
 }
 

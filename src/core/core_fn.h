@@ -1,0 +1,135 @@
+/* core_fn.h - what the files of src/core call of each other; included by core_int.h alone.
+ *
+ * All of these expect the core mutex to be held, none of them calls out of the core, and none
+ * sleeps but pump_until, sock_call and sock_receive_one. */
+#ifndef SKATE_CORE_CORE_FN_H
+#define SKATE_CORE_CORE_FN_H
+
+#include "base/doorbell.h"
+#include "core/core.h"
+#include "wire/wire_gen.h"
+
+struct actor;
+struct frame_list;
+struct frame_node;
+struct link;
+struct task;
+struct worker;
+
+/* sock.c: the Unix socket to the raylet. */
+int sock_send(struct core *c, const void *frame, uint32_t len);
+int sock_read(struct core *c); /* dispatches what is there; never sleeps */
+/* Send and wait for the reply in place (the raylet answers at once); others are deferred. */
+int sock_call(struct core *c, void *frame, uint32_t len, struct frame_node **ret);
+int sock_receive_one(struct core *c, int64_t timeout_ns, struct frame_node **ret);
+
+/* link.c: paths to other processes. */
+struct link *link_get(struct core *c, uint64_t proc); /* NULL: out of memory */
+int link_send(struct core *c, struct link *l, const void *frame, uint32_t len,
+              enum bell_class cls, uint32_t sequence);
+int proc_send(struct core *c, uint64_t proc, const void *frame, uint32_t len,
+              enum bell_class cls);
+void link_on_channel(struct core *c, const struct wire_channel *m, const int *fds);
+void link_on_died(struct core *c, const struct wire_proc_died *m);
+void link_drain(struct core *c, struct link *l, bool last);
+void link_flush(struct core *c);
+void link_arena(struct core *c, uint64_t holder, int change);
+void links_release(struct core *c);
+bool link_room(struct link *l, uint32_t len);
+
+/* pump.c: input, sleeping, the core thread. */
+void pump(struct core *c);
+typedef bool (*pump_test)(struct core *c, void *arg);
+/* Sleep until test is true: 0, -SKATE_ETIMEOUT, -SKATE_EINTR, -SKATE_EDEAD, -SKATE_ESHUTDOWN. */
+int pump_until(struct core *c, pump_test test, void *arg, int64_t deadline_ns, bool bulk);
+void pump_dispatch(struct core *c, uint64_t src, const void *frame, uint32_t len,
+                   struct link *link, uint32_t sequence, const int *fds);
+void core_die(struct core *c, const char *reason);
+int core_enter(struct core *c); /* lock, or an error without the lock */
+void core_leave(struct core *c);
+int core_thread_start(struct core *c);
+struct frame_node *frame_keep(uint64_t src, const void *frame, uint32_t len);
+void frame_push(struct frame_list *l, struct frame_node *n);
+struct frame_node *frame_pop(struct frame_list *l);
+void frames_release(struct frame_list *l);
+
+/* objects.c */
+uint32_t object_find(struct core *c, const struct skate_id *id);
+uint32_t object_make(struct core *c, const struct skate_id *id); /* find or add; NONE: no memory */
+void object_hold(struct core *c, const struct skate_id *id);     /* makes it if needed */
+void object_unhold(struct core *c, const struct skate_id *id);
+void object_registered(struct core *c, const struct skate_id *id); /* a hold of a sent-in ref */
+bool object_ready(struct core *c, uint32_t slot);
+bool object_is_error(struct core *c, uint32_t slot);
+void object_want(struct core *c, uint32_t slot); /* foreign: ask the owner */
+/* Give an object its value out of a frame; takes over the contained refs. */
+void object_set(struct core *c, uint32_t slot, const struct wire_val *v, const uint8_t *data,
+                const struct skate_id *refs);
+void object_set_system(struct core *c, uint32_t slot, const char *text);
+void object_drop_val(struct core *c, const struct wire_val *v, const struct skate_id *refs);
+/* Describe a ready object for a frame; inline bytes: *ret_data (valid under the lock). */
+void object_val(struct core *c, uint32_t slot, struct wire_val *ret, const uint8_t **ret_data);
+void object_pass_refs(struct core *c, const struct skate_id *refs, uint32_t n, uint64_t to);
+void objects_apply_drops(struct core *c);
+void objects_on_value_req(struct core *c, uint64_t src, const struct wire_value_req *m);
+void objects_on_value(struct core *c, const struct wire_value *m);
+void objects_on_borrow(struct core *c, const struct wire_borrow *m);
+void objects_on_release(struct core *c, uint64_t src, const struct wire_release *m);
+void objects_on_free(struct core *c, const struct wire_free *m);
+void objects_on_died(struct core *c, uint64_t proc, const char *text);
+void objects_on_pulled(struct core *c, const struct wire_pulled *m);
+int object_store(struct core *c, const struct core_value *v, const struct skate_id *id,
+                 struct wire_val *ret, struct skate_error *err);
+void value_copy(void *to, const struct core_value *v);
+uint64_t value_size(const struct core_value *v);
+void borrower_add(struct core *c, const struct skate_id *id, uint64_t proc, int64_t n);
+
+/* submit.c, leases.c, actors.c */
+struct task *task_get(struct core *c, uint32_t index);
+void task_dep_ready(struct core *c, uint32_t index);
+void task_fail(struct core *c, uint32_t index, const char *system_text);
+void task_fail_like(struct core *c, uint32_t index, const struct wire_val *v,
+                    const uint8_t *data);
+void task_end(struct core *c, uint32_t index); /* release holds, free */
+bool task_fail_dep(struct core *c, uint32_t index);
+bool task_dep_failed(struct core *c, uint32_t index);
+int task_frame(struct core *c, uint32_t index, struct wire_buf *b); /* with its deps */
+void task_settle_deps(struct core *c, uint32_t index);
+int task_push(struct core *c, uint32_t index, struct worker *w);
+bool task_lost(struct core *c, uint32_t index, bool started); /* true: try again */
+int task_new(struct core *c, const struct core_task *t, uint32_t kind, uint32_t *ret,
+             struct skate_error *err);
+void tasks_on_result(struct core *c, uint64_t src, struct link *l, const struct wire_result *m);
+void classes_dispatch(struct core *c);
+void class_enqueue(struct core *c, uint32_t task, bool front);
+void class_worker_done(struct core *c, struct worker *w, double run_ns);
+void leases_on_grant(struct core *c, const struct wire_lease_grant *m);
+void leases_on_reclaim(struct core *c);
+void leases_on_returned(struct core *c, uint64_t src, const struct wire_returned *m);
+void leases_on_unblocked(struct core *c, uint64_t src);
+void leases_on_died(struct core *c, uint64_t proc, struct link *l);
+void leases_tick(struct core *c);
+struct worker *worker_of(struct core *c, uint64_t proc);
+struct actor *actor_get(struct core *c, const struct skate_id *id);
+void actor_enqueue(struct core *c, uint32_t task);
+void actor_flush(struct core *c, struct actor *a);
+void actor_create_ready(struct core *c, uint32_t task);
+void actors_on_state(struct core *c, const struct wire_actor_state *m);
+void actors_on_created(struct core *c, const struct wire_actor_created *m);
+void actors_on_died(struct core *c, uint64_t proc);
+void actor_handles_gone(struct core *c, const struct skate_id *id);
+void actor_call_done(struct core *c, struct actor *a);
+
+int view_arena(struct core *c, uint32_t slot, struct core_view *ret);
+bool usable(struct core *c, uint32_t slot, bool fetch);
+
+/* execute.c */
+void runs_on_task(struct core *c, uint64_t src, struct link *l, const void *frame, uint32_t len,
+                  uint32_t sequence);
+void runs_on_start(struct core *c, const void *frame, uint32_t len);
+void runs_on_steal(struct core *c, struct link *l, uint32_t max);
+void runs_give_back(struct core *c);
+void functions_on_func(struct core *c, uint64_t src, const void *frame, uint32_t len);
+void runs_forget(struct core *c, uint64_t proc);
+
+#endif
