@@ -85,7 +85,8 @@ static void copy_text(char *out, size_t cap, const char *text, uint32_t len) {
 }
 
 static int map_shared(struct core *c, const int *fds) {
-    struct heap_env env = {.lend = lend, .give_back = give_back, .arg = c, .arena_fd = fds[0]};
+    struct heap_env env = {.lend = lend, .give_back = give_back, .arg = c, .arena_fd = fds[0],
+                           .spare_max = c->info.arena_bytes / 8};
 
     c->arena_fd = fds[0];
     c->arena = mmap(NULL, c->info.arena_bytes, PROT_READ, MAP_SHARED | MAP_NORESERVE, fds[0], 0);

@@ -289,7 +289,7 @@ int heap_free(struct heap *h, uint64_t offset) {
         e->live = 0;
         e->freed_at = ++h->clock;
         h->spare += e->bytes;
-        trim_spare(h, HEAP_SPARE_BYTES);
+        trim_spare(h, h->env.spare_max < HEAP_SPARE_BYTES ? h->env.spare_max : HEAP_SPARE_BYTES);
         return 0;
     }
     if (at / SLAB_BYTES >= e->slab_count) return -SKATE_ENOENT;

@@ -35,6 +35,7 @@ struct heap_env {
     void (*give_back)(void *arg, uint64_t offset);
     void *arg;
     int arena_fd;
+    uint64_t spare_max; /* freed large extents kept warm, at most this and HEAP_SPARE_BYTES */
 };
 
 struct heap; /* opaque */

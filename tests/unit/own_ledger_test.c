@@ -76,7 +76,7 @@ static void heap_random(void **state) {
     enum { LIVE = 300 };
     struct arena a = {.bytes = UINT64_C(1) << 30};
     int fd = memfd_create("test", MFD_CLOEXEC);
-    struct heap_env env = {lend, give_back, &a, fd};
+    struct heap_env env = {lend, give_back, &a, fd, HEAP_SPARE_BYTES};
     struct {
         uint64_t offset, size;
         uint8_t *data;
@@ -118,7 +118,7 @@ static void heap_random(void **state) {
 static void heap_large(void **state) {
     struct arena a = {.bytes = 64 << 20};
     int fd = memfd_create("test", MFD_CLOEXEC);
-    struct heap_env env = {lend, give_back, &a, fd};
+    struct heap_env env = {lend, give_back, &a, fd, HEAP_SPARE_BYTES};
     struct skate_id id = {1, 2};
     struct skate_error err;
     uint64_t first, second;
@@ -137,6 +137,14 @@ static void heap_large(void **state) {
                      -SKATE_EFULL);
     assert_string_equal(err.text, "full");
     assert_int_equal(heap_free(h, 12345), -SKATE_ENOENT);
+    heap_free_all(h);
+    env.spare_max = 1 << 20; /* a small store keeps nothing large warm */
+    a.lent = 0;
+    assert_int_equal(heap_new(&env, &h), 0);
+    a.next = 0;
+    assert_int_equal(heap_alloc(h, 10 << 20, &id, FORMAT_RAW, &first, &data, &err), 0);
+    assert_int_equal(heap_free(h, first), 0);
+    assert_int_equal(a.lent, 0);
     heap_free_all(h);
     (void)close(fd);
 }
