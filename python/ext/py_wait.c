@@ -231,13 +231,24 @@ PyObject *py_get(PyObject *module, PyObject *const *args, Py_ssize_t count) {
 
 /* ---- wait ---- */
 
-static int same_twice(PyObject *list) {
-    PyObject *set = PySet_New(list);
-    int twice = set ? PySet_Size(set) != PyList_Size(list) : -1;
+/* Is an id there twice? 1 with ValueError, -1 without memory. */
+static int same_twice(const struct skate_id *ids, uint32_t n) {
+    uint32_t few[64] = {0}, size = 64, *cells = few, i;
 
-    Py_XDECREF(set);
-    if (twice == 1) PyErr_SetString(PyExc_ValueError, "wait() takes each ref once only");
-    return twice;
+    while (size < 2 * n) size *= 2;
+    if (size > 64) cells = calloc(size, sizeof *cells);
+    if (!cells) return PyErr_NoMemory(), -1;
+    for (i = 0; i < n; i++) {
+        uint32_t at = (uint32_t)id_hash(&ids[i]) & (size - 1);
+
+        while (cells[at] && !id_equal(&ids[cells[at] - 1], &ids[i])) at = (at + 1) & (size - 1);
+        if (cells[at]) break;
+        cells[at] = i + 1;
+    }
+    if (cells != few) free(cells);
+    if (i == n) return 0;
+    PyErr_SetString(PyExc_ValueError, "wait() takes each ref once only");
+    return 1;
 }
 
 static PyObject *split(PyObject **refs, const uint8_t *ready, uint32_t n, uint32_t most) {
@@ -276,7 +287,7 @@ PyObject *py_wait(PyObject *module, PyObject *const *args, Py_ssize_t count) {
     if (ns == -2 || PyErr_Occurred()) return NULL;
     refs = take_items(args[0], &n);
     if (!refs) return NULL;
-    if (!all_refs("wait", refs, n) || same_twice(args[0])) goto out;
+    if (!all_refs("wait", refs, n)) goto out;
     ids = malloc(n * sizeof *ids + n + 1);
     if (!ids) {
         PyErr_NoMemory();
@@ -288,6 +299,7 @@ PyObject *py_wait(PyObject *module, PyObject *const *args, Py_ssize_t count) {
         if (py_ref_check(refs[i]) < 0) goto out;
         ids[i] = ((struct py_ref *)(void *)refs[i])->id;
     }
+    if (same_twice(ids, n)) goto out;
     fetch = PyObject_IsTrue(args[3]) ? CORE_FETCH : 0;
     found = n ? wait_ready(ids, n, need, ns, fetch, ready) : 0;
     /* When all are asked for, the core looks no further than the first that is missing. */

@@ -413,9 +413,6 @@ def wait(
         raise ValueError(f"the timeout of wait() must not be negative, it is {timeout}")
     if not object_refs:
         return [], []
-    for ref in object_refs:
-        if type(ref) is not _core.ObjectRef:
-            raise TypeError(f"wait() takes a list of ObjectRef, one item is {ref!r}")
     if num_returns <= 0:
         raise ValueError(f"num_returns of wait() must be positive, it is {num_returns}")
     if num_returns > len(object_refs):

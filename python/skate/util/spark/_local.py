@@ -19,6 +19,17 @@ from skate.util.spark._janitor import Janitor
 
 JVM = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xshare:auto"  # small, quick to start
 _LINKS = ("bin", "jars", "python", "sbin")
+_LOGGING = """\
+rootLogger.level = error
+rootLogger.appenderRef.console.ref = console
+logger.gateway.name = org.apache.spark.api.python.PythonGatewayServer
+logger.gateway.level = error
+appender.console.type = Console
+appender.console.name = console
+appender.console.target = SYSTEM_ERR
+appender.console.layout.type = PatternLayout
+appender.console.layout.pattern = %d{HH:mm:ss} %p %c{1}: %m%n%ex
+"""  # Spark's own default tells a page of warnings at every start
 
 
 @contextlib.contextmanager
@@ -37,6 +48,8 @@ def local_cluster(
     for name in _LINKS:
         if (installed / name).exists():
             (home / name).symlink_to(installed / name)
+    (home / "conf").mkdir()
+    (home / "conf" / "log4j2.properties").write_text(_LOGGING)
     settings = {
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
@@ -65,7 +78,6 @@ def local_cluster(
         for name, value in settings.items():
             builder = builder.config(name, value)
         session = builder.getOrCreate()
-        session.sparkContext.setLogLevel("ERROR")
         try:
             yield session
         finally:
