@@ -132,10 +132,10 @@ class Site:
         """What a session left in its temp folder or in shared memory."""
         base = self.folder / f"skate-{os.getuid()}"
         left = []
-        for path in sorted(base.rglob("*")) if base.is_dir() else []:
-            if not path.is_dir() or path.name.startswith("session_"):
-                left.append(str(path))
-        return left + [str(p) for p in Path("/dev/shm").glob("skate*")]
+        for folder, folders, names in os.walk(base):  # silent about what vanishes meanwhile
+            left += [os.path.join(folder, name) for name in names]
+            left += [os.path.join(folder, name) for name in folders if name.startswith("session_")]
+        return sorted(left) + [str(p) for p in Path("/dev/shm").glob("skate*")]
 
     def left(self) -> list[str]:
         drivers = {p.popen.pid for p in self.programs if p.popen.poll() is None}

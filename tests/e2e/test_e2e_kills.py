@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import signal
 import sys
@@ -50,11 +51,26 @@ BUSY = """
 
 
 def kill_random_worker(site: Site, generator: random.Random) -> int:
-    """One worker of the session, any; its pid."""
-    workers = until(site.workers, 10, "a living worker")
-    victim = generator.choice(workers).pid
-    kill(victim)
-    return victim
+    """One worker of the session, any that still lives; its pid."""
+
+    def try_one() -> int:
+        workers = site.workers()
+        try:
+            victim = generator.choice(workers).pid if workers else 0
+            if victim:
+                kill(victim)
+            return victim
+        except ProcessLookupError:
+            return 0
+
+    return until(try_one, 10, "a worker to kill")
+
+
+def kill_all_workers(site: Site) -> None:
+    """Every worker that lives now."""
+    for worker in site.workers():
+        with contextlib.suppress(ProcessLookupError):
+            kill(worker.pid)
 
 
 # ------------------------------------------------------------------------------ worker: program 1
@@ -145,7 +161,8 @@ def test_no_retries_left_is_an_error_that_names_the_signal(site):
 # ------------------------------------------------------------------------------ worker: program 2
 
 
-@pytest.mark.parametrize("phase", [r"\[0/3\]", r"\[1/3\]", r"\[2/3\]", r"round +3"])
+@pytest.mark.parametrize("phase", [r"\[0/3\]", r"\[1/3\]", r"\[2/3\]", r"round +3"],
+                         ids=["counter", "tree", "server", "rounds"])
 def test_program_2_survives_the_death_of_workers(site, phase):
     program = site.start(*TREE)
     program.expect(phase)
@@ -157,8 +174,7 @@ def test_program_2_survives_the_death_of_workers(site, phase):
 def test_program_2_survives_the_death_of_all_workers(site):
     program = site.start(*TREE)
     program.expect(r"round +3")
-    for worker in site.workers():
-        kill(worker.pid)
+    kill_all_workers(site)
     program.succeeds(40)
     program.expect("all checked")
 
@@ -175,8 +191,7 @@ def test_program_2_without_restarts_fails_at_once(site):
     program = site.start(*TREE, "--restarts", "0")
     program.expect(r"round +3")
     began = time.monotonic()
-    for worker in site.workers():
-        kill(worker.pid)
+    kill_all_workers(site)
     assert program.wait(10) != 0
     assert time.monotonic() - began < 2.0
     text = program.text()
@@ -336,7 +351,8 @@ def test_kill_everything_but_the_driver(site):
     program.expect("busy")
     for process in site.processes():
         if process.pid != program.pid:
-            kill(process.pid)
+            with contextlib.suppress(ProcessLookupError):
+                kill(process.pid)
     program.expect(r"error \w+", 3.0)
     site.assert_nothing_left(GONE_S)
     program.succeeds(10)

@@ -26,10 +26,12 @@ class Speaker:
 
 def test_prints_of_tasks_and_actors(site):
     program = site.python(PRINTS.format(log=True) + """
-print("task", ray.get(speak.remote("from a task")), flush=True)
+def say(*words):  # in one write: nobody's line can come between
+    sys.stdout.write(" ".join(map(str, words)) + "\\n")
+say("task", ray.get(speak.remote("from a task")))
 actor = Speaker.remote()
-print("actor", ray.get(actor.speak.remote("from an actor")), flush=True)
-print("error", ray.get(speak.remote("to stderr", "stderr")), flush=True)
+say("actor", ray.get(actor.speak.remote("from an actor")))
+say("error", ray.get(speak.remote("to stderr", "stderr")))
 ray.get(speak.remote("two\\nlines"))
 ray.get(speak.remote("ünïcödé ✓"))
 """).succeeds()
@@ -205,9 +207,9 @@ try:
         return "".join(seen)
     print(repr(run("import skate as ray\\nray.init(num_cpus=1)\\n"
                    "@ray.remote\\ndef f(x):\\n    print('printed', x)\\n    return x + 1")))
-    print("cell", repr(run("print('got', ray.get(f.remote(1)))")), flush=True)
+    print("cell", repr(run("print(f'got {ray.get(f.remote(1))}')")), flush=True)
     print("again", repr(run("ray.shutdown()\\nray.init(num_cpus=1)\\n"
-                            "print('got', ray.get(f.remote(2)))\\nray.shutdown()")), flush=True)
+                            "print(f'got {ray.get(f.remote(2))}')\\nray.shutdown()")), flush=True)
 finally:
     client.stop_channels()
     manager.shutdown_kernel(now=False)
