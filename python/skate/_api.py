@@ -429,22 +429,37 @@ def cancel(ref: Any, *, force: bool = False, recursive: bool = True) -> None:
     raise NotImplementedError("cancel() is not supported yet")
 
 
-_pool: Any = None
-
-
 def future_of(ref: Any, in_loop: bool) -> Any:
     """A Future of a ref's value: concurrent.futures', or the running event loop's."""
-    global _pool
-    if _pool is None:
-        from concurrent.futures import ThreadPoolExecutor
+    import threading
+    from concurrent.futures import Future
 
-        _pool = ThreadPoolExecutor(64, thread_name_prefix="skate-future")
-    future = _pool.submit(get, ref)
+    future: Future[Any] = Future()
+
+    def fill() -> None:
+        try:
+            value = get(ref)
+        except BaseException as error:
+            _settle(future.set_exception, error)
+        else:
+            _settle(future.set_result, value)
+
+    # One daemon thread each: none may wait for another, or keep the interpreter from its end.
+    threading.Thread(target=fill, name="skate-future", daemon=True).start()
     if not in_loop:
         return future
     import asyncio
 
     return asyncio.wrap_future(future)
+
+
+def _settle(setter: Any, outcome: Any) -> None:
+    from concurrent.futures import InvalidStateError
+
+    try:
+        setter(outcome)
+    except InvalidStateError:
+        pass  # cancelled meanwhile
 
 
 # --------------------------------------------------------------------------------- actors by name
