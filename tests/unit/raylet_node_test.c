@@ -82,7 +82,8 @@ static void put_route(int sock, uint64_t dst, uint64_t src, const void *frame, u
     wire_release(&b);
 }
 
-#define HEAD(type, kind_) {.size = sizeof(struct type), .kind = (kind_), .fixed = sizeof(struct type)}
+#define HEAD(type, kind_)                                                                      \
+    {.size = sizeof(struct type), .kind = (kind_), .fixed = sizeof(struct type)}
 
 static void obey(int sock, uint64_t self, uint64_t driver, uint32_t what) {
     struct wire_unblocked echo = {.head = HEAD(wire_unblocked, WIRE_UNBLOCKED)};
