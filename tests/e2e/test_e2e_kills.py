@@ -12,9 +12,9 @@ import pytest
 from e2e_help import EXAMPLES, GONE_S, Site, kill, until
 
 GRAPH = [sys.executable, str(EXAMPLES / "task_graph.py"), "--megabytes", "20", "--blocks", "12",
-         "--step-seconds", "0.2"]
+         "--step-seconds", "0.12"]
 TREE = [sys.executable, str(EXAMPLES / "actor_tree.py"), "--numbers", "20000", "--increments", "8",
-        "--rounds", "12", "--examples", "2000", "--features", "10", "--step-seconds", "0.1"]
+        "--rounds", "12", "--examples", "2000", "--features", "10", "--step-seconds", "0.05"]
 
 # A driver with tasks in progress, actors, small and large objects.
 BUSY = """
@@ -83,7 +83,7 @@ def test_program_1_survives_the_death_of_workers(site, seed):
     program.expect(r"\[2/4\]")
     until(site.workers, 10, "workers")
     for _ in range(2):
-        pause = time.monotonic() + generator.uniform(0.1, 0.5)
+        pause = time.monotonic() + generator.uniform(0.05, 0.3)
         until(lambda: time.monotonic() > pause, 2, "the chosen moment")  # noqa: B023
         if program.popen.poll() is None:
             kill_random_worker(site, generator)
