@@ -149,7 +149,7 @@ def init(
             store = _store_bytes(object_store_memory)
             ip = _node_ip_address or "127.0.0.1"
             offered = _node.node_resources(ip, True, num_cpus, num_gpus, _memory, store, resources)
-            node = _node.Node(_node.new_session_dir(_temp_dir), _node.new_key())
+            node = _node.Node(_node.new_session_dir(_temp_dir, False), _node.new_key())
             node.start_gcs(ip)
             node.start_raylet(ip, offered, store, labels, _node_name or "")
             _warm_up()

@@ -41,8 +41,9 @@ def base_dir(temp: str | None = None) -> str:
     return path
 
 
-def new_session_dir(temp: str | None = None) -> str:
-    """A new folder for a session."""
+def new_session_dir(temp: str | None = None, make: bool = True) -> str:
+    """A new folder for a session. make=False: only its name; the raylet makes it, and removes it
+    however the session ends. (What this process made would stay when it is killed just now.)"""
     base = base_dir(temp)
     now = time.time()
     stamp = time.strftime("%Y-%m-%d_%H-%M-%S", time.localtime(now))
@@ -52,8 +53,9 @@ def new_session_dir(temp: str | None = None) -> str:
             f"the folder {base} has too long a path for a Unix socket; set SKATE_TMPDIR (or "
             "_temp_dir) to a shorter one"
         )
-    os.mkdir(path, mode=0o700)
-    os.mkdir(os.path.join(path, "logs"), mode=0o700)
+    if make:
+        os.mkdir(path, mode=0o700)
+        os.mkdir(os.path.join(path, "logs"), mode=0o700)
     return path
 
 
