@@ -106,6 +106,7 @@ int zygote_start(struct raylet *r) {
         return e;
     }
     r->zygote_number++;
+    r->zygote_served = false;
     r->zygote_started_ns = time_now_ns();
     return 0;
 }
@@ -158,7 +159,8 @@ static void complain(struct raylet *r) {
 void zygote_gone(struct raylet *r, int wait_status) {
     struct proc *lost[RAYLET_STARTING_MAX], *p;
     uint32_t count = 0, at = 0;
-    bool quick = time_now_ns() - r->zygote_started_ns < QUICK_DEATH_MS * INT64_C(1000000);
+    bool useless = !r->zygote_served &&
+                   time_now_ns() - r->zygote_started_ns < QUICK_DEATH_MS * INT64_C(1000000);
 
     node_log("the zygote ended (wait status %d), restarting it", wait_status);
     stream_drain(r->zygote);
@@ -173,7 +175,7 @@ void zygote_gone(struct raylet *r, int wait_status) {
             lost[count++] = p;
     }
     while (count > 0) pool_fork_lost(r, lost[--count]);
-    r->zygote_fails = quick ? r->zygote_fails + 1 : 0;
+    r->zygote_fails = useless ? r->zygote_fails + 1 : 0;
     if (r->zygote_fails == QUICK_DEATHS_MAX) complain(r);
     loop_timer_start(r->zygote_timer, r->zygote_fails >= QUICK_DEATHS_MAX ? RETRY_MS : 0, 0);
 }

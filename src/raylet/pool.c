@@ -167,7 +167,7 @@ void pool_forked(struct raylet *r, struct proc *p, int pid) {
         kill(pid, SIGKILL);
     } else {
         p->state = PROC_LIVE;
-        r->zygote_fails = 0;
+        r->zygote_served = true;
         pool_idle(p);
     }
     kick_all(r);

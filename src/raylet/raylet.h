@@ -129,6 +129,7 @@ struct raylet {
     pid_t zygote_pid;
     uint32_t zygote_number, zygote_fails;
     int64_t zygote_started_ns;
+    bool zygote_served; /* it has forked a worker */
     struct loop_timer *zygote_timer;
     uint32_t starting;
     /* pool.c, grants.c */
