@@ -102,7 +102,7 @@ int task_new(struct core *c, const struct core_task *t, uint32_t kind, uint32_t 
 void tasks_on_result(struct core *c, uint64_t src, struct link *l, const struct wire_result *m);
 void classes_dispatch(struct core *c);
 void class_enqueue(struct core *c, uint32_t task, bool front);
-void class_worker_done(struct core *c, struct worker *w, double run_ns);
+void class_worker_done(struct core *c, struct worker *w);
 void leases_on_grant(struct core *c, const struct wire_lease_grant *m);
 void leases_on_reclaim(struct core *c);
 void leases_on_returned(struct core *c, uint64_t src, const struct wire_returned *m);

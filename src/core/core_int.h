@@ -96,6 +96,7 @@ struct task {
     uint32_t attempt, flags;
     uint64_t spec, spec_len; /* the task frame in the ledger's area */
     uint32_t slot;           /* its ledger slot */
+    uint32_t function;       /* index of its definition, NONE for methods */
     uint32_t sequence;       /* on the worker's ring */
 };
 
@@ -113,7 +114,6 @@ struct sched_class {
     uint32_t asked;    /* leases asked for and not granted */
     uint32_t worker_count, worker_cap;
     struct worker **workers;
-    double run_ns; /* estimate of a task's run time, < 0 unknown */
     bool dirty;
 };
 struct actor {
@@ -131,7 +131,7 @@ struct actor {
 };
 struct function { /* a definition: ours (blob to send) or received */
     struct frame_node *frame; /* the func frame */
-    uint64_t offset, size;    /* arena value */
+    double run_ns;            /* estimate of a call's time, < 0 unknown */
 };
 struct run { /* a task that came to us to be run */
     struct core_job job;

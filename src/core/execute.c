@@ -130,7 +130,7 @@ void runs_forget(struct core *c, uint64_t proc) {
 void functions_on_func(struct core *c, uint64_t src, const void *frame, uint32_t len) {
     const struct wire_func *m = frame;
     struct skate_id key = map_key(m->fn);
-    struct function *grown, f = {0};
+    struct function *grown, f = {.run_ns = -1};
     uint32_t n, size;
     const struct wire_val *v = wire_func_value(m, &n);
 

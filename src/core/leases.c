@@ -36,7 +36,7 @@ int core_class(struct core *c, const struct core_class_opts *o, uint32_t *ret_cl
     if (!k) return core_leave(c), -SKATE_ENOMEM;
     c->classes = k;
     k += c->class_count;
-    *k = (struct sched_class){.opts = *o, .head = NONE, .tail = NONE, .run_ns = -1};
+    *k = (struct sched_class){.opts = *o, .head = NONE, .tail = NONE};
     k->opts.resources = malloc(o->resources_len + 1);
     k->opts.name = strdup(o->name ? o->name : "");
     if (!k->opts.resources || !k->opts.name) return core_leave(c), -SKATE_ENOMEM;
@@ -200,17 +200,17 @@ void leases_on_grant(struct core *c, const struct wire_lease_grant *m) {
 
 /* ---- dispatch ---- */
 
-static uint32_t depth(const struct sched_class *k) {
-    double n;
+/* How many tasks like this one may be on a worker. */
+static uint32_t depth(struct core *c, const struct task *t) {
+    double n, ns = t->function == NONE ? -1 : c->function_v[t->function].run_ns;
 
-    if (k->run_ns < 0 || k->run_ns >= SHORT_TASK_NS) return 1;
-    n = 2 * SHORT_TASK_NS / (k->run_ns + 1);
+    if (ns < 0 || ns >= SHORT_TASK_NS) return 1;
+    n = 2 * SHORT_TASK_NS / (ns + 1);
     return n > LIMIT_DEPTH ? LIMIT_DEPTH : n < 2 ? 2 : (uint32_t)n;
 }
 
-static struct worker *pick(const struct sched_class *k) {
+static struct worker *pick(const struct sched_class *k, uint32_t most) {
     struct worker *best = NULL;
-    uint32_t most = depth(k);
 
     for (uint32_t i = 0; i < k->worker_count; i++) {
         struct worker *w = k->workers[i];
@@ -225,8 +225,8 @@ static void dispatch(struct core *c, struct sched_class *k) {
     uint32_t backlog;
 
     while (k->head != NONE) {
-        struct worker *w = pick(k);
         uint32_t index = k->head, next = task_get(c, index)->next;
+        struct worker *w = pick(k, depth(c, task_get(c, index)));
         bool was_idle = w && w->inflight == 0;
         int r;
 
@@ -270,7 +270,7 @@ void classes_dispatch(struct core *c) {
     }
 }
 
-void class_worker_done(struct core *c, struct worker *w, double run_ns) {
+void class_worker_done(struct core *c, struct worker *w) {
     struct sched_class *k;
 
     if (w->cls == NONE) { /* an actor */
@@ -279,7 +279,6 @@ void class_worker_done(struct core *c, struct worker *w, double run_ns) {
         return;
     }
     k = &c->classes[w->cls];
-    if (run_ns >= 0) k->run_ns = k->run_ns < 0 ? run_ns : k->run_ns + (run_ns - k->run_ns) / 4;
     if (w->inflight == 0) {
         c->idle_workers++;
         w->idle_since = 0; /* stamped by the next tick */
@@ -353,7 +352,7 @@ void leases_on_returned(struct core *c, uint64_t src, const struct wire_returned
     w->stealing = false;
     if (m->blocked) w->blocked = true;
     while (n-- > 0) (void)take_back(c, w, &ids[n]); /* from the last, so that order is kept */
-    if (w->inflight == 0 && !w->blocked) class_worker_done(c, w, -1);
+    if (w->inflight == 0 && !w->blocked) class_worker_done(c, w);
 }
 
 void leases_on_unblocked(struct core *c, uint64_t src) {

@@ -16,7 +16,7 @@
 #include "base/futex.h"
 #include "core/core_int.h"
 
-enum { SPIN_FULL = 600, SPIN_LEAST = 20 }; /* a pause is about 40 ns */
+enum { SPIN_FULL = 1200, SPIN_LEAST = 20 }; /* a pause is about 40 ns */
 #define SLEEP_MOST_NS INT64_C(500000000)
 #define FOLLOWER_SLICE_NS INT64_C(100000000)
 #define IDLE_TICK_NS INT64_C(50000000)
@@ -227,7 +227,7 @@ static int leader_pause(struct core *c, int64_t until_ns, bool bulk) {
         c->spin = SPIN_FULL;
     else if (c->spin > SPIN_LEAST)
         c->spin -= c->spin / 4;
-    else if ((word & 31) == 0)
+    else if ((word & 7) == 0)
         c->spin = SPIN_FULL; /* now and then see whether spinning pays again */
     return r == -SKATE_EINTR ? r : 0;
 }

@@ -224,6 +224,7 @@ int task_new(struct core *c, const struct core_task *in, uint32_t kind, uint32_t
     t->retries = in->retries;
     t->flags = in->flags;
     t->state = TASK_DEPS;
+    t->function = kind == 0 ? map_get(&c->functions, &(struct skate_id){in->fn, 0}) : NONE;
     wire_init(&b, stack, sizeof stack);
     if (args.kind == VAL_ARENA) args.nref = 0; /* its object holds what it contains */
     r = holds_take(c, t, in, &args);
@@ -504,6 +505,15 @@ bool task_lost(struct core *c, uint32_t index, bool started) {
     return true;
 }
 
+/* How long calls of a function take: decides how many lie ahead on a worker. */
+static void learn_time(struct core *c, const struct task *t, double ns) {
+    double *known;
+
+    if (t->function == NONE || t->function >= c->function_count) return;
+    known = &c->function_v[t->function].run_ns;
+    *known = *known < 0 ? ns : *known + (ns - *known) / 4;
+}
+
 static void kept_refs(struct core *c, const struct wire_result *m, uint64_t worker) {
     uint32_t n;
     const struct skate_id *kept = wire_result_kept(m, &n);
@@ -533,7 +543,7 @@ void tasks_on_result(struct core *c, uint64_t src, struct link *l, const struct 
             class_enqueue(c, index, true);
         else
             actor_enqueue(c, index);
-        class_worker_done(c, w, -1);
+        class_worker_done(c, w);
         return;
     }
     for (uint32_t i = 0; i < n; i++) {
@@ -546,8 +556,11 @@ void tasks_on_result(struct core *c, uint64_t src, struct link *l, const struct 
             object_set(c, slot, &vals[i], data, refs);
     }
     index = task_find(c, &id);
-    if (index != MAP_NONE) task_end(c, index);
-    class_worker_done(c, w, (double)m->exec_ns);
+    if (index != MAP_NONE) {
+        learn_time(c, task_get(c, index), (double)m->exec_ns);
+        task_end(c, index);
+    }
+    class_worker_done(c, w);
 }
 
 /* ---- definitions ---- */
@@ -595,7 +608,7 @@ int core_define(struct core *c, uint64_t fn, const char *name, const struct core
     if (r == 0 && !grown) r = -SKATE_ENOMEM;
     if (grown) c->function_v = grown;
     if (r == 0) {
-        struct function f = {.frame = frame_keep(c->info.proc, b.p, b.len)};
+        struct function f = {.frame = frame_keep(c->info.proc, b.p, b.len), .run_ns = -1};
 
         if (!f.frame) r = -SKATE_ENOMEM;
         if (r == 0) r = map_put(&c->functions, &key, c->function_count);
