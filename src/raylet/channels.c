@@ -97,6 +97,8 @@ void channels_connect(struct raylet *r, struct proc *p, const struct wire_connec
     }
 }
 
+bool channels_linked(struct proc *a, uint64_t b) { return find(a, b) != NULL; }
+
 void channels_forget(struct raylet *r, struct proc *dead) {
     for (uint32_t i = 0; i < dead->channel_count; i++) {
         struct proc *peer = proc_find(r, dead->channels[i].peer);

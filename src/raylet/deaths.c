@@ -54,13 +54,19 @@ static int build(struct wire_buf *b, const struct death *d) {
     return wire_end(b);
 }
 
-/* Everyone of this node hears of it. */
-static void tell_procs(struct raylet *r, const void *frame, uint32_t len) {
+/* Everyone of this node hears of it. Who has no channel with a process of this node waits for
+ * nothing of it: it is not woken, but reads the news within its next bounded sleep (waking two
+ * hundred idle actors cost 20 ms for each death). */
+static void tell_procs(struct raylet *r, uint64_t dead, const void *frame, uint32_t len) {
     struct proc *p;
     uint32_t at = 0;
 
-    while ((p = table_next(&r->procs, &at, NULL)))
-        if (p->state == PROC_LIVE) proc_send(p, frame, len);
+    while ((p = table_next(&r->procs, &at, NULL))) {
+        bool urgent = p->role == PROC_DRIVER || proc_node(dead) != r->node ||
+                      channels_linked(p, dead);
+
+        if (p->state == PROC_LIVE) proc_send_as(p, frame, len, urgent ? BELL_URGENT : BELL_QUIET);
+    }
 }
 
 static void punch(void *arg, struct extent_span span) {
@@ -109,7 +115,7 @@ static void spread_news(struct raylet *r, const struct death *d) {
 
     wire_init(&b, room, sizeof room);
     if (build(&b, d) == 0) {
-        tell_procs(r, b.p, b.len);
+        tell_procs(r, d->proc, b.p, b.len);
         links_to_gcs(r, b.p, b.len);
         if (waits) others = links_to_all(r, b.p, b.len, waits, cap);
     }
@@ -129,12 +135,12 @@ void death_of(struct proc *p, int sig, int code) {
     describe(p, sig, code, d.text, sizeof d.text);
     remember(r, &d);
     actor_host_died_early(p, d.text);
-    channels_forget(r, p);
     pool_remove(p);
     table_take(&r->procs, proc_number(p->id));
     grants_owner_died(r, p->id);
     if (!driver) logs_drain(r, p->id);
     spread_news(r, &d);
+    channels_forget(r, p);
     answered_for(r, p->id);
     pulls_proc_died(r, p->id);
     p->state = PROC_DOOMED;
@@ -173,7 +179,7 @@ void death_heard(struct raylet *r, const struct wire_proc_died *m) {
     remember(r, &d);
     pulls_holder_died(r, m->proc, d.text);
     grants_owner_died(r, m->proc);
-    tell_procs(r, m, m->head.size);
+    tell_procs(r, m->proc, m, m->head.size);
     route_send(r, proc_raylet(m->proc), &done, sizeof done);
 }
 
@@ -191,7 +197,7 @@ void death_of_node(struct raylet *r, uint32_t node, const char *why) {
     grants_owner_died(r, d.proc);
     answered_for(r, d.proc);
     wire_init(&b, room, sizeof room);
-    if (build(&b, &d) == 0) tell_procs(r, b.p, b.len);
+    if (build(&b, &d) == 0) tell_procs(r, d.proc, b.p, b.len);
     wire_release(&b);
 }
 

@@ -105,7 +105,6 @@ static void kick_all(struct raylet *r) {
 static void assign(struct proc *p, struct placement *pl) {
     SKATE_ASSERT(p->work == WORK_NONE || p->work == WORK_IDLE);
     p->used = pl->used;
-    p->used_once = true;
     p->blocked = false;
     if (pl->is_actor) {
         p->work = WORK_ACTOR;

@@ -123,16 +123,20 @@ int proc_attach(struct proc *p, int fd) {
     return stream_new(p->r->loop, fd, &proc_events, p, &p->stream);
 }
 
-static void sent(struct proc *p, int e) {
+static void sent(struct proc *p, int e, enum bell_class cls) {
     if (e == 0)
-        bell_ring(p->bell, 0, BELL_URGENT);
+        bell_ring(p->bell, 0, cls);
     else if (e != -SKATE_EDEAD)
         proc_doom(p, "it did not read its messages from the raylet");
 }
 
 void proc_send(struct proc *p, const void *frame, uint32_t len) {
+    proc_send_as(p, frame, len, BELL_URGENT);
+}
+
+void proc_send_as(struct proc *p, const void *frame, uint32_t len, enum bell_class cls) {
     if (p->state == PROC_DOOMED || !p->stream) return;
-    sent(p, stream_send(p->stream, frame, len, NULL, 0));
+    sent(p, stream_send(p->stream, frame, len, NULL, 0), cls);
 }
 
 void proc_send_fds(struct proc *p, void *frame, uint32_t len, const int *fds, uint8_t count) {
@@ -140,7 +144,7 @@ void proc_send_fds(struct proc *p, void *frame, uint32_t len, const int *fds, ui
 
     if (p->state == PROC_DOOMED || !p->stream) return;
     head->nfds = count;
-    sent(p, stream_send(p->stream, frame, len, fds, count));
+    sent(p, stream_send(p->stream, frame, len, fds, count), BELL_URGENT);
 }
 
 void proc_welcome(struct proc *p) {

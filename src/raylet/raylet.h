@@ -57,7 +57,7 @@ struct proc {
     char reason[RAYLET_REASON]; /* why it was killed, or says it ends */
     /* workers (pool.c) */
     enum work work;
-    bool blocked, used_once, detached, actor_told;
+    bool blocked, detached, actor_told;
     uint64_t owner, req;     /* WORK_LEASE */
     struct skate_id actor;   /* WORK_ACTOR */
     uint32_t incarnation;
@@ -110,7 +110,7 @@ struct raylet {
     struct skate_id node_id;
     bool ending;
     /* node_start.c */
-    int socket_fd, signal_fd, lifeline_fd, run_fd;
+    int socket_fd, signal_fd, lifeline_fd;
     struct loop_watch *socket_watch, *signal_watch, *lifeline_watch, *stdin_watch;
     char socket_path[128];
     uint32_t drivers, guests;
@@ -169,6 +169,7 @@ void proc_welcome(struct proc *p);
 /* Send a plain frame and ring. Never fails for the caller: a process that does not read its
  * socket is doomed. */
 void proc_send(struct proc *p, const void *frame, uint32_t len);
+void proc_send_as(struct proc *p, const void *frame, uint32_t len, enum bell_class cls);
 void proc_send_fds(struct proc *p, void *frame, uint32_t len, const int *fds, uint8_t count);
 /* SIGKILL, and never talk to it again; deaths.c hears of the end. */
 void proc_doom(struct proc *p, const char *reason);
@@ -182,6 +183,7 @@ void inbox_frame(struct raylet *r, uint64_t src, const struct wire_head *frame);
 /* channels.c */
 void channels_connect(struct raylet *r, struct proc *p, const struct wire_connect *m);
 bool channels_open(struct proc *a, struct proc *b, uint32_t call); /* true: a new one */
+bool channels_linked(struct proc *a, uint64_t b);
 void channels_forget(struct raylet *r, struct proc *dead);
 
 /* forks.c */
