@@ -100,7 +100,6 @@ struct death {
 
 struct links;
 struct pulls;
-
 struct raylet {
     struct raylet_settings set;
     struct loop *loop;
@@ -110,12 +109,11 @@ struct raylet {
     struct skate_id node_id;
     bool ending;
     /* node_start.c */
-    int socket_fd, signal_fd, lifeline_fd;
+    int socket_fd, signal_fd, lifeline_fd, arena_fd;
     struct loop_watch *socket_watch, *signal_watch, *lifeline_watch, *stdin_watch;
     char socket_path[128];
     uint32_t drivers, guests;
     /* arena */
-    int arena_fd;
     uint8_t *arena;
     struct extents *extents;
     struct quarantine quarantine;
