@@ -214,8 +214,7 @@ def _choose_address(address: str | None, base: str, free: bool) -> str | None:
                 "call init() without an address"
             )
         return found
-    if address.startswith("ray://"):
-        raise ConnectionError("the client mode (ray://) is not supported yet: give host:port")
+    address = address.removeprefix("ray://")  # no client server between: the same port
     _node.split_address(address)
     return address
 

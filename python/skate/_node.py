@@ -542,6 +542,12 @@ def find_raylet(base: str, address: str) -> str:
     """The socket of a raylet of this machine in that cluster. ConnectionError with the reason."""
     resolved = resolve(address)
     nodes = cluster_nodes(base, resolved)
+    if any("executor" in node for node in nodes):  # inside Spark: the node of our own executor
+        from skate.util.spark._attach import choose
+        from skate.util.spark._task import executor_pid
+
+        pid = executor_pid()
+        nodes = [choose(nodes, pid)] if pid else nodes
     if nodes:
         return nodes[0]["socket"]
     kind = probe(resolved)

@@ -218,7 +218,10 @@ static int leader_pause(struct core *c, int64_t until_ns, bool bulk) {
             int64_t left = least(until_ns - time_now_ns(), SLEEP_MOST_NS);
 
             r = left > 0 ? futex_wait(&c->bell->leader_bell, word, left) : 0;
-            if (r == -SKATE_ETIMEOUT) bell_set(c->bell, 0); /* a killed raylet rings no bell */
+            if (r == -SKATE_ETIMEOUT) {
+                bell_set(c->bell, 0); /* a killed raylet rings no bell */
+                if (until_ns > time_now_ns()) r = -SKATE_EINTR; /* a signal may have been missed */
+            }
         }
         at_store_seq(&c->bell->leader, 1);
     }

@@ -196,6 +196,8 @@ int core_wait(struct core *c, const struct skate_id *ids, uint32_t count, uint32
         object_want(c, w.slots[i]);
     }
     if (r == 0) r = sleep_for(c, &w, timeout_ns);
+    if (r == -SKATE_ETIMEOUT) /* what is ready behind the first missing one counts too */
+        for (uint32_t i = 0; i < count; i++) (void)look(c, &w, i);
     core_leave(c);
     if (w.slots != stack) free(w.slots);
     return r == 0 || r == -SKATE_ETIMEOUT ? (int)w.found : r;
