@@ -299,6 +299,21 @@ def test_a_task_gives_back_the_ref_of_a_task(cluster):
     assert ray.get(ref) == 2
 
 
+def test_a_task_that_ends_before_the_task_it_started(cluster):
+    # The idle worker that asked for help must not be sent to help itself.
+    for i in range(40):
+
+        @ray.remote
+        def inner(x):
+            return x + 1
+
+        @ray.remote
+        def outer(x, inner=inner):
+            return inner.remote(x)
+
+        assert ray.get(ray.get(outer.remote(i), timeout=20), timeout=20) == i + 1
+
+
 def test_tasks_run_in_parallel(cluster, tmp_path):
     @ray.remote
     def meet(folder, me, other):
