@@ -20,9 +20,8 @@ if TARGET == "ray":
 
     _TEMP_DIR = tempfile.mkdtemp(prefix="compat-ray-")
 elif TARGET == "skate":
-    import skate.exceptions as exceptions
-
     import skate as ray
+    import skate.exceptions as exceptions
 else:
     raise RuntimeError(f"SKATE_COMPAT_TARGET is {TARGET!r}; it must be 'skate' or 'ray'")
 
