@@ -192,6 +192,16 @@ void link_on_channel(struct core *c, const struct wire_channel *m, const int *fd
         (void)close(fds[0]);
         (void)close(fds[1]);
     }
+    if (m->status == 2 && l && (l->state == LINK_NEW || l->state == LINK_ASKED)) {
+        struct frame_node *n;
+
+        l->state = LINK_ROUTED; /* the node has no room for another channel */
+        while ((n = frame_pop(&l->backlog))) {
+            (void)route(c, l->proc, n->data, n->len);
+            free(n);
+        }
+        return;
+    }
     if (channel == MAP_FAILED || bell == MAP_FAILED) {
         if (channel != MAP_FAILED) (void)munmap(channel, CHANNEL_BYTES);
         return; /* dead peers are told by proc_died */

@@ -300,11 +300,11 @@ static void *core_thread(void *arg) {
             leases_tick(c);
             set_level(c);
             if (c->followers) (void)pthread_cond_broadcast(&c->cond);
-            if (c->idle_workers) sleep_ns = IDLE_TICK_NS;
             if (bell_any(c->bell) && !c->dead) continue;
         } else
             leases_tick(c);
         if (c->dead || c->stop) break;
+        if (c->workers.count) sleep_ns = IDLE_TICK_NS; /* leases are returned when idle */
         (void)pthread_mutex_unlock(&c->lock);
         if (futex_wait(&c->bell->core_bell, word, sleep_ns) == -SKATE_ETIMEOUT)
             bell_set(c->bell, 0);
