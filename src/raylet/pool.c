@@ -118,11 +118,15 @@ static void assign(struct proc *p, struct placement *pl) {
     placement_free(pl);
 }
 
-void pool_place(struct raylet *r, struct job *j, struct placement *pl) {
-    struct proc *p = j->idle;
+/* An idle worker may own the very tasks that ask for a lease: it cannot be its own worker. */
+static bool may_serve(const struct proc *p, const struct placement *pl) {
+    return pl->is_actor || pl->owner != p->id;
+}
 
-    if (p) {
-        j->idle = p->idle_next;
+void pool_place(struct raylet *r, struct job *j, struct placement *pl) {
+    for (struct proc **at = &j->idle, *p; (p = *at); at = &p->idle_next) {
+        if (!may_serve(p, pl)) continue;
+        *at = p->idle_next;
         p->idle_next = NULL;
         assign(p, pl);
         return;
@@ -139,12 +143,13 @@ void pool_place(struct raylet *r, struct job *j, struct placement *pl) {
 
 void pool_idle(struct proc *p) {
     struct job *j = table_get(&p->r->jobs, p->job);
-    struct placement *pl = j->waiting;
+    struct placement *before = NULL;
 
     SKATE_ASSERT(p->state == PROC_LIVE);
-    if (pl) {
-        j->waiting = pl->next;
-        if (!j->waiting) j->waiting_last = NULL;
+    for (struct placement *pl = j->waiting; pl; before = pl, pl = pl->next) {
+        if (!may_serve(p, pl)) continue;
+        *(before ? &before->next : &j->waiting) = pl->next;
+        if (j->waiting_last == pl) j->waiting_last = before;
         j->waiting_count--;
         assign(p, pl);
         return;
