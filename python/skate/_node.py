@@ -453,7 +453,7 @@ def cluster_nodes(base: str, address: str) -> list[dict[str, Any]]:
         return []
     records = [_read_json(os.path.join(folder, name)) for name in names]
     living = [r for r in records if r and is_alive(r)]
-    return sorted(living, key=lambda r: r["start_time"])
+    return sorted(living, key=lambda r: (r["start_time"], r["pid"]))  # a tick may hold two
 
 
 def current_cluster(base: str) -> str | None:
