@@ -44,8 +44,7 @@ static bool try_place(struct raylet *r, struct placement *pl, const struct resou
     struct sched_node *own = node_own(r);
     struct job *j;
 
-    if (!resources_fit(&own->avail, placing, NULL) || r->procs.count >= RAYLET_PROCS_MAX)
-        return false;
+    if (!resources_fit(&own->avail, placing, NULL) || pool_is_full(r)) return false;
     j = job_find(r, pl->start->job);
     if (!j) return false;
     resources_take(&own->avail, &pl->used);
@@ -103,7 +102,8 @@ void actor_host_coming(struct raylet *r, const struct wire_actor_create *m) {
     uint32_t len;
     const void *data = wire_actor_create_placing(m, &len);
 
-    if (resources_unpack(&placing, data, len) < 0 || resources_fit(&own->avail, &placing, NULL) ||
+    if (!own || resources_unpack(&placing, data, len) < 0 ||
+        resources_fit(&own->avail, &placing, NULL) ||
         !resources_fit(&own->total, &placing, NULL))
         return;
     r->coming = placing;
@@ -184,6 +184,7 @@ static bool cancel_start(struct raylet *r, const struct skate_id *actor) {
             *link = pl->next;
             if (!pl->next) j->waiting_last = last;
             j->waiting_count--;
+            r->waiting--;
             resources_give(&own->avail, &pl->used);
             placement_free(pl);
             return true;

@@ -190,9 +190,8 @@ void death_of_node(struct raylet *r, uint32_t node, const char *why) {
     struct wire_buf b;
 
     if (row) row->alive = false;
-    if (recall(r, d.proc)) return;
     snprintf(d.text, sizeof d.text, "node %u is lost: %.200s", node, why);
-    remember(r, &d);
+    if (!recall(r, d.proc)) remember(r, &d); /* one that never was may be named again */
     pulls_holder_died(r, d.proc, d.text);
     grants_owner_died(r, d.proc);
     answered_for(r, d.proc);

@@ -12,6 +12,7 @@
 #include "raylet/raylet.h"
 
 enum { RECLAIM_MIN_MS = 10, RECLAIM_MAX_MS = 160, FREE_LEASES_MIN = 8, REPORT_MS = 20 };
+enum { PASS_MAX = 1024 }; /* leases passed on at once */
 
 void grants_wake(struct raylet *r) {
     loop_post(r->loop, &r->sched_task);
@@ -102,7 +103,7 @@ static void serve_foreign(struct raylet *r, struct lease_ask *a, const struct le
     if (j && j->ended && proc_find(r, a->owner) == NULL && links_is_dead(r, proc_node(a->owner)))
         return;
     while (a->count > 0 && resources_fit(&own->avail, &c->want, NULL) &&
-           room_for_free(r, &c->want) && r->procs.count < RAYLET_PROCS_MAX &&
+           room_for_free(r, &c->want) && !pool_is_full(r) &&
            place(r, a, &c->want) == 0)
         a->count--;
     if (a->count > 0) {
@@ -182,6 +183,7 @@ static void pass_on(struct raylet *r, uint32_t node, struct lease_ask *a,
 
     /* Spread: one at a time, so that the next goes elsewhere. */
     if (n == 0 || c->strategy == SCHED_SPREAD) n = 1;
+    if (n > PASS_MAX) n = PASS_MAX;
     part.count = n;
     for (uint32_t i = 0; i < n; i++) resources_take(&row->avail, &c->want);
     send_request(r, node, &part, c, 1);
@@ -208,7 +210,7 @@ static bool serve_one(struct raylet *r, struct lease_class *c) {
         pass_on(r, node, a, c);
         return true;
     }
-    if (!room_for_free(r, &c->want) || r->procs.count >= RAYLET_PROCS_MAX) return false;
+    if (!room_for_free(r, &c->want) || pool_is_full(r)) return false;
     if (!keeps_free(r, &c->want)) return false;
     if (place(r, a, &c->want) < 0) return false;
     leases_served(r->leases, a, 1);

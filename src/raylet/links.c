@@ -12,7 +12,9 @@
 #include "base/assert.h"
 #include "raylet/pulls.h"
 
-enum { HELD_MAX = 64 << 20, UNKNOWN_BEATS = 5, POLL_MS = 90 };
+/* HELD: bytes that wait for one connection, for one to a node that nobody has told of, for all. */
+enum { HELD_MAX = 64 << 20, HELD_UNKNOWN_MAX = 1 << 20, HELD_ALL_MAX = 512 << 20 };
+enum { UNKNOWN_MAX = 64, UNKNOWN_BEATS = 5, POLL_MS = 90 };
 
 struct held {
     struct held *next;
@@ -32,7 +34,8 @@ struct peer {
     enum { PEER_UNKNOWN, PEER_ALIVE, PEER_DEAD } state;
     char ip[16];
     uint16_t port;
-    uint32_t beats; /* while unknown */
+    uint32_t beats;  /* while unknown */
+    uint32_t guests; /* its accepted connections */
     struct lane control, bulk;
 };
 struct guest_link { /* an accepted connection */
@@ -44,6 +47,8 @@ struct links {
     struct net_listener *listener;
     struct conn *gcs;
     struct table peers; /* node -> struct peer */
+    uint32_t unknown;   /* peers that nobody has told of */
+    uint64_t held_bytes;
 };
 
 static void control_frame(struct raylet *r, const struct wire_head *head);
@@ -54,6 +59,7 @@ static struct peer *peer_find(struct raylet *r, uint32_t node) {
     struct peer *p = table_get(&r->links->peers, node);
 
     if (p) return p;
+    if (r->links->unknown >= UNKNOWN_MAX) return NULL;
     p = calloc(1, sizeof *p);
     if (!p) return NULL;
     p->r = r;
@@ -64,18 +70,40 @@ static struct peer *peer_find(struct raylet *r, uint32_t node) {
         free(p);
         return NULL;
     }
+    r->links->unknown++;
     return p;
 }
 
-static void drop_held(struct lane *l) {
-    while (l->first) {
-        struct held *h = l->first;
+static void set_state(struct peer *p, int state) {
+    if (p->state == PEER_UNKNOWN && state != PEER_UNKNOWN) p->r->links->unknown--;
+    p->state = state;
+}
 
-        l->first = h->next;
-        free(h);
-    }
-    l->last = NULL;
-    l->held_bytes = 0;
+static void unhold(struct lane *l) {
+    struct held *h = l->first;
+
+    l->first = h->next;
+    if (!l->first) l->last = NULL;
+    l->held_bytes -= h->len;
+    l->peer->r->links->held_bytes -= h->len;
+    free(h);
+}
+
+static void drop_held(struct lane *l) {
+    while (l->first) unhold(l);
+}
+
+/* What waited, as far as the connection takes it; on_lane_drain goes on. */
+static int send_held(struct lane *l) {
+    int e = 0;
+
+    while (l->first && (e = conn_send(l->conn, l->first->data, l->first->len)) == 0) unhold(l);
+    return e == -SKATE_EFULL ? 0 : e;
+}
+
+static void on_lane_drain(void *arg, struct conn *c) {
+    (void)c;
+    (void)send_held(arg); /* a broken one says so by on_lane_close */
 }
 
 /* A hello, then what waited. */
@@ -87,16 +115,7 @@ static void on_lane_ready(void *arg, struct conn *c) {
                                 .version = WIRE_VERSION};
     int e = conn_send(c, &m, sizeof m);
 
-    while (e == 0 && l->first) {
-        struct held *h = l->first;
-
-        e = conn_send(c, h->data, h->len);
-        if (e < 0) break;
-        l->first = h->next;
-        if (!l->first) l->last = NULL;
-        l->held_bytes -= h->len;
-        free(h);
-    }
+    if (e == 0) e = send_held(l);
     if (e < 0) node_log("sending to node %u failed: %s", l->peer->node, skate_strerror(e));
 }
 
@@ -124,10 +143,13 @@ static void on_lane_close(void *arg, struct conn *c, int code, const char *text)
 }
 
 static const struct conn_events lane_events = {
-    .on_ready = on_lane_ready, .on_frame = on_lane_frame, .on_close = on_lane_close};
+    .on_ready = on_lane_ready, .on_frame = on_lane_frame, .on_close = on_lane_close,
+    .on_drain = on_lane_drain};
 
 static int lane_send(struct lane *l, const void *frame, uint32_t len) {
     struct peer *p = l->peer;
+    struct links *all = p->r->links;
+    uint64_t most = p->state == PEER_UNKNOWN ? HELD_UNKNOWN_MAX : HELD_MAX;
     struct held *h;
 
     if (p->state == PEER_DEAD) return -SKATE_EDEAD;
@@ -136,7 +158,8 @@ static int lane_send(struct lane *l, const void *frame, uint32_t len) {
 
         if (e != -SKATE_EFULL && e != -SKATE_EDEAD && e != -SKATE_EAGAIN) return e;
     }
-    if (l->held_bytes + len > HELD_MAX && l->first) return -SKATE_EFULL;
+    if (l->held_bytes + len > most && l->first) return -SKATE_EFULL;
+    if (all->held_bytes + len > HELD_ALL_MAX) return -SKATE_EFULL;
     h = malloc(sizeof *h + len);
     if (!h) return -SKATE_ENOMEM;
     h->next = NULL;
@@ -148,6 +171,7 @@ static int lane_send(struct lane *l, const void *frame, uint32_t len) {
         l->first = h;
     l->last = h;
     l->held_bytes += len;
+    all->held_bytes += len;
     if (!l->conn && p->state == PEER_ALIVE) {
         struct net_address to = {.ip = p->ip, .port = p->port};
 
@@ -160,13 +184,13 @@ int links_to_node(struct raylet *r, uint32_t node, const void *frame, uint32_t l
     struct peer *p = peer_find(r, node);
 
     SKATE_ASSERT(node != r->node);
-    return p ? lane_send(&p->control, frame, len) : -SKATE_ENOMEM;
+    return p ? lane_send(&p->control, frame, len) : -SKATE_EDEAD;
 }
 
 int links_bulk(struct raylet *r, uint32_t node, const void *frame, uint32_t len) {
     struct peer *p = peer_find(r, node);
 
-    return p ? lane_send(&p->bulk, frame, len) : -SKATE_ENOMEM;
+    return p ? lane_send(&p->bulk, frame, len) : -SKATE_EDEAD;
 }
 
 uint32_t links_to_all(struct raylet *r, const void *frame, uint32_t len, uint64_t *out,
@@ -198,7 +222,7 @@ static void retry(struct lane *l) {
 }
 
 static void peer_dead(struct peer *p, const char *why) {
-    p->state = PEER_DEAD;
+    set_state(p, PEER_DEAD);
     p->control.conn = conn_close(p->control.conn);
     p->bulk.conn = conn_close(p->bulk.conn);
     drop_held(&p->control);
@@ -208,14 +232,22 @@ static void peer_dead(struct peer *p, const char *why) {
 
 void links_beat(struct raylet *r) {
     uint32_t at = 0;
-    struct peer *p, *lost = NULL;
+    struct peer *p, *lost[UNKNOWN_MAX];
+    uint32_t n = 0;
 
     while ((p = table_next(&r->links->peers, &at, NULL))) {
-        if (p->state == PEER_UNKNOWN && ++p->beats > UNKNOWN_BEATS) lost = p;
+        if (p->state == PEER_UNKNOWN && ++p->beats > UNKNOWN_BEATS && n < UNKNOWN_MAX)
+            lost[n++] = p;
         retry(&p->control);
         retry(&p->bulk);
     }
-    if (lost) peer_dead(lost, "the GCS knows no such node");
+    while (n > 0) {
+        p = lost[--n];
+        peer_dead(p, "the GCS knows no such node");
+        if (p->guests) continue;
+        table_take(&r->links->peers, p->node); /* it never was: names of it must not pile up */
+        free(p);
+    }
 }
 
 /* ---- accepted connections ---- */
@@ -234,6 +266,7 @@ static void on_guest_frame(void *arg, struct conn *c, const void *frame, uint32_
             free(g);
             return;
         }
+        g->peer->guests++;
         g->bulk = m->bulk != 0;
         return;
     }
@@ -247,6 +280,7 @@ static void on_guest_close(void *arg, struct conn *c, int code, const char *text
     (void)c;
     (void)code;
     (void)text;
+    if (((struct guest_link *)arg)->peer) ((struct guest_link *)arg)->peer->guests--;
     free(arg);
 }
 
@@ -377,7 +411,7 @@ static void on_node_info(struct raylet *r, const struct wire_node_info *m) {
     row->avail = avail;
     copy_ip(p, m);
     if (m->state == 1 && p->state == PEER_UNKNOWN) {
-        p->state = PEER_ALIVE;
+        set_state(p, PEER_ALIVE);
         retry(&p->control);
         retry(&p->bulk);
     } else if (m->state != 1) {

@@ -20,17 +20,44 @@
 #include <dirent.h>
 
 #include "base/assert.h"
+#include "base/futex.h"
 #include "raylet/links.h"
 #include "raylet/pulls.h"
 #include "raylet/raylet.h"
 
 enum { BEAT_MS = 1000, LEASE_REQUESTS_MAX = 65536, DEMAND_MAX = 4096 };
+enum { LOG_BURST = 200, LOG_EACH_MS = 50 }; /* lines at once; then one line each 50 ms */
+
+static struct {
+    int64_t since_ms;
+    uint32_t lines, lost;
+} log_rate;
+
+/* Whoever can make us complain can do it often: the log file must not grow with it. */
+static bool log_allowed(void) {
+    int64_t now_ms = time_now_ns() / 1000000;
+    int64_t back = (now_ms - log_rate.since_ms) / LOG_EACH_MS;
+
+    if (back > 0) {
+        log_rate.lines = back < log_rate.lines ? log_rate.lines - (uint32_t)back : 0;
+        log_rate.since_ms = now_ms;
+    }
+    if (log_rate.lines >= LOG_BURST) return log_rate.lost++, false;
+    log_rate.lines++;
+    return true;
+}
 
 void node_log(const char *format, ...) {
     char line[1024];
     va_list ap;
     int n;
 
+    if (!log_allowed()) return;
+    if (log_rate.lost) {
+        n = snprintf(line, sizeof line, "%u lines like the last ones left out\n", log_rate.lost);
+        log_rate.lost = 0;
+        if (n > 0 && write(2, line, (size_t)n) < 0) return;
+    }
     va_start(ap, format);
     n = vsnprintf(line, sizeof line - 1, format, ap);
     va_end(ap);
@@ -69,6 +96,7 @@ void node_end(struct raylet *r, const char *why) {
     uint32_t at = 0;
 
     r->ending = true;
+    log_rate.lines = 0; /* the last word counts */
     node_log("raylet of node %u ends: %s", r->node, why);
     zygote_stop(r);
     while ((p = table_next(&r->procs, &at, NULL)))

@@ -123,6 +123,13 @@ static bool may_serve(const struct proc *p, const struct placement *pl) {
     return pl->is_actor || pl->owner != p->id;
 }
 
+/* Every placement becomes a process: what waits for one counts, too. */
+bool pool_is_full(const struct raylet *r) {
+    uint32_t more = r->waiting > r->starting ? r->waiting - r->starting : 0;
+
+    return r->procs.count + more >= RAYLET_PROCS_MAX;
+}
+
 void pool_place(struct raylet *r, struct job *j, struct placement *pl) {
     for (struct proc **at = &j->idle, *p; (p = *at); at = &p->idle_next) {
         if (!may_serve(p, pl)) continue;
@@ -138,6 +145,7 @@ void pool_place(struct raylet *r, struct job *j, struct placement *pl) {
         j->waiting = pl;
     j->waiting_last = pl;
     j->waiting_count++;
+    r->waiting++;
     pool_kick(r, j);
 }
 
@@ -151,6 +159,7 @@ void pool_idle(struct proc *p) {
         *(before ? &before->next : &j->waiting) = pl->next;
         if (j->waiting_last == pl) j->waiting_last = before;
         j->waiting_count--;
+        p->r->waiting--;
         assign(p, pl);
         return;
     }
@@ -235,6 +244,7 @@ void pool_cancel(struct raylet *r, uint64_t owner, uint64_t req) {
             }
             *link = pl->next;
             j->waiting_count--;
+            r->waiting--;
             if (own) resources_give(&own->avail, &pl->used);
             if (pl->used.count == 0) r->free_leases--;
             placement_free(pl);
@@ -323,6 +333,7 @@ void job_bye(struct raylet *r, struct proc *p, uint32_t call) {
     }
     j->bye_to = p->id;
     j->bye_call = call;
+    if (j->bye_timer) return; /* said again: this call is answered */
     job_end(r, j->number, "its job ended", true);
     if (!j->logs_open || loop_timer_new(r->loop, say_bye, j, &j->bye_timer) < 0) {
         say_bye(j);

@@ -16,7 +16,7 @@
 #include "own/ledger.h"
 #include "raylet/raylet.h"
 
-enum { GUESTS_MAX = 64 };
+enum { GUESTS_MAX = 64, HELLO_BYTES = 4096 };
 
 /* A connection that has not said hello yet. */
 struct guest {
@@ -244,6 +244,7 @@ static void on_hello(void *arg, const void *frame, uint32_t len) {
         node_log("cannot watch process %u, ignoring", g->pid);
     p->stream = g->stream;
     stream_set_arg(p->stream, &proc_events, p);
+    stream_limit(p->stream, LIMIT_FRAME_BYTES);
     g->stream = NULL;
     guest_free(g);
     r->drivers++;
@@ -264,7 +265,7 @@ static void welcome_guest(struct raylet *r, int fd) {
     struct guest *g;
 
     if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) < 0 || cred.uid != geteuid() ||
-        r->guests >= GUESTS_MAX) {
+        r->guests >= GUESTS_MAX || !r->node) { /* without a number we can name nobody */
         close(fd);
         return;
     }
@@ -279,6 +280,7 @@ static void welcome_guest(struct raylet *r, int fd) {
         free(g);
         return;
     }
+    stream_limit(g->stream, HELLO_BYTES);
     r->guests++;
 }
 

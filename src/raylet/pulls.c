@@ -7,7 +7,8 @@
 #include "base/assert.h"
 #include "raylet/links.h"
 
-enum { WINDOW = 8 };
+/* Chunks asked for and not come: of one copy, and of all before each may have one only. */
+enum { WINDOW = 8, FLYING_MAX = 256 };
 
 struct puller { /* one process's holds on one copy; call: its pull that waits */
     struct puller *next;
@@ -31,6 +32,7 @@ struct pulls {
     struct table by_offset; /* local offset -> struct copy */
     struct table by_req;    /* number of a pull on its way -> struct copy */
     uint64_t next_req;
+    uint32_t flying; /* in_flight of all */
     struct copy *oldest, *newest;
 };
 
@@ -80,6 +82,7 @@ static void drop(struct raylet *r, struct copy *c) {
     if (*at) *at = c->same_key;
     if (first && table_set(&s->by_key, c->key, first) < 0) SKATE_ASSERT(false);
     lru_remove(s, c);
+    s->flying -= c->in_flight;
     table_take(&s->by_offset, c->offset);
     table_take(&s->by_req, c->req);
     while (c->pullers) {
@@ -129,7 +132,8 @@ static void after_release(struct raylet *r, struct copy *c) {
 
 /* Keep WINDOW chunks on their way. */
 static int ask(struct raylet *r, struct copy *c) {
-    while (c->in_flight < WINDOW && c->asked < c->size) {
+    while (c->asked < c->size &&
+           c->in_flight < (r->pulls->flying < FLYING_MAX ? WINDOW : 1)) {
         uint64_t left = c->size - c->asked;
         struct wire_bulk_get m = {
             .head = {.size = sizeof m, .kind = WIRE_BULK_GET, .fixed = sizeof m},
@@ -140,6 +144,7 @@ static int ask(struct raylet *r, struct copy *c) {
         if (e < 0) return e;
         c->asked += m.size;
         c->in_flight++;
+        r->pulls->flying++;
     }
     return 0;
 }
@@ -309,6 +314,7 @@ void pulls_data(struct raylet *r, uint32_t node, const struct wire_bulk_data *m)
         return;
     memcpy(r->arena + c->offset + (m->pos - c->remote), data, len);
     c->in_flight--;
+    r->pulls->flying--;
     c->got += len;
     if (c->got < c->size) {
         int e = ask(r, c);

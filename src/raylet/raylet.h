@@ -97,7 +97,6 @@ struct death {
     bool intended;
     char text[RAYLET_REASON];
 };
-
 struct links;
 struct pulls;
 struct raylet {
@@ -129,7 +128,7 @@ struct raylet {
     int64_t zygote_started_ns;
     bool zygote_served; /* it has forked a worker */
     struct loop_timer *zygote_timer;
-    uint32_t starting;
+    uint32_t starting, waiting; /* forks; placements without a worker */
     /* pool.c, grants.c */
     struct table jobs; /* number -> struct job */
     struct sched_view view;
@@ -203,6 +202,7 @@ void pool_release(struct proc *p); /* its work is over: resources back, lease fo
 void pool_idle(struct proc *p);    /* ... and it may serve again */
 void pool_remove(struct proc *p);  /* it is dead: out of all lists */
 void pool_kick(struct raylet *r, struct job *j);
+bool pool_is_full(const struct raylet *r);
 struct placement *placement_free(struct placement *pl);
 void pool_cancel(struct raylet *r, uint64_t owner, uint64_t req); /* req 0: all of owner */
 

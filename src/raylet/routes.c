@@ -31,7 +31,8 @@ static void to_here(struct raylet *r, const struct wire_route *m) {
 
     if (proc_number(m->dst) == 0) {
         head = inner(m);
-        if (head) inbox_frame(r, m->src, head);
+        /* Never a route in a route: whoever nests them deep enough would end our stack. */
+        if (head && head->kind != WIRE_ROUTE) inbox_frame(r, m->src, head);
         return;
     }
     p = proc_find(r, m->dst);

@@ -12,7 +12,8 @@
 #include "base/limits.h"
 #include "wire/frame.h"
 
-enum { READ_BYTES = 64 * 1024, KEEP_BYTES = 256 * 1024 };
+/* DRAIN_READS: far more than a socket can hold. */
+enum { READ_BYTES = 64 * 1024, KEEP_BYTES = 256 * 1024, DRAIN_READS = 256 };
 
 struct out_frame {
     struct out_frame *next;
@@ -30,6 +31,7 @@ struct stream {
     bool busy, closing, ended, paused; /* busy: a callback runs */
     uint8_t *in;
     size_t in_len, in_cap;
+    uint32_t frame_max;
     uint64_t *aligned; /* a frame that does not start at a multiple of 8 */
     size_t aligned_cap;
     struct out_frame *first, *last;
@@ -189,7 +191,7 @@ static int deliver(struct stream *s) {
         uint32_t size;
 
         memcpy(&size, p, sizeof size);
-        if (size < sizeof(struct wire_head) || size > LIMIT_FRAME_BYTES) return -SKATE_EPROTO;
+        if (size < sizeof(struct wire_head) || size > s->frame_max) return -SKATE_EPROTO;
         if (s->in_len - at < size) {
             if (s->in_cap < size) {
                 uint8_t *bigger = realloc(s->in, size);
@@ -211,7 +213,7 @@ static int deliver(struct stream *s) {
             memcpy(s->aligned, p, size);
             p = (const uint8_t *)s->aligned;
         }
-        if (wire_check(p, size) < 0) return -SKATE_EPROTO;
+        if (wire_check(p, size) < 0 || wire_head(p)->nfds) return -SKATE_EPROTO;
         s->events->on_frame(s->arg, p, size);
         at += size;
     }
@@ -255,12 +257,13 @@ static int read_some(struct stream *s) {
 }
 
 static void read_all(struct stream *s, bool until_empty) {
+    uint32_t reads = 0;
     int e = 1;
 
     if (s->busy || s->ended) return;
     s->busy = true;
     do e = read_some(s);
-    while (until_empty && e > 0 && !s->closing && !s->ended);
+    while (until_empty && e > 0 && !s->closing && !s->ended && ++reads < DRAIN_READS);
     if (e < 0 && !(until_empty && e == -SKATE_EDEAD)) end(s, e);
     s->busy = false;
     if (s->closing) destroy(s);
@@ -279,7 +282,8 @@ int stream_new(struct loop *l, int fd, const struct stream_events *events, void 
     int e;
 
     if (!s) return -SKATE_ENOMEM;
-    *s = (struct stream){.loop = l, .fd = fd, .events = events, .arg = arg};
+    *s = (struct stream){.loop = l, .fd = fd, .events = events, .arg = arg,
+                          .frame_max = LIMIT_FRAME_BYTES};
     e = loop_watch_fd(l, fd, LOOP_READ, on_event, s, &s->watch);
     if (e < 0) {
         free(s);
@@ -295,6 +299,8 @@ void stream_set_arg(struct stream *s, const struct stream_events *events, void *
 }
 
 uint64_t stream_pending(const struct stream *s) { return s->pending; }
+
+void stream_limit(struct stream *s, uint32_t bytes) { s->frame_max = bytes; }
 
 void stream_pause(struct stream *s, bool paused) {
     s->paused = paused;

@@ -1,7 +1,8 @@
 /* stream.h - frames and descriptors over a Unix stream socket, never blocking the loop.
  *
  * Descriptors belong to the frame whose head.nfds counts them, and travel with its first byte.
- * What the other side sends as descriptors is refused by the kernel (no room is offered).
+ * What the other side sends as descriptors is refused by the kernel (no room is offered), and a
+ * frame of its that claims some breaks the protocol.
  * Loop thread only. A callback may call stream_close() on its own stream.
  * Tests: tests/unit/raylet_stream_test.c. */
 #ifndef SKATE_RAYLET_STREAM_H
@@ -36,9 +37,12 @@ void stream_set_arg(struct stream *s, const struct stream_events *events, void *
 SKATE_NODISCARD int stream_send(struct stream *s, const void *frame, uint32_t len,
                                 const int *fds, uint32_t fd_count);
 uint64_t stream_pending(const struct stream *s);
+/* The largest frame it may send us (at first LIMIT_FRAME_BYTES): small for who is not known yet. */
+void stream_limit(struct stream *s, uint32_t bytes);
 /* Stop or go on reading. */
 void stream_pause(struct stream *s, bool paused);
-/* Read and deliver all that is there now (the peer is dead; its last words count). */
+/* Read and deliver what is there now (the peer is dead; its last words count); not for ever, when
+ * a child of the dead one still writes. */
 void stream_drain(struct stream *s);
 /* End it; closes the descriptor. NULL is fine. */
 void stream_close(struct stream *s);

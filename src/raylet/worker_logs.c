@@ -13,7 +13,8 @@
 #include "base/assert.h"
 #include "raylet/raylet.h"
 
-enum { BUFFER = 64 * 1024, FILE_MAX = 64 << 20, REST_MS = 5 };
+/* DRAIN_READS: more than a pipe can hold. */
+enum { BUFFER = 64 * 1024, FILE_MAX = 64 << 20, REST_MS = 5, DRAIN_READS = 64 };
 
 struct worker_log {
     struct worker_log *next, **link;
@@ -188,14 +189,15 @@ void logs_set_pid(struct raylet *r, uint64_t proc, uint32_t pid) {
         if (l->proc == proc) l->pid = pid;
 }
 
-/* A child of the worker may hold the pipe open: read what is there and go on listening. */
+/* A child of the worker may hold the pipe open and print for ever: read what is there, then go on
+ * listening. */
 void logs_drain(struct raylet *r, uint64_t proc) {
     for (struct worker_log *l = r->logs, *next; l; l = next) {
-        int e;
+        int e = 1;
 
         next = l->next;
         if (l->proc != proc) continue;
-        while ((e = read_once(l)) > 0) {}
+        for (int i = 0; e > 0 && i < DRAIN_READS; i++) e = read_once(l);
         if (e < 0) log_close(l);
     }
 }
