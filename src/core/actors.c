@@ -90,7 +90,10 @@ static int create_frame(struct core *c, const struct core_actor *in, const struc
     val = *wire_func_value(f, &n);
     bytes = wire_func_data(f, &len);
     if (val.kind == VAL_ARENA) { /* the GCS keeps the class itself */
-        bytes = c->arena + val.offset;
+        uint32_t slot = object_find(c, &val.id);
+
+        bytes = slot == MAP_NONE || !object_ready(c, slot) ? NULL : object_bytes(c, slot);
+        if (!bytes || val.size != c->ledger.slots[slot].size) return -SKATE_ENOENT;
         val = (struct wire_val){.kind = VAL_INLINE, .format = val.format,
                                 .len = (uint32_t)val.size, .size = val.size};
     }

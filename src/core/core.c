@@ -381,6 +381,7 @@ int core_event(struct core *c, int64_t timeout_ns, void **ret, uint32_t *ret_len
         if (c->dead) r = -SKATE_EDEAD;
         if (r < 0 || pthread_cond_timedwait(&c->event_cond, &c->lock, &ts) == ETIMEDOUT) break;
     }
+    if (n) c->event_bytes -= n->len;
     core_leave(c);
     if (!n) return r < 0 ? r : -SKATE_ETIMEOUT;
     *ret_len = n->len;

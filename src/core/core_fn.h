@@ -121,6 +121,7 @@ void actor_handles_gone(struct core *c, const struct skate_id *id);
 void actor_call_done(struct core *c, struct actor *a);
 
 int view_arena(struct core *c, uint32_t slot, struct core_view *ret);
+const uint8_t *object_bytes(struct core *c, uint32_t slot); /* of an arena value; may be NULL */
 bool usable(struct core *c, uint32_t slot, bool fetch);
 
 /* execute.c */

@@ -20,6 +20,7 @@
 #include "wire/wire_gen.h"
 
 enum { NONE = 0xffffffff, DRAIN_BATCH = 512, EVENTS_MAX = 20000 };
+enum { EVENT_BYTES_MAX = 64 << 20 };
 
 struct frame_node { /* a frame kept for later */
     struct frame_node *next;
@@ -203,6 +204,7 @@ struct core {
 
     uint32_t next_call, calls_open;
     struct frame_list replies, events;
+    uint64_t event_bytes;
     struct run *run_head, **run_tail, *run_current;
     uint32_t runs;
     bool blocked_told;

@@ -386,8 +386,9 @@ uint64_t core_job_pin(struct core *c, struct core_job *job, const struct core_vi
     return pin;
 }
 
-/* The end of a hold. True: something of ours still needs the object, the owner must know. */
-static bool unhold_kept(struct core *c, const struct skate_id *id) {
+/* The end of a hold. True: something of ours still needs the object, the owner must know (not of a
+ * constructor's: its creator holds them while the actor lives). */
+static bool unhold_kept(struct core *c, const struct run *r, const struct skate_id *id) {
     uint32_t slot = object_find(c, id);
     struct object *o;
 
@@ -395,9 +396,9 @@ static bool unhold_kept(struct core *c, const struct skate_id *id) {
     o = &c->object_v[slot];
     if (o->local + o->holds > 1 && id->owner != c->info.proc) {
         o->holds--;
-        o->registered++;
+        o->registered += !r->start;
         c->ledger.slots[slot].refs = o->local + o->holds;
-        return true;
+        return !r->start;
     }
     object_unhold(c, id);
     return false;
@@ -416,21 +417,12 @@ static uint32_t unhold_all(struct core *c, struct run *r, struct skate_id *kept)
         }
     objects_apply_drops(c);
     for (uint32_t i = 0; i < n; i++)
-        if (unhold_kept(c, &refs[i])) kept[k++] = refs[i];
-    if (vals->kind == VAL_ARENA && unhold_kept(c, &vals->id)) kept[k++] = vals->id;
+        if (unhold_kept(c, r, &refs[i])) kept[k++] = refs[i];
+    if (vals->kind == VAL_ARENA && unhold_kept(c, r, &vals->id)) kept[k++] = vals->id;
     vals = wire_task_deps(m, &nvals);
     for (uint32_t i = 0; i < nvals; i++)
-        if (vals[i].kind == VAL_ARENA && unhold_kept(c, &vals[i].id)) kept[k++] = vals[i].id;
+        if (vals[i].kind == VAL_ARENA && unhold_kept(c, r, &vals[i].id)) kept[k++] = vals[i].id;
     return k;
-}
-
-/* The creator holds a constructor's arguments while the actor lives: nothing to tell. */
-static void unhold_constructor(struct core *c, struct run *r) {
-    struct skate_id *kept = malloc((r->node->len / sizeof *kept + 2) * sizeof *kept);
-    uint32_t n = kept ? unhold_all(c, r, kept) : 0;
-
-    while (n-- > 0) c->object_v[object_find(c, &kept[n])].registered--;
-    free(kept);
 }
 
 /* ---- results ---- */
@@ -550,7 +542,7 @@ int core_finish(struct core *c, struct core_job *job, enum core_status status,
     if (r == 0) r = bytes = place_values(c, job, values, count, vals);
     if (r >= 0 && job->kind == 2) {
         r = send_ready(c, job, status, values, vals, (uint32_t)bytes);
-        unhold_constructor(c, run);
+        (void)unhold_all(c, run, NULL);
     } else if (r >= 0)
         r = send_result(c, run, status, values, count, vals, (uint32_t)bytes);
     if (r < 0) { /* a full store: the caller reports that instead */

@@ -301,6 +301,7 @@ static void died(struct core *c, struct link *l, const struct wire_proc_died *m)
     actors_on_died(c, l->proc);
     if (l->my_bit) c->by_bit[l->my_bit] = NULL;
     l->state = LINK_DEAD;
+    map_release(&l->functions);
     frames_release(&l->backlog);
     runs_forget(c, l->proc);
     objects_on_died(c, l->proc, l->death ? l->death : "it died");

@@ -405,6 +405,10 @@ void object_set(struct core *c, uint32_t slot, const struct wire_val *v, const u
     struct object *o = &c->object_v[slot];
 
     if (object_ready(c, slot)) return object_drop_val(c, v, refs);
+    if (v->kind == VAL_NONE || (v->kind == VAL_INLINE && v->len > LIMIT_INLINE_VALUE)) {
+        object_set_system(c, slot, "object_lost\nits value came malformed"); /* never ours */
+        return;
+    }
     if (v->kind == VAL_INLINE) {
         uint64_t offset;
 
@@ -507,7 +511,7 @@ void objects_on_pulled(struct core *c, const struct wire_pulled *m) {
     o = &c->object_v[slot];
     o->pulling = 0;
     if (m->status == 0 && m->offset <= c->info.arena_bytes &&
-        m->size <= c->info.arena_bytes - m->offset)
+        m->size <= c->info.arena_bytes - m->offset && m->size == c->ledger.slots[slot].size)
         o->local_offset = m->offset;
     else {
         struct ledger_slot *s = &c->ledger.slots[slot];

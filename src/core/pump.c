@@ -60,10 +60,16 @@ void frames_release(struct frame_list *l) {
 static void keep_event(struct core *c, uint64_t src, const void *frame, uint32_t len) {
     struct frame_node *n;
 
-    if (c->events.count >= EVENTS_MAX) free(frame_pop(&c->events)); /* the oldest line goes */
     n = frame_keep(src, frame, len);
     if (!n) return;
     frame_push(&c->events, n);
+    c->event_bytes += len;
+    while (c->events.count > EVENTS_MAX ||
+           (c->event_bytes > EVENT_BYTES_MAX && c->events.count > 1)) { /* the oldest line goes */
+        n = frame_pop(&c->events);
+        c->event_bytes -= n->len;
+        free(n);
+    }
     (void)pthread_cond_signal(&c->event_cond);
 }
 
@@ -125,10 +131,10 @@ void pump_dispatch(struct core *c, uint64_t src, const void *frame, uint32_t len
     if (head->nfds && head->kind != WIRE_CHANNEL)
         for (unsigned i = 0; fds && i < head->nfds; i++) (void)close(fds[i]);
     if (head->kind == WIRE_CHANNEL) {
-        if (!link) link_on_channel(c, frame, fds);
+        if (fds) link_on_channel(c, frame, fds); /* from our raylet's own socket only */
         return;
     }
-    if (!link) {
+    if (!link && proc_number(src) == 0) { /* what only daemons say */
         switch (head->kind) {
         case WIRE_ROUTE: on_route(c, frame); return;
         case WIRE_LEASE_GRANT: leases_on_grant(c, frame); return;
@@ -143,7 +149,7 @@ void pump_dispatch(struct core *c, uint64_t src, const void *frame, uint32_t len
         }
     }
     if (head->flags & WIRE_REPLY) {
-        if (!link) on_reply(c, src, frame, len);
+        if (!link && proc_number(src) == 0) on_reply(c, src, frame, len);
         return;
     }
     if (proc_number(src) != 0) dispatch_peer(c, src, frame, len, link, sequence);

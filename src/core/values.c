@@ -203,20 +203,28 @@ int core_wait(struct core *c, const struct skate_id *ids, uint32_t count, uint32
     return r == 0 || r == -SKATE_ETIMEOUT ? (int)w.found : r;
 }
 
-int view_arena(struct core *c, uint32_t slot, struct core_view *ret) {
+/* Where an arena value lies on this node; NULL: nowhere, or what others say of it is not true. */
+const uint8_t *object_bytes(struct core *c, uint32_t slot) {
     struct ledger_slot *s = &c->ledger.slots[slot];
-    uint64_t at = s->offset;
+    bool here = proc_node(s->holder) == proc_node(c->info.proc);
+    uint64_t at = here ? s->offset : c->object_v[slot].local_offset;
 
-    if (proc_node(s->holder) != proc_node(c->info.proc)) at = c->object_v[slot].local_offset;
-    if (at == 0 || at > c->info.arena_bytes || s->size > c->info.arena_bytes - at)
-        return -SKATE_EPROTO;
-    if (at == s->offset && proc_node(s->holder) == proc_node(c->info.proc)) {
+    if (at == 0 || at > c->info.arena_bytes || s->size > c->info.arena_bytes - at) return NULL;
+    if (here) {
         const struct heap_header *h = (const void *)(c->arena + at - sizeof *h);
 
-        if (h->magic != HEAP_MAGIC || h->size != s->size || !id_equal(&h->id, &s->id))
-            return -SKATE_EPROTO; /* never a wrong byte */
+        if (at < sizeof *h || at % 8 || h->magic != HEAP_MAGIC || h->size != s->size ||
+            !id_equal(&h->id, &s->id))
+            return NULL; /* never a wrong byte */
     }
-    ret->data = c->arena + at;
+    return c->arena + at;
+}
+
+int view_arena(struct core *c, uint32_t slot, struct core_view *ret) {
+    const uint8_t *bytes = object_bytes(c, slot);
+
+    if (!bytes) return -SKATE_EPROTO;
+    ret->data = bytes;
     c->object_v[slot].holds++;
     c->pins++;
     ret->pin = (uint64_t)slot + 1;
