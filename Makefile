@@ -13,7 +13,7 @@ help:
 	@echo 'make test-spark  tests on a real Apache Spark (needs Java; set-up installs it)'
 	@echo 'make bench       Skate beside Ray, alternating, with the floor of this machine'
 	@echo 'make quick       compile and copy what changed into .venv (about one second)'
-	@echo 'make asan        C unit tests under AddressSanitizer and UBSan'
+	@echo 'make asan        C unit tests and the compat tests under ASan and UBSan'
 	@echo 'make tidy        the style check'
 	@echo 'make wheel       a wheel in dist/'
 	@echo 'make clean       remove build/ but for stamps and environments'
@@ -48,7 +48,7 @@ test-spark: setup-spark build
 
 asan: setup-test
 	@$(PY) tools/build.py units asan
-	@$(PY) -m pytest tests/test_c_units.py -k asan
+	@$(PY) -m pytest tests/test_c_units.py tests/test_sanitized.py -k "asan or sanitized"
 
 tidy:
 	@$(PY) tools/tidy.py

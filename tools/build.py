@@ -2,7 +2,8 @@
 
 usage: build.py install         make build: a full install by pip, or `quick` when that was done
        build.py quick           make quick: compile what changed, copy what changed (about 1 s)
-       build.py units [asan]    compile the C unit tests, plain or with ASan and UBSan
+       build.py units [asan]    compile the C unit tests, plain or with ASan and UBSan; the latter
+                                with a sanitized Skate beside it, in build/asan/site
 
 Folders: build/py (what pip and quick share, through meson-python), build/asan. One build at a
 time (a lock on build/.lock); several people may call it at once.
@@ -24,6 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build"
 PY_DIR = BUILD / "py"
 ASAN_DIR = BUILD / "asan"
+ASAN_SITE = ASAN_DIR / "site"
 SITE = Path(sysconfig.get_paths()["platlib"])
 BIN = Path(sys.executable).parent
 ENV = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}"}
@@ -33,7 +35,6 @@ ASAN_OPTIONS = [
     "-Db_lundef=false",
     "-Dbuildtype=debugoptimized",
     "-Doptimization=1",
-    "-Dpython=disabled",
 ]
 
 
@@ -117,11 +118,11 @@ def mirror(source: Path, target: Path, keep: set[Path]) -> int:
     return changed
 
 
-def copy_install() -> int:
+def copy_install(folder: Path = PY_DIR, site: Path = SITE) -> int:
     """Copy what meson's install plan names for the package into site-packages."""
-    plan = json.loads((PY_DIR / "meson-info" / "intro-install_plan.json").read_text())
+    plan = json.loads((folder / "meson-info" / "intro-install_plan.json").read_text())
     pairs = [
-        (Path(source), SITE / entry["destination"].removeprefix("{py_platlib}/"))
+        (Path(source), site / entry["destination"].removeprefix("{py_platlib}/"))
         for section in plan.values()
         for source, entry in section.items()
         if entry["destination"].startswith("{py_platlib}/") and Path(source).exists()
@@ -186,7 +187,10 @@ def units(variant: str) -> int:
         return 0
     if variant == "asan":
         r = configure(ASAN_DIR, ASAN_OPTIONS)
-        return r or ninja(ASAN_DIR, "unit-tests")
+        r = r or ninja(ASAN_DIR, "all", "unit-tests")
+        if r == 0:
+            copy_install(ASAN_DIR, ASAN_SITE)
+        return r
     r = configure(PY_DIR, []) if is_installed() else pip_install()
     return r or ninja(PY_DIR, "unit-tests")
 
