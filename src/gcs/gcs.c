@@ -185,6 +185,7 @@ static void on_frame(struct gcs *g, const struct gcs_event *e) {
         const uint8_t *inner = wire_route_frame(m, &len);
 
         if (m->dst != SKATE_GCS || wire_check(inner, len) < 0) return;
+        if (m->src && proc_node(m->src) != from.node->number) return; /* not of that raylet */
         from.src = m->src;
         from.call = wire_head(inner)->call;
         on_message(g, &from, inner);

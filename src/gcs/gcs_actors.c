@@ -10,6 +10,9 @@
 #include "base/assert.h"
 #include "gcs/gcs_int.h"
 
+/* An exception larger than this is told by its reason only: every subscriber gets a copy. */
+enum { FAILURE_MAX = 1 << 20 };
+
 struct gcs_actor *gcs_actor_find(struct gcs *g, const struct skate_id *id) {
     uint32_t i = map_get(&g->actor_ids, id);
 
@@ -66,16 +69,16 @@ static int judge(struct gcs *g, const struct wire_actor_create *m, char reason[G
     const uint8_t *held = wire_actor_create_held(m, &held_len);
     const uint8_t *placing = wire_actor_create_placing(m, &placing_len);
     const struct wire_val *v = wire_actor_create_fn_value(m, &vals);
-    const char *name = wire_actor_create_name(m, &name_len);
+    const char *name = wire_actor_create_name(m, &name_len), *space, *cls;
 
     (void)wire_actor_create_fn_data(m, &data_len);
-    (void)wire_actor_create_namespace(m, &space_len);
-    (void)wire_actor_create_cls(m, &cls_len);
+    space = wire_actor_create_namespace(m, &space_len);
+    cls = wire_actor_create_cls(m, &cls_len);
     if (resources_unpack(&unused, held, held_len) < 0 ||
         resources_unpack(&unused, placing, placing_len) < 0 || id_is_nil(&m->actor) ||
         wire_check_vals(v, vals, data_len, 0) < 0 || m->max_restarts < -1 ||
         name_len > GCS_NAME_MAX || space_len > GCS_NAME_MAX || cls_len > GCS_NAME_MAX ||
-        memchr(name, 0, name_len)) {
+        memchr(name, 0, name_len) || memchr(space, 0, space_len) || memchr(cls, 0, cls_len)) {
         (void)snprintf(reason, GCS_REASON, "a malformed actor specification");
         return -SKATE_EINVAL;
     }
@@ -306,7 +309,7 @@ static void constructor_failed(struct gcs *g, struct gcs_actor *a,
         gcs_actor_lost(g, a, text, false);
         return;
     }
-    if (vals == 1 && wire_check_vals(v, vals, data_len, 0) == 0 &&
+    if (vals == 1 && wire_check_vals(v, vals, data_len, 0) == 0 && m->head.size <= FAILURE_MAX &&
         g->spec_bytes + m->head.size <= g->opts.spec_bytes) {
         a->failure = gcs_copy(m, m->head.size);
         g->spec_bytes += m->head.size;
@@ -320,6 +323,7 @@ void gcs_actor_ready(struct gcs *g, const struct gcs_from *from, const struct wi
     struct gcs_actor *a = gcs_actor_find(g, &m->actor);
     uint64_t proc = m->proc ? m->proc : from->src;
 
+    if (from->src && from->src != proc) return; /* nobody speaks for another */
     if (!a || a->state != GCS_STARTING || a->incarnation != m->incarnation) {
         if (a && a->state == GCS_ALIVE && a->proc == proc) return; /* said twice */
         if (m->status >= 0 && proc)

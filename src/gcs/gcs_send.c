@@ -13,10 +13,14 @@ static void add_send(struct gcs_out *out, uint64_t link, uint32_t at, uint32_t l
     out->sends[out->count++] = (struct gcs_send){.link = link, .at = at, .len = len};
 }
 
+enum { STEP_BYTES_MAX = 3 << 29 };
+#define NO_ROOM UINT32_MAX
+
+/* What one step may say in all is bounded: what is beyond is not said (NO_ROOM). */
 static uint32_t add_bytes(struct gcs_out *out, const void *data, uint32_t len) {
     uint32_t at = (out->used + 7) & ~7u;
 
-    SKATE_ASSERT(len <= UINT32_MAX - 8 - at);
+    if (len > STEP_BYTES_MAX || at > STEP_BYTES_MAX - len) return NO_ROOM;
     if (out->room < at + len) {
         uint64_t room = out->room ? out->room : 4096;
 
@@ -33,7 +37,14 @@ static uint32_t add_bytes(struct gcs_out *out, const void *data, uint32_t len) {
 }
 
 void gcs_send_link(struct gcs *g, uint64_t link, struct wire_buf *b) {
-    if (link && wire_end(b) == 0) add_send(g->out, link, add_bytes(g->out, b->p, b->len), b->len);
+    if (link && wire_end(b) == 0) {
+        uint32_t at = add_bytes(g->out, b->p, b->len);
+
+        if (at != NO_ROOM)
+            add_send(g->out, link, at, b->len);
+        else /* a raylet that misses something is of no use: it is lost, and says so */
+            gcs_close_link(g, link);
+    }
     wire_release(b);
 }
 
@@ -57,7 +68,7 @@ void gcs_send_nodes(struct gcs *g, struct wire_buf *b, uint32_t but) {
     if (wire_end(b) == 0) {
         uint32_t at = add_bytes(g->out, b->p, b->len);
 
-        for (uint32_t i = 0; i < g->node_count; i++)
+        for (uint32_t i = 0; at != NO_ROOM && i < g->node_count; i++)
             if (g->nodes[i]->alive && g->nodes[i]->number != but)
                 add_send(g->out, g->nodes[i]->link, at, b->len);
     }

@@ -5,6 +5,9 @@
 #include "base/assert.h"
 #include "gcs/gcs_int.h"
 
+/* The exceptions of one failed constructor for all who wait for it; beyond it the reason must do. */
+enum { TELL_BYTES_MAX = 32 << 20 };
+
 void gcs_actor_move(struct gcs *g, struct gcs_actor *a, enum gcs_actor_state to) {
     static const uint8_t legal[] = {
         [GCS_PENDING] = 1 << GCS_STARTING | 1 << GCS_DEAD,
@@ -28,7 +31,7 @@ void gcs_actor_move(struct gcs *g, struct gcs_actor *a, enum gcs_actor_state to)
     g->out->changed = true;
 }
 
-void gcs_actor_frame(const struct gcs_actor *a, struct wire_buf *b) {
+static void put_state(const struct gcs_actor *a, struct wire_buf *b, bool with_failure) {
     static const uint32_t states[] = {0, 0, 1, 3};
     struct wire_actor_state *m = wire_begin(b, WIRE_ACTOR_STATE);
 
@@ -50,7 +53,7 @@ void gcs_actor_frame(const struct gcs_actor *a, struct wire_buf *b) {
     WIRE_PUT(b, actor_state, name, a->name, strlen(a->name));
     WIRE_PUT(b, actor_state, namespace, a->space, strlen(a->space));
     if (a->reason) WIRE_PUT(b, actor_state, reason, a->reason, strlen(a->reason));
-    if (a->failure) {
+    if (a->failure && with_failure) {
         const struct wire_actor_ready *f = a->failure;
         uint32_t n, len;
         const struct wire_val *v = wire_actor_ready_error(f, &n);
@@ -62,12 +65,16 @@ void gcs_actor_frame(const struct gcs_actor *a, struct wire_buf *b) {
     WIRE_PUT(b, actor_state, resources, a->held, a->held_len);
 }
 
+void gcs_actor_frame(const struct gcs_actor *a, struct wire_buf *b) { put_state(a, b, true); }
+
 void gcs_actor_tell(struct gcs *g, const struct gcs_actor *a) {
+    uint64_t copies = a->failure ? (uint64_t)wire_head(a->failure)->size * a->sub_count : 0;
+
     for (uint32_t i = 0; i < a->sub_count; i++) {
         struct wire_buf b;
 
         wire_init(&b, NULL, 0);
-        gcs_actor_frame(a, &b);
+        put_state(a, &b, copies <= TELL_BYTES_MAX);
         gcs_send_proc(g, a->subs[i], &b);
     }
 }

@@ -10,6 +10,8 @@
 #include "net/conn.h"
 
 enum { LINKS_MAX = 20000, SLOT_BITS = 16, TICK_MS = 1000 };
+/* Unread by a raylet: the mark at which we read no more from it, and that at which it is lost. */
+enum { PAUSE_BYTES = 16 << 20, UNREAD_MAX = 256 << 20 };
 
 struct link {
     struct gcsd *daemon;
@@ -132,8 +134,16 @@ static void on_link_frame(void *arg, struct conn *c, const void *frame, uint32_t
     struct link *l = arg;
     struct gcs_event event = {.kind = GCS_FRAME, .link = l->number, .frame = frame, .len = len,
                               .peer_ip = conn_peer_ip(c)};
+    struct gcsd *d = l->daemon;
 
-    step(l->daemon, &event);
+    step(d, &event);
+    /* Whoever asks faster than it reads the answers waits (the link may be gone by now). */
+    if (link_find(d, event.link) && conn_pending_bytes(c) > PAUSE_BYTES) conn_pause(c, true);
+}
+
+static void on_link_drain(void *arg, struct conn *c) {
+    (void)arg;
+    conn_pause(c, false);
 }
 
 static void on_link_close(void *arg, struct conn *c, int code, const char *text) {
@@ -146,16 +156,18 @@ static void on_link_close(void *arg, struct conn *c, int code, const char *text)
     step(d, &event);
 }
 
-static const struct conn_events link_events = {.on_frame = on_link_frame,
-                                               .on_close = on_link_close};
+static const struct conn_events link_events = {
+    .on_frame = on_link_frame, .on_close = on_link_close, .on_drain = on_link_drain};
 
 static void on_new_ready(void *arg, struct conn *c) {
     struct link *l = link_new(arg, c);
 
-    if (l)
-        conn_set_events(c, &link_events, l);
-    else
+    if (!l) {
         (void)conn_close(c);
+        return;
+    }
+    conn_set_events(c, &link_events, l);
+    conn_set_low(c, PAUSE_BYTES / 2);
 }
 
 static void on_new_close(void *arg, struct conn *c, int code, const char *text) {
@@ -172,7 +184,7 @@ static void on_log(void *arg, const char *text) {
 /* ------------------------------------------------------------------ start and end */
 
 int gcsd_new(const struct gcsd_opts *opts, struct gcsd **ret, struct skate_error *err) {
-    struct net_opts net = {.loop = opts->loop, .on_log = on_log};
+    struct net_opts net = {.loop = opts->loop, .pending_max = UNREAD_MAX, .on_log = on_log};
     struct net_address at = {opts->settings->listen_ip, opts->settings->listen_port};
     struct gcs_opts store = {.heartbeat_ms = opts->heartbeat_ms};
     struct gcsd *d = calloc(1, sizeof *d);

@@ -21,7 +21,7 @@ static uint32_t round8(uint32_t n) { return (n + 7) & ~7u; }
 static void deliver(struct conn *c, const uint8_t *frame) {
     uint32_t len = wire_head(frame)->size;
 
-    if (wire_check(frame, len) < 0) {
+    if (wire_check(frame, len) < 0 || wire_head(frame)->nfds) { /* no descriptors on this way */
         conn_fail(c, -SKATE_EPROTO, "malformed frame of kind %u", wire_head(frame)->kind);
         return;
     }

@@ -64,7 +64,8 @@ static int64_t busy_after(const struct sched_node *n, const struct resources *wa
 
         if (total <= 0) continue;
         used = total - resources_amount(&n->avail, want->v[i].name) + want->v[i].amount;
-        if (used * 100 / total > worst) worst = used * 100 / total;
+        if ((double)used * 100 / (double)total > (double)worst)
+            worst = (int64_t)((double)used * 100 / (double)total);
     }
     return worst;
 }

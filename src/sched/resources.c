@@ -6,6 +6,8 @@
 
 #include "base/assert.h"
 
+#define AMOUNT_MAX INT64_C(1000000000000000000) /* 1e14 units; what is more is said as that */
+
 static struct resource *find(struct resources *r, const char *name) {
     for (uint32_t i = 0; i < r->count; i++)
         if (!strcmp(r->v[i].name, name)) return &r->v[i];
@@ -50,6 +52,7 @@ int resources_unpack(struct resources *r, const void *data, size_t len) {
         if (n == 0 || n >= sizeof name) return -SKATE_EPROTO;
         step = (12 + (size_t)n + 7) & ~(size_t)7;
         if (step > len || amount < 0) return -SKATE_EPROTO;
+        if (amount > AMOUNT_MAX) amount = AMOUNT_MAX;
         memcpy(name, p + 12, n);
         if (strlen(name) != n) return -SKATE_EPROTO;
         e = resources_set(&out, name, amount);
@@ -94,7 +97,8 @@ static void add(struct resources *have, const struct resources *want, int sign) 
     for (uint32_t i = 0; i < want->count; i++) {
         struct resource *e = find(have, want->v[i].name);
 
-        if (e) e->amount += sign * want->v[i].amount;
+        if (e && __builtin_add_overflow(e->amount, sign * want->v[i].amount, &e->amount))
+            e->amount = sign * INT64_MAX; /* absurd amounts must not wrap round */
     }
 }
 
