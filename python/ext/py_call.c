@@ -151,6 +151,24 @@ static PyObject *results(const struct skate_id *task, uint32_t returns) {
     return list;
 }
 
+/* A TypeError of the encoder is raised again with the name of what was called. */
+static void name_the_call(PyObject *self) {
+    PyObject *type, *error, *traceback, *r;
+
+    if (!PyErr_ExceptionMatches(PyExc_TypeError)) return;
+    PyErr_Fetch(&type, &error, &traceback);
+    PyErr_NormalizeException(&type, &error, &traceback);
+    r = PyObject_CallMethod(self, "_refuse", "O", error); /* raises */
+    Py_XDECREF(r);
+    if (!PyErr_Occurred()) {
+        PyErr_Restore(type, error, traceback);
+        return;
+    }
+    Py_XDECREF(type);
+    Py_XDECREF(error);
+    Py_XDECREF(traceback);
+}
+
 /* All given: args has count positional values, then one for each of kwnames. */
 static PyObject *do_call(struct call *c, PyObject *const *args, Py_ssize_t count,
                          PyObject *kwnames) {
@@ -168,7 +186,10 @@ static PyObject *do_call(struct call *c, PyObject *const *args, Py_ssize_t count
         if (!deps) return PyErr_NoMemory();
     }
     py_value_init(&pv, scratch, sizeof scratch);
-    if (py_encode_args(&pv, &a) < 0) goto out;
+    if (py_encode_args(&pv, &a) < 0) {
+        name_the_call((PyObject *)(void *)c);
+        goto out;
+    }
     t.name = PyBytes_AsString(c->name);
     t.method = c->method ? PyBytes_AsString(c->method) : NULL;
     if (c->actor) t.actor = ((struct py_ref *)(void *)c->actor)->id;

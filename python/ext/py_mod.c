@@ -161,6 +161,7 @@ static PyObject *mod_interrupt(PyObject *module, PyObject *unused) {
 static PyObject *mod_forked(PyObject *module, PyObject *unused) {
     (void)module;
     (void)unused;
+    py.inside = 0; /* the parent's threads, which are not here */
     if (py.core) {
         core_forked(py.core);
         py.core = NULL;

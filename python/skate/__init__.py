@@ -55,12 +55,21 @@ _LAZY = (
     "actor", "cloudpickle", "remote_function", "rllib", "runtime_context", "tune", "types", "util",
 )  # fmt: skip
 
+# Parts of Ray that are not here: said so, and still False for hasattr().
+_ABSENT = (
+    "air", "autoscaler", "client", "cross_language", "dag", "data", "experimental", "internal",
+    "java_actor_class", "java_function", "job_submission", "llm", "nodes_info", "serve", "train",
+    "workflow", "show_in_dashboard", "remove_placement_group",
+)  # fmt: skip
+
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
         import importlib
 
         return importlib.import_module(f"skate.{name}")
+    if name in _ABSENT:
+        raise AttributeError(f"module 'skate' has no attribute {name!r}: not supported yet")
     raise AttributeError(f"module 'skate' has no attribute {name!r}")
 
 

@@ -83,6 +83,8 @@ def _methods_of(cls: type) -> dict[str, MethodSpec]:
         if not callable(function):
             continue
         options = getattr(function, "__skate_method_options__", {})
+        if _remote.code_flags(function) & _remote.GENERATOR:
+            options = {**options, "_generator": True}
         out[name] = MethodSpec(_signature.arity(function, skip), options)
     return out
 
@@ -116,6 +118,10 @@ class ActorMethod(_core.Call):
         retries = options.get("max_task_retries")
         if retries is None:
             retries = self._meta.retries
+        if returns is None and options.get("_generator"):
+            if first:
+                return  # handle.m.options(num_returns=2) is right: wait for remote()
+            _remote.refuse_generator(f"{self._meta.name}.{self._method_name}")
         if not first or not _core.epoch():
             raise ActorHandleNotFoundError(
                 f"the handle of the actor {self._meta.name} belongs to a session that has ended"
@@ -127,6 +133,9 @@ class ActorMethod(_core.Call):
             0, 0, 1 if returns is None else returns, retries, flags, label.encode(),
             self._method_name.encode(), self._ref, least, most,
         )  # fmt: skip
+
+    def _refuse(self, error: TypeError) -> None:
+        _remote.refuse_argument(f"{self._meta.name}.{self._method_name}()", error)
 
     def _check(self, count: int, keywords: tuple[str, ...]) -> None:
         what = f"{self._meta.name}.{self._method_name}()"
@@ -347,9 +356,8 @@ class ActorClass:
                 strategy, node, name, space, meta.name, held, placing, tuple(args), dict(kwargs),
             )  # fmt: skip
         except TypeError as error:
-            raise TypeError(
-                f"Could not serialize an argument of the actor {meta.name}: {error}"
-            ) from error
+            _remote.refuse_argument(f"the actor {meta.name}", error)
+            raise
 
 
 def method(*args: Any, **options: Any) -> Any:

@@ -121,7 +121,11 @@ def init(
     """
     for name in kwargs:
         if name not in _IGNORED:
-            raise RuntimeError(f"init() got an unknown keyword argument: {name}")
+            from skate import _options
+
+            known = [*(init.__kwdefaults__ or ()), *_IGNORED]
+            hint = _options.suggestion(name, known)
+            raise RuntimeError(f"init() got an unknown keyword argument: {name}{hint}")
     if kwargs.get("local_mode"):
         raise RuntimeError("local_mode is not supported")
     if _core.epoch():

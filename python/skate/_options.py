@@ -178,13 +178,21 @@ METHOD: dict[str, Check] = {
 }
 
 
+def suggestion(name: str, known: Any) -> str:
+    """" (did you mean 'num_cpus'?)" for a slip of the keyboard, else ""."""
+    import difflib
+
+    near = difflib.get_close_matches(name, [n for n in known if not n.startswith("_")], 1, 0.75)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
 def check(table: dict[str, Check], what: str, options: dict[str, Any]) -> None:
     """ValueError for an unknown option, TypeError or ValueError for a bad value."""
     for name, value in options.items():
         judge = table.get(name)
         if judge is None:
             raise ValueError(
-                f"{what} has no option {name!r}; there are: "
+                f"{what} has no option {name!r}{suggestion(name, table)}; there are: "
                 f"{', '.join(sorted(n for n in table if not n.startswith('_')))}"
             )
         judge(name, value)

@@ -11,7 +11,7 @@ TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
     from typing import Any
 
-_COROUTINE, _GENERATOR, _ASYNC_GENERATOR = 0x80, 0x20, 0x200
+_COROUTINE, GENERATOR, _ASYNC_GENERATOR = 0x80, 0x20, 0x200
 RETRY_EXCEPTIONS = 1
 
 
@@ -101,16 +101,17 @@ class RemoteFunction(_core.Call):
                 "something it refers to, cannot be pickled"
             ) from error
 
+    def _refuse(self, error: TypeError) -> None:
+        """Called from C when an argument cannot be pickled."""
+        refuse_argument(f"the remote function {self._function_name}", error)
+
     def _prepare(self) -> None:
         """Called from C at the first call of a session."""
         function, options = self._function, self._default_options
         returns = options.get("num_returns")
         if returns is None:
-            if code_flags(function) & _GENERATOR:
-                raise NotImplementedError(
-                    f"{self._function_name} is a generator function: streaming its items is not "
-                    "supported yet; give num_returns, or return a list"
-                )
+            if code_flags(function) & GENERATOR:
+                refuse_generator(self._function_name)
             returns = 1
         wanted = _options.amounts(options, 1)
         packed = pack_resources(wanted)
@@ -135,6 +136,22 @@ class RemoteFunction(_core.Call):
             self._arity.check(f"{self._function_name}()", count, keywords)
             if len(self._fits) < 64:
                 self._fits.add(case)
+
+
+def refuse_generator(name: str) -> None:
+    """A generator function was called that has no num_returns."""
+    raise NotImplementedError(
+        f"{name} is a generator function: streaming its items is not supported yet; give "
+        "num_returns, or return a list"
+    )
+
+
+def refuse_argument(what: str, error: TypeError) -> None:
+    """Say to whom the argument was that cannot be pickled."""
+    hint = ""
+    if "generator" in str(error):
+        hint = ". A generator cannot be sent: give list(...) of it"
+    raise TypeError(f"Could not serialize an argument of {what}: {error}{hint}") from error
 
 
 def _resource_text(wanted: dict[str, float]) -> bytes:

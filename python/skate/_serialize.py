@@ -86,11 +86,33 @@ def dumps(obj: Any, buffers: list[Any]) -> bytes:
     return _cloud_dumps(obj, buffers)
 
 
-def _cloud_dumps(obj: Any, buffers: list[Any]) -> bytes:
-    import cloudpickle
+_slots_pickler: Any = None
 
+
+def _cloud_pickler() -> Any:
+    """cloudpickle's, which gives a class sent by value its __slots__ too late to have effect."""
+    global _slots_pickler
+    if _slots_pickler is None:
+        import cloudpickle
+
+        class SlotsPickler(cloudpickle.Pickler):
+            def reducer_override(self, obj: Any) -> Any:
+                made = super().reducer_override(obj)
+                if isinstance(obj, type) and type(made) is tuple and obj.__dict__.get("__slots__"):
+                    args = made[1]
+                    if len(args) == 6 and type(args[3]) is dict:
+                        args[3]["__slots__"] = obj.__dict__["__slots__"]
+                return made
+
+        _slots_pickler = SlotsPickler
+    return _slots_pickler
+
+
+def _cloud_dumps(obj: Any, buffers: list[Any]) -> bytes:
+    out = io.BytesIO()
     try:
-        return cloudpickle.dumps(obj, protocol=5, buffer_callback=buffers.append)
+        _cloud_pickler()(out, protocol=5, buffer_callback=buffers.append).dump(obj)
+        return out.getvalue()
     except (PicklingError, AttributeError, ValueError) as error:
         raise TypeError(f"cannot pickle {_short(obj)}: {error}") from error
     except RecursionError as error:
@@ -110,6 +132,8 @@ def error_payload(error: BaseException) -> dict[str, Any]:
     from skate import _worker
 
     where = _worker.where()
+    if isinstance(error, TypeError) and _is_of_result(error):
+        error = _result_error(error, where["function"])
     cause: BaseException = error
     if isinstance(error, KeyboardInterrupt):
         cause = exceptions.TaskCancelledError(error_message="the task was interrupted")
@@ -123,10 +147,35 @@ def error_payload(error: BaseException) -> dict[str, Any]:
     return {**where, "traceback": text, "type": type(inner).__name__, "cause": _pickle_cause(inner)}
 
 
+def _is_of_result(error: BaseException) -> bool:
+    """Did dumps() raise it, called by the worker's loop, not by code of the task?"""
+    trace = error.__traceback__
+    return trace is not None and trace.tb_frame.f_code is dumps.__code__
+
+
+def _result_error(error: TypeError, function: str) -> TypeError:
+    hint = "; return a list" if "generator" in str(error) else ""
+    return TypeError(f"the result of {function}() cannot be sent: {error}{hint}")
+
+
+class _Cause:
+    """An exception on its way: rebuilt even if its class wants other arguments than its args."""
+
+    def __init__(self, cause: BaseException) -> None:
+        state = cause.__reduce_ex__(5)
+        self.parts = (*state[:2], state[2] if len(state) > 2 else None)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return exceptions._rebuild_cause, self.parts
+
+
 def _pickle_cause(cause: BaseException) -> bytes:
     import cloudpickle
 
     try:
+        kind = type(cause)
+        if kind.__reduce__ is BaseException.__reduce__ and kind.__module__ != "builtins":
+            return cloudpickle.dumps(_Cause(cause), protocol=5)
         return cloudpickle.dumps(cause, protocol=5)
     except Exception:
         return b""
@@ -137,7 +186,10 @@ def traceback_text(error: BaseException) -> str:
     try:
         import traceback
 
-        lines = traceback.format_exception(type(error), error, error.__traceback__)
+        trace, own = error.__traceback__, os.path.dirname(__file__) + os.sep
+        while trace and trace.tb_next and trace.tb_frame.f_code.co_filename.startswith(own):
+            trace = trace.tb_next  # who called the code of the task
+        lines = traceback.format_exception(type(error), error, trace)
         if lines and lines[0].startswith("Traceback"):
             lines = lines[1:] if error.__cause__ is None and error.__context__ is None else lines
         return "".join(lines)
@@ -193,6 +245,9 @@ def system_error(value: bytes, ref: bytes) -> BaseException:
         words = more.split()
         actor = words[0] if words else None
         failed = len(words) > 1 and words[1] == "1"
+        if not text.startswith("The actor"):
+            state = "is dead" if kind == "actor_died" else "cannot be reached"
+            text = f"The actor {state}: {text}"
         make = (
             exceptions.ActorDiedError if kind == "actor_died" else exceptions.ActorUnavailableError
         )
@@ -241,7 +296,7 @@ def core_error(code: int, text: str) -> BaseException:
 
 def timeout_error(done: int, count: int, seconds: Any) -> BaseException:
     """The exception for a get() whose time is over."""
-    what = "the object" if count == 1 else f"{count - done} of {count} objects"
+    what = "the object is" if count == 1 else f"{count - done} of {count} objects are"
     return exceptions.GetTimeoutError(
         f"Get timed out: {what} not ready after {seconds} s; the tasks go on"
     )

@@ -81,6 +81,21 @@ class RayTaskError(RayError):
         return _rebuild_task_error, (fields, type(self) is not RayTaskError)
 
 
+def _rebuild_cause(kind: Any, args: tuple[Any, ...], state: Any) -> BaseException:
+    """The exception a task raised. One whose __init__ takes other arguments than its args (it
+    gave super().__init__() a text, say) is made without calling it."""
+    try:
+        error: BaseException = kind(*args)
+    except Exception:
+        error = kind.__new__(kind, *args)
+        error.args = args
+    if isinstance(state, dict):
+        error.__dict__.update(state)
+    elif state is not None:
+        error.__setstate__(state)  # type: ignore[attr-defined]
+    return error
+
+
 def _new_args(cause: BaseException) -> tuple[Any, ...]:
     """What the class's __new__ wants beside the class: groups refuse to be made from nothing."""
     if isinstance(cause, BaseExceptionGroup):

@@ -205,9 +205,10 @@ int task_new(struct core *c, const struct core_task *in, uint32_t kind, uint32_t
 
     if (c->dead) return skate_fail(err, -SKATE_EDEAD, "%s", c->death.text);
     r = 0;
-    if (size > LIMIT_INLINE_VALUE)
+    if (size > LIMIT_INLINE_VALUE) {
+        objects_apply_drops(c); /* what the program let go of gives its room first */
         r = args_object(c, in, &args, err);
-    else {
+    } else {
         args.len = (uint32_t)size;
         args.nref = in->args.ref_count;
         args.size = size;
@@ -235,6 +236,10 @@ int task_new(struct core *c, const struct core_task *in, uint32_t kind, uint32_t
     wire_release(&b);
     if (r < 0) {
         task_end(c, index);
+        if (r == -SKATE_ETOOBIG)
+            return skate_fail(err, r, "%u refs are too many for the arguments of one call: pass "
+                              "them in a list and get() them in the task",
+                              in->dep_count + in->args.ref_count);
         return skate_fail(err, r, "no room for the task: %s", skate_strerror(r));
     }
     *ret = index;

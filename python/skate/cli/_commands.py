@@ -117,7 +117,7 @@ def _start_node(head: bool, address: str | None, options: dict[str, Any]) -> _no
         _terminate([d.pid for d in (node.raylet, node.gcs) if d is not None])
         _node.remove_tree(node.session_dir)
         raise
-    _say_started(node, head)
+    _say_started(node, head, base)
     return node
 
 
@@ -168,15 +168,18 @@ def _find_cluster(base: str, address: str | None, options: dict[str, Any]) -> tu
     return key, found
 
 
-def _say_started(node: _node.Node, head: bool) -> None:
+def _say_started(node: _node.Node, head: bool, base: str) -> None:
     address = node.gcs_address
     if not head:
         click.echo(f"This node has joined the Skate cluster {address}.")
         return
+    key = f"{_node.cluster_dir(base, address)}/key"
     click.echo(f"A Skate cluster has been started at {address}.")
-    click.echo(f"  join it from another machine:  skate start --address={address}")
-    click.echo(f'  use it in Python:              skate.init(address="{address}")')
-    click.echo("  stop it:                       skate stop")
+    click.echo(f"  join it from here:          skate start --address={address}")
+    click.echo("  from another machine:       the same, with --cluster-key-file=COPY, a copy of")
+    click.echo(f"                              {key}")
+    click.echo(f'  use it in Python:           skate.init(address="{address}")')
+    click.echo("  stop it:                    skate stop")
 
 
 def _block(node: _node.Node) -> None:
@@ -294,7 +297,7 @@ def status(address: str | None, verbose: bool) -> None:
         address = address or os.environ.get("SKATE_ADDRESS") or os.environ.get("RAY_ADDRESS")
         found = address or _node.current_cluster(base)
         if not found:
-            _fail("no Skate cluster runs on this machine")
+            _fail("no Skate cluster runs on this machine: start one with `skate start --head`")
         _core.connect(_node.find_raylet(base, found), 10.0)
         rows = _api._node_rows()
         total, free = _api._sum_resources("total"), _api._sum_resources("available")

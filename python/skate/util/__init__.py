@@ -7,7 +7,11 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-_LAZY = ("spark",)
+_LAZY = ("placement_group", "scheduling_strategies", "spark")
+_PLACEMENT = (
+    "PlacementGroup", "get_current_placement_group", "get_placement_group", "placement_group_table",
+    "remove_placement_group",
+)  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
@@ -15,6 +19,10 @@ def __getattr__(name: str) -> Any:
         from skate.util.actor_pool import ActorPool
 
         return ActorPool
+    if name in _PLACEMENT:
+        from skate.util import placement_group
+
+        return getattr(placement_group, name)
     if name in _LAZY:
         import importlib
 

@@ -1,0 +1,149 @@
+"""What newcomers write: slips, odd values, forks, a full store. Each case was once wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import threading
+
+import numpy as np
+import pytest
+
+import skate
+from skate import exceptions
+
+
+@pytest.fixture(scope="module", autouse=True)
+def session():
+    skate.init(address="local", num_cpus=2, object_store_memory=200 << 20)
+    yield
+    skate.shutdown()
+
+
+@skate.remote
+def same(x):
+    return x
+
+
+@skate.remote
+class Holder:
+    def items(self):
+        yield from (1, 2)
+
+    def keep(self, x):
+        return x
+
+
+def test_a_generator_method_is_refused_at_the_call():
+    holder = Holder.remote()
+    with pytest.raises(NotImplementedError, match="Holder.items is a generator"):
+        holder.items.remote()
+    assert skate.get(holder.items.options(num_returns=2).remote()) == [1, 2]
+
+
+def test_what_cannot_be_sent_names_the_callee():
+    lock = threading.Lock()
+    holder = Holder.remote()
+    with pytest.raises(TypeError, match="argument of the remote function same.*lock"):
+        same.remote(lock)
+    with pytest.raises(TypeError, match=r"argument of Holder.keep\(\).*lock"):
+        holder.keep.remote(x=lock)
+    with pytest.raises(TypeError, match=r"A generator cannot be sent: give list"):
+        same.remote(i for i in range(3))
+    assert skate.get(same.remote(1)) == 1
+
+
+def test_a_result_that_cannot_be_sent():
+    @skate.remote
+    def lazy():
+        return (i for i in range(3))
+
+    with pytest.raises(TypeError, match=r"the result of lazy\(\) cannot be sent.*list") as caught:
+        skate.get(lazy.remote())
+    assert "_serialize.py" not in str(caught.value)
+
+
+class Refused(Exception):
+    def __init__(self, code, *, detail):
+        super().__init__(f"refused with {code}")
+        self.code, self.detail = code, detail
+
+
+def test_an_exception_whose_init_wants_more_than_its_args():
+    @skate.remote
+    def refuse():
+        raise Refused(7, detail="why")
+
+    with pytest.raises(Refused, match="refused with 7") as caught:
+        skate.get(refuse.remote())
+    assert isinstance(caught.value, exceptions.RayTaskError)
+    assert (caught.value.code, caught.value.detail) == (7, "why")
+
+
+def test_classes_with_slots_come_back():
+    @dataclasses.dataclass(slots=True)
+    class Point:
+        x: int
+        y: int = 0
+
+    Point.__module__ = "__main__"  # sent by value, as a script's class is
+
+    @skate.remote
+    def make():
+        return Point(3)
+
+    assert skate.get(make.remote()) == Point(3)
+    back = skate.get(same.remote(Point(1, 2)))
+    assert (back.x, back.y) == (1, 2)
+    with pytest.raises(AttributeError):
+        back.z = 1
+
+
+def test_slips_are_answered_with_the_right_name():
+    with pytest.raises(ValueError, match="did you mean 'num_cpus'"):
+        same.options(num_cpu=1)
+    with pytest.raises(RuntimeError, match="did you mean 'num_cpus'"):
+        skate.init(num_cpu=1)
+    with pytest.raises(NotImplementedError, match="placement groups"):
+        skate.util.placement_group([{"CPU": 1}])
+    with pytest.raises(AttributeError, match="'serve': not supported yet"):
+        _ = skate.serve
+
+
+def test_too_many_refs_in_one_call():
+    refs = [skate.put(i) for i in range(4000)]
+    with pytest.raises(ValueError, match="4000 refs are too many.*list"):
+        skate.remote(lambda *values: sum(values)).remote(*refs)
+    assert skate.get(skate.remote(lambda r: sum(skate.get(r))).remote(refs)) == sum(range(4000))
+
+
+def test_arguments_take_the_room_that_was_let_go():
+    kept = []
+    with pytest.raises(exceptions.ObjectStoreFullError):
+        while True:
+            kept.append(skate.put(np.ones(1_000_000)))
+    del kept
+    assert skate.get(skate.remote(len).remote(np.zeros(10_000_000))) == 10_000_000
+
+
+def test_a_forked_child_may_start_a_session_of_its_own():
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            skate.init(address="local", num_cpus=1)
+            status = 0 if skate.get(same.remote(4)) == 4 else 2
+            skate.shutdown()  # once waited for threads that only the parent has
+            os.write(write, b"x")
+        finally:
+            os._exit(status)
+    os.close(write)
+    import select
+
+    ended = select.select([read], [], [], 20)[0]
+    if not ended:
+        os.kill(child, 9)
+    assert os.waitpid(child, 0)[1] == 0 and ended
+    os.close(read)
+    assert skate.get(same.remote(5)) == 5
