@@ -3,6 +3,7 @@
  * Tasks lie in one queue that the core thread may fill, rob (steal) and return while user code
  * runs. One thread executes. A running task holds its arguments and the refs in them; what it still
  * holds at the end is told in `kept`, so that nothing is freed under it. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -172,7 +173,8 @@ static int view_of(struct core *c, const struct wire_val *v, const uint8_t *data
     }
     slot = object_find(c, &v->id);
     if (slot == MAP_NONE || !object_ready(c, slot)) return -SKATE_ENOENT;
-    r = pump_until(c, slot_usable, &slot, INT64_MAX, false);
+    do r = pump_until(c, slot_usable, &slot, INT64_MAX, false);
+    while (r == -SKATE_EINTR); /* arguments come whatever signals come */
     if (r < 0) return r;
     ret->flags = ledger_flags_of(&c->ledger.slots[slot]);
     if (ledger_state_of(&c->ledger.slots[slot]) != LEDGER_INLINE) return view_arena(c, slot, ret);
@@ -331,6 +333,35 @@ static int prepare(struct core *c, struct run *r) {
     return e;
 }
 
+/* A task that cannot be run here (an argument is gone, its frame is false) is still answered: its
+ * owner never waits for nothing. */
+static void refuse(struct core *c, struct run *r, int e) {
+    const struct wire_task *m = (const void *)r->node->data;
+    uint32_t n = m->nreturns <= LIMIT_RETURNS ? m->nreturns : 0;
+    struct wire_val *vals = calloc(n + 1, sizeof *vals);
+    struct wire_result *out;
+    struct wire_buf b;
+    char text[200];
+    int len = snprintf(text, sizeof text, "object_lost\nan argument could not be read: %s",
+                       skate_strerror(e));
+
+    wire_init(&b, NULL, 0);
+    for (uint32_t i = 0; vals && i < n; i++)
+        vals[i] = (struct wire_val){.kind = VAL_INLINE, .format = FORMAT_RAW,
+                                    .flags = VAL_ERROR | VAL_SYSTEM, .len = (uint32_t)len,
+                                    .id = id_with_index(m->task, i + 1)};
+    if (vals && r->link) {
+        out = wire_begin(&b, WIRE_RESULT);
+        out->task = m->task;
+        out->status = CORE_ERROR;
+        WIRE_PUT(&b, result, vals, vals, n * sizeof *vals);
+        WIRE_PUT(&b, result, data, text, (size_t)len);
+        if (wire_end(&b) == 0) (void)link_send(c, r->link, b.p, b.len, BELL_WANTED, 0);
+    }
+    wire_release(&b);
+    free(vals);
+}
+
 static bool have_run(struct core *c, void *arg) {
     (void)arg;
     return c->run_head || c->exiting;
@@ -364,6 +395,7 @@ int core_next(struct core *c, struct core_job **ret) {
             *ret = &r->job;
             break;
         }
+        if (e != -SKATE_EDEAD && e != -SKATE_ESHUTDOWN) refuse(c, r, e);
         c->run_current = NULL;
         run_release(r);
         if (e == -SKATE_EDEAD || e == -SKATE_ESHUTDOWN) break;

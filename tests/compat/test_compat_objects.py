@@ -451,3 +451,21 @@ def test_pickled_by_hand(cluster):
     except pickle.PicklingError:
         pytest.fail("a ref must be picklable by cloudpickle")
     assert ray.get(cloudpickle.loads(text)) == "value"
+
+
+def test_results_stay_while_their_maker_reads_them(cluster):
+    """Large results that come back to the process that made them, as arguments, again and again."""
+    @ray.remote
+    def big(i):
+        return np.full(200_000, i, dtype=np.float64)
+
+    @ray.remote
+    def firsts(*arrays):
+        return [float(a[0]) for a in arrays]
+
+    for round_ in range(10):
+        refs = [big.remote(round_ * 10 + i) for i in range(6)]
+        want = [float(round_ * 10 + i) for i in range(6)]
+        assert ray.get(firsts.remote(*refs)) == want
+        assert ray.get(firsts.remote(*refs)) == want
+        assert [float(a[-1]) for a in ray.get(refs)] == want

@@ -413,6 +413,35 @@ static void arena_values(void **state) {
     finish(n);
 }
 
+/* A worker that reads its own results as arguments must not free them: the owner alone does. */
+static void own_results_as_arguments(void **state) {
+    enum { KEPT = 8 };
+    struct node *n = start(state);
+    struct skate_id ids[2 * KEPT], sum;
+    uint8_t copy[LIMIT_INLINE_VALUE];
+
+    for (int i = 0; i < 2 * KEPT; i++) {
+        ids[i] = submit(n->driver, FN_BIG, i, NULL, 0);
+        if (i == KEPT - 1)
+            for (int k = 0; k < KEPT; k++) {
+                sum = submit(n->driver, FN_ADD, 0, &ids[k], 1);
+                (void)get(n->driver, &sum);
+                core_ref_drop(n->driver, &sum);
+            }
+    }
+    for (int i = 0; i < 2 * KEPT; i++) {
+        struct core_view v;
+
+        (void)get(n->driver, &ids[i]);
+        assert_int_equal(core_read(n->driver, &ids[i], copy, &v), 0);
+        assert_int_equal(((const uint8_t *)v.data)[299999], i);
+        core_unpin(n->driver, v.pin);
+        core_ref_drop(n->driver, &ids[i]);
+    }
+    expect_empty(n->driver, 1);
+    finish(n);
+}
+
 static void contained_refs(void **state) {
     struct node *n = start(state);
     struct core_stats before, s;
@@ -458,6 +487,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tasks_sync_and_async), cmocka_unit_test(chain_and_errors),
         cmocka_unit_test(arena_values),         cmocka_unit_test(contained_refs),
+        cmocka_unit_test(own_results_as_arguments),
         cmocka_unit_test(timeouts),
     };
 
