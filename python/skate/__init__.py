@@ -52,13 +52,14 @@ __version__ = "0.1.0"
 __commit__ = "skate"
 
 _LAZY = (
-    "actor", "cloudpickle", "remote_function", "rllib", "runtime_context", "tune", "types", "util",
+    "actor", "air", "cloudpickle", "remote_function", "rllib", "runtime_context", "train", "tune",
+    "types", "util",
 )  # fmt: skip
 
 # Parts of Ray that are not here: said so, and still False for hasattr().
 _ABSENT = (
-    "air", "autoscaler", "client", "cross_language", "dag", "data", "experimental", "internal",
-    "java_actor_class", "java_function", "job_submission", "llm", "nodes_info", "serve", "train",
+    "autoscaler", "client", "cross_language", "dag", "data", "experimental", "internal",
+    "java_actor_class", "java_function", "job_submission", "llm", "nodes_info", "serve",
     "workflow", "show_in_dashboard", "remove_placement_group",
 )  # fmt: skip
 

@@ -147,3 +147,17 @@ def test_a_forked_child_may_start_a_session_of_its_own():
     assert os.waitpid(child, 0)[1] == 0 and ended
     os.close(read)
     assert skate.get(same.remote(5)) == 5
+
+
+def test_where_later_rays_keep_their_tune_names():
+    from skate import air, train, tune
+    from skate.air import session as trial
+
+    assert air.RunConfig is train.RunConfig is tune.RunConfig
+    assert trial.report is train.report is tune.report
+    with pytest.raises(AttributeError, match="ScalingConfig.*not supported yet"):
+        _ = air.ScalingConfig
+    with pytest.raises(NotImplementedError, match="ASHAScheduler"):
+        exec("from skate.tune.schedulers import ASHAScheduler")
+    with pytest.raises(ValueError, match="'cpu' or 'gpu' is meant"):
+        tune.run(lambda config: None, resources_per_trial={"cpus": 1}, verbose=0)

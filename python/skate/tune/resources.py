@@ -116,6 +116,8 @@ def as_request(given: Any) -> PlacementGroupFactory | None:
             extra[name[6:].upper()] = amount
         elif name in ("custom_resources", "extra_custom_resources"):
             (head if name == "custom_resources" else extra).update(amount or {})
+        elif str(name).lower() in ("cpus", "gpus", "num_cpus", "num_gpus"):
+            raise ValueError(f"the resources of a trial have no {name!r}: 'cpu' or 'gpu' is meant")
         else:
             head[name] = amount
     if "CPU" not in head:

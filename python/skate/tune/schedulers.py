@@ -7,6 +7,18 @@ from typing import Any
 from skate.tune.error import TuneError
 from skate.tune.trial import Trial
 
+_LATER = frozenset(
+    ("ASHAScheduler", "AsyncHyperBandScheduler", "HyperBandScheduler", "HyperBandForBOHB",
+     "MedianStoppingRule", "PopulationBasedTraining", "PopulationBasedTrainingReplay", "PB2",
+     "DistributeResources", "ResourceChangingScheduler")
+)  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        raise NotImplementedError(f"the scheduler {name} is not supported yet, only FIFOScheduler")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 class TrialScheduler:
     """Decides, after each result, whether a trial goes on."""
