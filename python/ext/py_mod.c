@@ -281,6 +281,13 @@ static PyObject *mod_event(PyObject *module, PyObject *args) {
     return o;
 }
 
+static PyObject *mod_event_wake(PyObject *module, PyObject *unused) {
+    (void)module;
+    (void)unused;
+    if (py.core && !py.forked) core_event_wake(py.core);
+    Py_RETURN_NONE;
+}
+
 static PyObject *mod_stats(PyObject *module, PyObject *unused) {
     struct core_stats s = {0};
 
@@ -376,6 +383,7 @@ static PyMethodDef methods[] = {
     {"call", mod_call, METH_VARARGS, NULL},
     {"send", mod_send, METH_VARARGS, NULL},
     {"event", mod_event, METH_VARARGS, NULL},
+    {"event_wake", mod_event_wake, METH_NOARGS, NULL},
     {"stats", mod_stats, METH_NOARGS, NULL},
     {"actor_state", mod_actor_state, METH_O, NULL},
     {"actor_retries", mod_actor_retries, METH_VARARGS, NULL},

@@ -360,8 +360,6 @@ def shutdown(*, wait_for_processes: bool = False, _exiting_interpreter: bool = F
     if not session.info.get("is_driver"):
         return  # a worker's session is the job's
     raylet = session.info["proc"] & ~0xFFFFFFFF
-    if session.printer is not None:
-        session.printer.hurry(session.info["proc"])
     try:
         if _core.alive() is None:
             _core.call(raylet, _wire.build("bye"), 5.0)

@@ -12,7 +12,6 @@ TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
     from typing import Any
 
-_WAKE = 99  # a notice to ourselves
 _LEVELS = {0: "info", 1: "warning", 2: "error"}
 
 
@@ -23,22 +22,13 @@ class Printer:
         self._node_ip = node_ip
         self._log_to_driver = log_to_driver
         self._stopping = False
-        self._slice = 0.5
         self._thread = threading.Thread(target=self._loop, name="skate-printer", daemon=True)
         self._thread.start()
-
-    def hurry(self, proc: int) -> None:
-        """The end is near: sleep in short slices from now on. `proc` is this process."""
-        self._slice = 0.004
-        wake = _wire.build("notice", level=_WAKE)
-        try:  # by way of the raylet to ourselves: it ends the long sleep
-            _core.send(proc & ~0xFFFFFFFF, _wire.build("route", dst=proc, src=proc, frame=wake))
-        except Exception:
-            pass  # then the long sleep ends by itself
 
     def stop(self) -> None:
         """Print what is left, then end. The caller has said bye: nothing more comes."""
         self._stopping = True
+        _core.event_wake()
         if self._thread is not threading.current_thread():
             self._thread.join(5.0)
 
@@ -46,7 +36,7 @@ class Printer:
         while True:
             stopping = self._stopping
             try:
-                frame = _core.event(0.0 if stopping else self._slice)
+                frame = _core.event(0.0 if stopping else 0.5)
                 if frame is not None:
                     self._show(*_wire.parse(frame))
                 elif stopping:
@@ -59,7 +49,7 @@ class Printer:
         if name == "log":
             if self._log_to_driver:
                 self._print_lines(fields)
-        elif name == "notice" and fields["level"] != _WAKE:
+        elif name == "notice":
             level = _LEVELS.get(fields["level"], "info")
             _write(sys.stderr, f"[skate] {level}: {fields['text']}\n")
 

@@ -379,8 +379,10 @@ int core_event(struct core *c, int64_t timeout_ns, void **ret, uint32_t *ret_len
 
         if (c->stop) r = -SKATE_ESHUTDOWN;
         if (c->dead) r = -SKATE_EDEAD;
+        if (c->event_woken) break;
         if (r < 0 || pthread_cond_timedwait(&c->event_cond, &c->lock, &ts) == ETIMEDOUT) break;
     }
+    c->event_woken = false;
     if (n) c->event_bytes -= n->len;
     core_leave(c);
     if (!n) return r < 0 ? r : -SKATE_ETIMEOUT;
@@ -389,6 +391,13 @@ int core_event(struct core *c, int64_t timeout_ns, void **ret, uint32_t *ret_len
     if (*ret) memcpy(*ret, n->data, n->len);
     free(n);
     return *ret ? 0 : -SKATE_ENOMEM;
+}
+
+void core_event_wake(struct core *c) {
+    if (core_enter(c) < 0) return;
+    c->event_woken = true;
+    (void)pthread_cond_broadcast(&c->event_cond);
+    core_leave(c);
 }
 
 void core_get_stats(struct core *c, struct core_stats *ret) {

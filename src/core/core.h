@@ -223,6 +223,9 @@ SKATE_NODISCARD int core_send(struct core *c, uint64_t dst, const void *frame, u
  * Called by one thread that is not otherwise inside the core. */
 SKATE_NODISCARD int core_event(struct core *c, int64_t timeout_ns, void **ret, uint32_t *ret_len);
 
+/* End the present wait of core_event early (it returns -SKATE_ETIMEOUT). Any thread. */
+void core_event_wake(struct core *c);
+
 /* Counters for tests and `skate memory`. */
 struct core_stats {
     uint64_t objects, tasks_pending, leases, channels, pins;

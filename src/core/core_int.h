@@ -149,7 +149,7 @@ struct core {
     pthread_mutex_t lock, drop_lock;
     pthread_cond_t cond, event_cond;
     pthread_t thread;
-    bool thread_on, stop, dead, forked, exiting;
+    bool thread_on, stop, dead, forked, exiting, event_woken;
     struct skate_error death;
     struct core_info info;
     void *config;

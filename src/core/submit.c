@@ -329,7 +329,7 @@ bool task_fail_dep(struct core *c, uint32_t index) {
     if (slot == NONE) return false;
     object_val(c, slot, &v, &data);
     if (v.kind == VAL_ARENA && proc_node(v.holder) == proc_node(c->info.proc))
-        data = c->arena + v.offset;
+        data = object_bytes(c, slot);
     if (data)
         task_fail_like(c, index, &v, data);
     else
