@@ -1,0 +1,40 @@
+"""The pages of docs/ for users: their Python blocks run, from top to bottom, as one program."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+DOCS = pathlib.Path(__file__).parents[2] / "docs"
+PAGES = ["actors.md", "faults.md", "objects.md", "tasks.md", "tune_rllib.md"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_blocks_of_a_page_run(page, tmp_path):
+    blocks = re.findall(r"^```python\n(.*?)^```$", (DOCS / page).read_text(), re.M | re.S)
+    assert blocks
+    script = tmp_path / "page.py"
+    script.write_text("\n".join(blocks))
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=60, cwd=tmp_path,
+        env={**os.environ, "HOME": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    shown = done.stdout.splitlines()
+    lines = [line for block in blocks for line in block.splitlines()]
+    plain = r"print\(.*\)\s+# (\d[\d.]*|True|\[.*\]|\{.*\}|\d+ True)$"  # a value, not prose
+    expected = [m[1] for m in (re.match(plain, line.strip()) for line in lines) if m]
+    assert expected
+    for value in expected:
+        assert value in shown, (value, done.stdout)
+
+
+def test_every_page_is_linked():
+    index = (DOCS / "README.md").read_text()
+    for page in DOCS.glob("*.md"):
+        assert page.name == "README.md" or f"({page.name})" in index, page.name
