@@ -1,0 +1,276 @@
+/* fuzz_raylet.c - a whole raylet against hostile processes of its node, in one process: a real GCS
+ * in the same loop, two drivers and two workers that are nothing but sockets in our hands, a zygote
+ * that answers each fork at once. Frames of every kind, well-formed or not, cut anywhere. After
+ * each input the raylet must still answer a driver that behaves. */
+#include "fuzz.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/futex.h"
+#include "gcsd/gcsd.h"
+#include "raylet/links.h"
+#include "raylet/pulls.h"
+#include "raylet/raylet.h"
+
+enum { ARENA = 1 << 20, ENDS = 4, HONEST = 4 };
+enum { FIRST_PID = 0x3f000000 }; /* no such process: kill() fails */
+
+static struct raylet *ray;
+static struct gcsd *gcsd;
+static int ends[ENDS + 1], zygote_fd;
+static uint64_t end_procs[ENDS + 1];
+static uint32_t next_pid = FIRST_PID, worker_at, asked;
+static struct loop_timer *no_sleep;
+static uint64_t honest_in[1 << 13];
+static size_t honest_len;
+
+static void on_time(void *arg) { (void)arg; }
+static void on_zygote_frame(void *arg, const void *frame, uint32_t len) {
+    (void)arg, (void)frame, (void)len;
+}
+static void on_zygote_close(void *arg, int code) { (void)arg, (void)code; }
+static const struct stream_events zygote_side = {.on_frame = on_zygote_frame,
+                                                 .on_close = on_zygote_close};
+
+static void turn(void) {
+    loop_timer_start(no_sleep, 0, 0);
+    loop_run_once(ray->loop, 0);
+}
+
+/* A socket of ours becomes process `i` of the node. */
+static void be_driver(uint32_t i) {
+    struct proc *p = proc_new(ray, PROC_DRIVER, 0);
+    int pair[2];
+
+    if (!p || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) abort();
+    if (ends[i] > 0) close(ends[i]);
+    ends[i] = pair[1];
+    end_procs[i] = p->id;
+    p->pid = next_pid++;
+    if (proc_attach(p, pair[0]) < 0) abort();
+    ray->drivers++;
+}
+
+/* Each fork that was asked gives us the worker's end of its socket. */
+static void be_zygote(bool fail) {
+    for (;;) {
+        struct wire_fork m;
+        union {
+            struct cmsghdr align;
+            char room[CMSG_SPACE(4 * sizeof(int))];
+        } control;
+        struct iovec iov = {&m, sizeof m};
+        struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
+                             .msg_controllen = sizeof control};
+        struct cmsghdr *h;
+        struct proc *p;
+        uint32_t i;
+        int fds[3];
+
+        if (recvmsg(zygote_fd, &msg, MSG_DONTWAIT) != (ssize_t)sizeof m) return;
+        h = CMSG_FIRSTHDR(&msg);
+        if (!h) abort();
+        memcpy(fds, CMSG_DATA(h), sizeof fds);
+        close(fds[1]);
+        close(fds[2]);
+        p = proc_find(ray, m.proc);
+        if (!p || fail) {
+            close(fds[0]);
+            if (p) pool_fork_lost(ray, p);
+            continue;
+        }
+        i = 2 + worker_at++ % 2;
+        if (ends[i] > 0) close(ends[i]);
+        ends[i] = fds[0];
+        end_procs[i] = m.proc;
+        pool_forked(ray, p, (int)next_pid++);
+    }
+}
+
+/* The ends of workers that were killed. */
+static void reap(void) {
+    uint32_t pids[64], n = 0, at = 0;
+    struct proc *p;
+
+    while (n < 64 && (p = table_next(&ray->procs, &at, NULL)))
+        if (p->role == PROC_WORKER && p->state == PROC_DOOMED && p->pid) pids[n++] = p->pid;
+    while (n > 0) death_of_pid(ray, (pid_t)pids[--n], SIGKILL);
+}
+
+/* What the honest driver reads: it lets go of dead processes' bytes. True: extent `call` came. */
+static bool honest_reads(uint32_t call) {
+    bool came = false;
+    ssize_t n = recv(ends[HONEST], (uint8_t *)honest_in + honest_len,
+                     sizeof honest_in - honest_len, MSG_DONTWAIT);
+
+    if (n == 0) abort(); /* it was cut off */
+    if (n > 0) honest_len += (size_t)n;
+    while (honest_len >= sizeof(struct wire_head)) {
+        struct wire_head *head = (struct wire_head *)honest_in;
+        struct wire_extents_done m = {.head = {.size = sizeof m, .kind = WIRE_EXTENTS_DONE,
+                                               .fixed = sizeof m}};
+        uint32_t size = head->size;
+
+        if (size > sizeof honest_in) abort();
+        if (size > honest_len) break;
+        if (wire_check(honest_in, size) < 0) abort();
+        if (head->kind == WIRE_PROC_DIED) {
+            m.proc = ((struct wire_proc_died *)(void *)honest_in)->proc;
+            if (send(ends[HONEST], &m, sizeof m, MSG_DONTWAIT) != sizeof m) abort();
+        }
+        came = came || (head->kind == WIRE_EXTENT && head->call == call);
+        honest_len -= size;
+        memmove(honest_in, (uint8_t *)honest_in + size, honest_len);
+    }
+    return came;
+}
+
+static void set_up(void) {
+    static struct gcsd_settings gs = {.listen_ip = "127.0.0.1"};
+    struct gcsd_opts go = {.settings = &gs, .heartbeat_ms = 1u << 30};
+    struct skate_error err = {""};
+    int pair[2];
+
+    signal(SIGPIPE, SIG_IGN);
+    ray = calloc(1, sizeof *ray);
+    memset(gs.key, 3, sizeof gs.key);
+    if (!ray || loop_new(&ray->loop) < 0) abort();
+    go.loop = ray->loop;
+    if (gcsd_new(&go, &gcsd, &err) < 0) abort();
+    memset(ray->set.key, 3, sizeof ray->set.key);
+    snprintf(ray->set.gcs_ip, sizeof ray->set.gcs_ip, "127.0.0.1");
+    snprintf(ray->set.node_ip, sizeof ray->set.node_ip, "127.0.0.1");
+    snprintf(ray->set.run_dir, sizeof ray->set.run_dir, "/nonexistent");
+    ray->set.gcs_port = gcsd_port(gcsd);
+    ray->set.arena_bytes = ARENA;
+    ray->next_number = 1;
+    ray->reclaim_ms = 10;
+    if (resources_set(&ray->set.resources, "CPU", 20000) < 0) abort();
+    ray->arena_fd = memfd_create("fuzz", MFD_CLOEXEC);
+    if (ftruncate(ray->arena_fd, ARENA) < 0) abort();
+    ray->arena = mmap(NULL, ARENA, PROT_READ | PROT_WRITE, MAP_SHARED, ray->arena_fd, 0);
+    ray->extents = extents_new(ARENA);
+    ray->leases = leases_new(1000);
+    loop_task_init(&ray->sched_task, grants_run, ray);
+    if (loop_timer_new(ray->loop, grants_reclaim_tick, ray, &ray->reclaim_timer) < 0 ||
+        loop_timer_new(ray->loop, on_time, NULL, &no_sleep) < 0 || pulls_start(ray) < 0 ||
+        links_start(ray, &err) < 0 ||
+        socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0 ||
+        stream_new(ray->loop, pair[0], &zygote_side, ray, &ray->zygote) < 0)
+        abort();
+    zygote_fd = pair[1];
+    for (int i = 0; i < 10000 && !ray->node; i++) loop_run_once(ray->loop, 10);
+    if (!ray->node) abort();
+    be_driver(HONEST);
+}
+
+static void give(uint32_t i, const void *bytes, size_t len, struct fuzz_in *in) {
+    static uint8_t waste[1 << 16];
+    size_t first = fuzz_below(in, 8) ? len : len / 2;
+
+    if (ends[i] <= 0) return;
+    for (int k = 0; k < 8 && recv(ends[i], waste, sizeof waste, MSG_DONTWAIT) > 0; k++) {}
+    if (send(ends[i], bytes, first, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && i < 2) be_driver(i);
+    if (first == len) return;
+    turn();
+    (void)send(ends[i], (const uint8_t *)bytes + first, len - first, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+static void give_frame(struct fuzz_in *in) {
+    static const uint16_t often[] = {
+        WIRE_LEASE_REQ,   WIRE_LEASE_RETURN, WIRE_LEASE_CANCEL,  WIRE_EXTENT_REQ,
+        WIRE_CONNECT,     WIRE_EXTENT_RETURN, WIRE_PULL,         WIRE_UNPULL,
+        WIRE_ROUTE,       WIRE_ROUTE,        WIRE_WORKER_BLOCKED, WIRE_WORKER_UNBLOCKED,
+        WIRE_EXTENTS_DONE, WIRE_JOB_START,   WIRE_ACTOR_CREATE,  WIRE_BYE};
+    uint32_t i = fuzz_below(in, ENDS), kind = fuzz_kind(in);
+    struct wire_buf b, r;
+
+    if (fuzz_below(in, 4)) kind = often[fuzz_below(in, sizeof often / sizeof *often)];
+    wire_init(&b, NULL, 0);
+    wire_init(&r, NULL, 0);
+    fuzz_frame(in, kind, 2, &b);
+    if (kind == WIRE_LEASE_REQ && fuzz_below(in, 4) && b.len >= sizeof(struct wire_lease_req)) {
+        struct wire_lease_req *m = (void *)b.p;
+
+        m->owner = end_procs[i];
+        m->job = 1;
+    }
+    if (kind >= WIRE_JOB_START || fuzz_below(in, 4) == 0) { /* to the GCS, a process, ourselves */
+        struct wire_route *m = wire_begin(&r, WIRE_ROUTE);
+
+        m->dst = kind >= WIRE_JOB_START ? 0 : fuzz_word(in);
+        m->src = fuzz_below(in, 8) ? end_procs[i] : fuzz_word(in);
+        WIRE_PUT(&r, route, frame, b.p, b.len);
+        if (wire_end(&r) == 0) give(i, r.p, r.len, in);
+    } else
+        give(i, b.p, b.len, in);
+    wire_release(&b);
+    wire_release(&r);
+}
+
+static void one_step(struct fuzz_in *in) {
+    switch (fuzz_below(in, 24)) {
+    case 0: be_zygote(fuzz_below(in, 8) == 1); break;
+    case 1: reap(); break;
+    case 2: {
+        uint32_t i = fuzz_below(in, ENDS), n = fuzz_below(in, 64);
+
+        if (n > in->left) n = (uint32_t)in->left;
+        if (n) give(i, in->p, n, in);
+        break;
+    }
+    case 3:
+        if (fuzz_below(in, 4) == 0) be_driver(fuzz_below(in, 2));
+        break;
+    case 4: links_beat(ray); break;
+    case 5: proc_beat(ray); break;
+    case 6: grants_reclaim_tick(ray); break;
+    case 7:
+    case 8: turn(); break;
+    default: give_frame(in);
+    }
+}
+
+static int fuzz_one(const uint8_t *data, size_t len) {
+    struct wire_extent_req ask = {.head = {.size = sizeof ask, .kind = WIRE_EXTENT_REQ,
+                                           .fixed = sizeof ask}, .bytes = 1};
+    uint64_t pool[12];
+    struct fuzz_in in = {.p = data, .left = len, .pool = pool, .pool_count = 12};
+    bool came = false;
+
+    if (!ray) set_up();
+    be_driver(0);
+    be_driver(1);
+    for (uint32_t i = 0; i <= ENDS; i++) pool[i] = end_procs[i];
+    pool[5] = ray->self;
+    pool[6] = 1;
+    pool[7] = 4096;
+    pool[8] = 8192;
+    pool[9] = proc_make(2, 0);
+    pool[10] = proc_make(2, 1);
+    pool[11] = 10000;
+    while (in.left) one_step(&in);
+    ask.head.call = ++asked;
+    if (send(ends[HONEST], &ask, sizeof ask, MSG_DONTWAIT) != sizeof ask) abort();
+    for (int i = 0; i < 1000 && !came; i++) {
+        turn();
+        came = honest_reads(asked);
+    }
+    if (!came || !extents_is_valid(ray->extents)) abort();
+    for (uint32_t i = 0; i < ENDS; i++) {
+        if (ends[i] > 0) close(ends[i]);
+        ends[i] = 0;
+    }
+    for (int i = 0; i < 4; i++) {
+        turn();
+        be_zygote(true);
+        reap();
+        (void)honest_reads(0);
+    }
+    return 0;
+}

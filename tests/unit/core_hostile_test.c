@@ -1,0 +1,207 @@
+/* core_hostile_test.c - what another process once could do to a core, each by its name. The rig is
+ * that of tests/fuzz/fuzz_core.c. links: base wire sched own core. */
+#include "../fuzz/fuzz_core.c"
+
+#include <setjmp.h>
+#include <stdarg.h>
+
+#include <cmocka.h>
+
+#include "base/futex.h"
+
+#define HEAD(type, kind_)                                                                      \
+    {.size = sizeof(struct type), .kind = (kind_), .fixed = sizeof(struct type)}
+
+static struct side *rig;
+
+static int start_driver(void **state) {
+    (void)state;
+    rig = side_new(true);
+    return 0;
+}
+
+static int start_worker(void **state) {
+    (void)state;
+    rig = side_new(false);
+    return 0;
+}
+
+static int stop(void **state) {
+    (void)state;
+    side_free(rig);
+    return 0;
+}
+
+/* As the raylet passes it on. */
+static void routed(uint64_t src, const void *frame, uint32_t len) {
+    struct wire_buf b;
+    struct wire_route *m;
+
+    wire_init(&b, NULL, 0);
+    m = wire_begin(&b, WIRE_ROUTE);
+    m->dst = SELF;
+    m->src = src;
+    WIRE_PUT(&b, route, frame, frame, len);
+    assert_int_equal(wire_end(&b), 0);
+    send_fds(rig->sock, b.p, b.len, NULL, 0);
+    wire_release(&b);
+    bell_ring(rig->bell, 0, BELL_URGENT);
+}
+
+static bool ready_within(const struct skate_id *id, int64_t ns) {
+    int64_t end = time_now_ns() + ns;
+    uint8_t ready = 0;
+
+    while (!ready && time_now_ns() < end)
+        if (core_wait(rig->core, id, 1, 1, 10000000, CORE_FETCH, &ready) < 0) break;
+    return ready;
+}
+
+/* All that was sent before is dispatched: the answer to a last question is there. */
+static void settled(void) {
+    static uint64_t seq = 77;
+    struct skate_id id = {proc_make(1, 3), ++seq << 16 | 1};
+    struct wire_val v = {.kind = VAL_INLINE, .format = FORMAT_RAW, .id = id};
+    struct wire_value *m;
+    struct wire_buf b;
+
+    core_ref_add(rig->core, &id);
+    wire_init(&b, NULL, 0);
+    m = wire_begin(&b, WIRE_VALUE);
+    m->obj = id;
+    WIRE_PUT(&b, value, value, &v, sizeof v);
+    assert_int_equal(wire_end(&b), 0);
+    routed(proc_make(1, 3), b.p, b.len);
+    wire_release(&b);
+    assert_true(ready_within(&id, INT64_C(5000000000)));
+    core_ref_drop(rig->core, &id);
+    assert_true(core_alive(rig->core, NULL));
+}
+
+static void routed_channel(void **state) {
+    struct wire_channel m = {.head = HEAD(wire_channel, WIRE_CHANNEL), .peer = PEER,
+                             .my_bit = 9, .peer_bit = 9};
+
+    (void)state;
+    m.head.nfds = 2;
+    routed(PEER, &m, sizeof m);
+    settled();
+}
+
+/* Another process says what only daemons say: a death, an answer. */
+static void false_words(void **state) {
+    struct wire_proc_died died = {.head = HEAD(wire_proc_died, WIRE_PROC_DIED), .proc = PEER};
+    struct wire_lease_reclaim back = {.head = HEAD(wire_lease_reclaim, WIRE_LEASE_RECLAIM)};
+
+    (void)state;
+    routed(proc_make(1, 3), &died, sizeof died);
+    routed(proc_make(1, 3), &back, sizeof back);
+    settled();
+    assert_null(link_get(rig->core, PEER)->death);
+    routed(RAYLET, &died, sizeof died); /* from a raylet it counts */
+    settled();
+    assert_non_null(link_get(rig->core, PEER)->death);
+}
+
+/* The value of the first task, as its worker says it. */
+static void result(const struct wire_val *v, uint32_t data_len) {
+    struct skate_id task = id_with_index(rig->ids[1], 0);
+    struct wire_result *m;
+    struct wire_buf b;
+
+    wire_init(&b, NULL, 0);
+    m = wire_begin(&b, WIRE_RESULT);
+    m->task = task;
+    WIRE_PUT(&b, result, vals, v, sizeof *v);
+    WIRE_PUT(&b, result, data, NULL, data_len);
+    assert_int_equal(wire_end(&b), 0);
+    for (int i = 0; i < 5000; i++) { /* it must be pushed first */
+        uint8_t ready;
+
+        if (rig->core->workers.count) break;
+        assert_true(core_wait(rig->core, &rig->ids[1], 1, 1, 1000000, 0, &ready) >= 0);
+    }
+    routed(PEER, b.p, b.len);
+    wire_release(&b);
+    assert_true(ready_within(&rig->ids[1], INT64_C(5000000000)));
+}
+
+static void long_inline_value(void **state) {
+    struct wire_val v = {.kind = VAL_INLINE, .format = FORMAT_RAW, .len = 60000, .size = 60000};
+    uint8_t *copy = malloc(LIMIT_INLINE_VALUE);
+    struct core_view view;
+
+    (void)state;
+    v.id = rig->ids[1];
+    result(&v, 60000);
+    assert_int_equal(core_read(rig->core, &rig->ids[1], copy, &view), 0);
+    assert_true(view.size <= LIMIT_INLINE_VALUE);
+    assert_int_equal(view.flags, VAL_ERROR | VAL_SYSTEM);
+    free(copy);
+}
+
+static void false_place(void **state) {
+    static const uint64_t places[] = {8, 3, 4096, ARENA - 8};
+    uint8_t copy[LIMIT_INLINE_VALUE];
+    struct core_view view;
+
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        struct wire_val v = {.kind = VAL_ARENA, .format = FORMAT_RAW, .holder = PEER,
+                             .offset = places[i], .size = 8, .id = rig->ids[1]};
+
+        result(&v, 0);
+        assert_int_equal(core_read(rig->core, &rig->ids[1], copy, &view), -SKATE_EPROTO);
+        (void)stop(NULL);
+        (void)start_driver(NULL);
+    }
+}
+
+/* A constructor with the same ref twice: the entry was gone when it was counted again. */
+static void a_ref_twice(void **state) {
+    struct skate_id ref = {PEER, 9 << 16 | 1}, refs[2] = {ref, ref};
+    struct wire_val args = {.kind = VAL_INLINE, .format = FORMAT_RAW, .nref = 2}, fn = args;
+    struct wire_task *t;
+    struct wire_actor_start *m;
+    struct wire_buf spec, b;
+    struct core_stats stats;
+    int64_t end = time_now_ns() + INT64_C(10000000000);
+
+    (void)state;
+    fn.nref = 0;
+    wire_init(&spec, NULL, 0);
+    t = wire_begin(&spec, WIRE_TASK);
+    t->kind = 2;
+    WIRE_PUT(&spec, task, args, &args, sizeof args);
+    WIRE_PUT(&spec, task, refs, refs, sizeof refs);
+    assert_int_equal(wire_end(&spec), 0);
+    wire_init(&b, NULL, 0);
+    m = wire_begin(&b, WIRE_ACTOR_START);
+    m->owner = PEER;
+    m->incarnation = 1;
+    WIRE_PUT(&b, actor_start, spec, spec.p, spec.len);
+    WIRE_PUT(&b, actor_start, fn_value, &fn, sizeof fn);
+    assert_int_equal(wire_end(&b), 0);
+    send_fds(rig->sock, b.p, b.len, NULL, 0);
+    bell_ring(rig->bell, 0, BELL_URGENT);
+    wire_release(&spec);
+    wire_release(&b);
+    settled();
+    do {
+        settled();
+        core_get_stats(rig->core, &stats);
+    } while (stats.objects && time_now_ns() < end);
+    assert_int_equal(stats.objects, 0);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(routed_channel, start_driver, stop),
+        cmocka_unit_test_setup_teardown(false_words, start_driver, stop),
+        cmocka_unit_test_setup_teardown(long_inline_value, start_driver, stop),
+        cmocka_unit_test_setup_teardown(false_place, start_driver, stop),
+        cmocka_unit_test_setup_teardown(a_ref_twice, start_worker, stop),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
