@@ -195,6 +195,7 @@ def _store_bytes(wanted: int | None) -> int:
         raise TypeError(f"object_store_memory must be a number of bytes, not {wanted!r}")
     if wanted < 1 << 20:
         raise ValueError(f"object_store_memory must be at least 1 MiB, it is {wanted!r}")
+    _node.check_store(wanted)
     return int(wanted) & ~4095
 
 
@@ -230,6 +231,8 @@ def _job_config(runtime_env: dict[str, Any] | None) -> dict[str, Any]:
     cwd = os.getcwd()
     path = [os.path.abspath(p) if p else cwd for p in sys.path]
     env: dict[str, str] = {}
+    if runtime_env is not None and not isinstance(runtime_env, dict):
+        raise TypeError(f"runtime_env must be a dict, not {runtime_env!r}")
     runtime_env = dict(runtime_env or {})
     for key, value in dict(runtime_env.pop("env_vars", None) or {}).items():
         if not isinstance(key, str) or not isinstance(value, str):

@@ -170,6 +170,15 @@ def default_store_bytes() -> int:
     return int(machine_memory() * 0.3) & ~4095
 
 
+def check_store(wanted: float) -> None:
+    """ValueError for an object store that this machine cannot hold."""
+    have = machine_memory()
+    if wanted > have:
+        raise ValueError(
+            f"object_store_memory is {wanted:.4g} bytes, but this machine has {have:.4g}"
+        )
+
+
 # ------------------------------------------------------------------------------------- daemons
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -108,6 +110,20 @@ def test_slips_are_answered_with_the_right_name():
         skate.util.placement_group([{"CPU": 1}])
     with pytest.raises(AttributeError, match="'serve': not supported yet"):
         _ = skate.serve
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "words"),
+    [({"object_store_memory": 10**15}, ValueError, "this machine has"),
+     ({"runtime_env": "pip"}, TypeError, "runtime_env must be a dict")],
+)  # fmt: skip
+def test_init_refuses(given, kind, words):
+    code = (
+        f"import skate\ntry: skate.init(address='local', **{given!r})\n"
+        "except Exception as error: print(type(error).__name__, error)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert out.stdout.startswith(kind.__name__) and words in out.stdout, out
 
 
 def test_too_many_refs_in_one_call():

@@ -89,6 +89,8 @@ def _start_node(head: bool, address: str | None, options: dict[str, Any]) -> _no
     store = options["object_store_memory"]
     if store is not None and store < 1 << 20:
         raise ValueError(f"--object-store-memory must be at least 1 MiB, it is {store:.0f}")
+    if store is not None:
+        _node.check_store(store)
     store_bytes = _node.default_store_bytes() if store is None else int(store)
     base = _node.base_dir(options["temp_dir"])
     ip = options["node_ip_address"] or _own_ip(address)
