@@ -5,7 +5,7 @@
 #include "base/assert.h"
 #include "gcs/gcs_int.h"
 
-/* The exceptions of one failed constructor for all who wait for it; beyond it the reason must do. */
+/* The exceptions of one failed constructor for all who wait for it; beyond it the reason does. */
 enum { TELL_BYTES_MAX = 32 << 20 };
 
 void gcs_actor_move(struct gcs *g, struct gcs_actor *a, enum gcs_actor_state to) {

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -67,17 +68,32 @@ int net_parse_address(const char *text, char *ret_ip, uint16_t *ret_port) {
     return 0;
 }
 
+/* Pages of its own, left out of core dumps: the cluster's key lies in it. */
+static struct net *net_memory(void) {
+    void *p = mmap(NULL, sizeof(struct net), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+                   -1, 0);
+
+    if (p == MAP_FAILED) return NULL;
+    (void)madvise(p, sizeof(struct net), MADV_DONTDUMP);
+    return p;
+}
+
+static void net_memory_free(struct net *n) {
+    net_wipe(n, sizeof *n);
+    (void)munmap(n, sizeof *n);
+}
+
 int net_new(const struct net_opts *opts, struct net **ret) {
     struct net *n;
 
     if (!opts->loop) return -SKATE_EINVAL;
     /* No configuration files: they cost start-up time and belong to other programs. */
     if (!OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, NULL)) return -SKATE_ESYS;
-    n = calloc(1, sizeof *n);
+    n = net_memory();
     if (!n) return -SKATE_ENOMEM;
     n->scratch = malloc(NET_RECORD);
     if (!n->scratch) {
-        free(n);
+        net_memory_free(n);
         return -SKATE_ENOMEM;
     }
     n->opts = *opts;
@@ -100,8 +116,7 @@ struct net *net_free(struct net *n) {
         free(k);
     }
     free(n->scratch);
-    net_wipe(n, sizeof *n);
-    free(n);
+    net_memory_free(n);
     return NULL;
 }
 

@@ -21,7 +21,7 @@ static void read_frame(const uint8_t *frame, unsigned depth) {
         touch(frame + s.off, s.len);
         if (info->spans[i].element == sizeof(struct wire_val))
             fuzz_sum += (uint64_t)wire_check_vals((const void *)(frame + s.off),
-                                                  s.len / (uint32_t)sizeof(struct wire_val), 100, 3);
+                                                  s.len / (uint32_t)sizeof(struct wire_val), 99, 3);
         if (info->spans[i].element != 1) continue;
         if (resources_unpack(&r, frame + s.off, s.len) == 0) fuzz_sum += r.count;
         if (depth && wire_check(frame + s.off, s.len) == 0) read_frame(frame + s.off, depth - 1);

@@ -1,5 +1,6 @@
 /* raylet_hostile_test.c - what a process once could make its raylet do, each by its name. The rig
- * is that of tests/fuzz/fuzz_raylet.c. links: base loop wire net store sched own gcs gcsd raylet. */
+ * is that of tests/fuzz/fuzz_raylet.c.
+ * links: base loop wire net store sched own gcs gcsd raylet. */
 #include "../fuzz/fuzz_raylet.c"
 
 #include <setjmp.h>
@@ -125,7 +126,8 @@ static void endless_leases(void **state) {
     assert_int_equal(wire_end(&b), 0);
     say(0, b.p, b.len);
     wire_release(&b);
-    for (int i = 0; i < 1000 && !proc_find(ray, end_procs[0])->job; i++) loop_run_once(ray->loop, 5);
+    for (int i = 0; i < 1000 && !proc_find(ray, end_procs[0])->job; i++)
+        loop_run_once(ray->loop, 5);
     assert_int_equal(resources_set(&want, "CPU", 1), 0);
     wire_init(&b, NULL, 0);
     m = wire_begin(&b, WIRE_LEASE_REQ);
