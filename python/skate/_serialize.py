@@ -278,6 +278,8 @@ def core_error(code: int, text: str) -> BaseException:
     if code == ESHUTDOWN:
         return exceptions.RaySystemError("Skate is not running (shutdown was called, or it ended)")
     if code == EDEAD:
+        if not text or text == "the peer is dead":
+            return exceptions.LocalRayletDiedError()
         return exceptions.LocalRayletDiedError(text)
     if code == EFULL:
         return exceptions.ObjectStoreFullError(text)

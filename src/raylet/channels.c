@@ -94,6 +94,7 @@ void channels_connect(struct raylet *r, struct proc *p, const struct wire_connec
     if (!peer || peer->state == PROC_DOOMED || !channels_open(p, peer, m->head.call)) {
         if (peer && peer->state != PROC_DOOMED) no.status = 2; /* no bit or memory: use route */
         tell(p, no, m->head.call, NULL);
+        if (!peer) death_answer(r, m->peer, p->id); /* p may be younger than that news */
     }
 }
 

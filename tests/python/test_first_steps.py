@@ -177,3 +177,35 @@ def test_where_later_rays_keep_their_tune_names():
         exec("from skate.tune.schedulers import ASHAScheduler")
     with pytest.raises(ValueError, match="'cpu' or 'gpu' is meant"):
         tune.run(lambda config: None, resources_per_trial={"cpus": 1}, verbose=0)
+
+
+@skate.remote
+class Owner:
+    def make(self):
+        self.ref = skate.put("owned")
+        return [self.ref]
+
+
+@skate.remote(max_retries=0)
+def read_first(refs):
+    return skate.get(refs[0], timeout=10)
+
+
+@skate.remote(num_cpus=0)
+class Younger:
+    def read_first(self, refs):
+        return skate.get(refs[0], timeout=10)
+
+
+def test_a_process_younger_than_the_owners_death_hears_of_it():
+    owner = Owner.remote()
+    refs = skate.get(owner.make.remote())
+    skate.kill(owner)
+    with pytest.raises(exceptions.OwnerDiedError):
+        skate.get(refs[0], timeout=10)
+    readers = [Younger.remote() for _ in range(6)]  # more than there are idle workers
+    for reader in readers:
+        with pytest.raises(exceptions.OwnerDiedError):
+            skate.get(reader.read_first.remote(refs))
+    with pytest.raises(exceptions.OwnerDiedError):
+        skate.get(read_first.remote(refs))
