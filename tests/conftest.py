@@ -85,7 +85,9 @@ def shutdown_skate() -> None:
 @pytest.fixture(scope="module", autouse=True)
 def no_leaks() -> Iterator[None]:
     """Fail the module when it leaves a process, a session folder or shared memory behind."""
+    on_interrupt = signal.getsignal(signal.SIGINT)
     yield
+    signal.signal(signal.SIGINT, on_interrupt)  # pyspark puts its own there
     shutdown_skate()
     deadline = time.monotonic() + LEAK_PATIENCE_S
     left = leaks()
