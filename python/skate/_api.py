@@ -384,6 +384,8 @@ def shutdown(*, wait_for_processes: bool = False, _exiting_interpreter: bool = F
 
 def get(object_refs: Any, *, timeout: float | None = None) -> Any:
     """The value of a ref, or the list of values of a list of refs; raises a task's error."""
+    if timeout is not None and not hasattr(timeout, "__float__"):
+        raise TypeError(f"the timeout of get() is a number of seconds, not {timeout!r}")
     return _core.get(object_refs, timeout)
 
 
@@ -413,6 +415,8 @@ def wait(
     """Wait until num_returns of the refs are ready, or the time is over: (ready, the rest)."""
     if not isinstance(object_refs, list):
         raise TypeError(f"wait() takes a list of ObjectRef, not {type(object_refs)}")
+    if timeout is not None and not hasattr(timeout, "__float__"):
+        raise TypeError(f"the timeout of wait() is a number of seconds, not {timeout!r}")
     if timeout is not None and timeout < 0:
         raise ValueError(f"the timeout of wait() must not be negative, it is {timeout}")
     if not object_refs:

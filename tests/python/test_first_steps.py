@@ -106,6 +106,9 @@ def test_slips_are_answered_with_the_right_name():
         same.options(num_cpu=1)
     with pytest.raises(RuntimeError, match="did you mean 'num_cpus'"):
         skate.init(num_cpu=1)
+    for call, given in ((skate.get, same.remote(1)), (skate.wait, [same.remote(1)])):
+        with pytest.raises(TypeError, match="number of seconds, not '1'"):
+            call(given, timeout="1")
     with pytest.raises(NotImplementedError, match="placement groups"):
         skate.util.placement_group([{"CPU": 1}])
     with pytest.raises(AttributeError, match="'serve': not supported yet"):
@@ -201,6 +204,9 @@ def test_a_process_younger_than_the_owners_death_hears_of_it():
     owner = Owner.remote()
     refs = skate.get(owner.make.remote())
     skate.kill(owner)
+    with pytest.raises(exceptions.ActorDiedError):  # kill() does not wait
+        while True:
+            skate.get(owner.__ray_ready__.remote(), timeout=10)
     with pytest.raises(exceptions.OwnerDiedError):
         skate.get(refs[0], timeout=10)
     readers = [Younger.remote() for _ in range(6)]  # more than there are idle workers
