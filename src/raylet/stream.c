@@ -38,6 +38,8 @@ struct stream {
     uint64_t pending;
 };
 
+static uint64_t pending_all; /* of all streams; loop thread only */
+
 static void set_interest(struct stream *s) {
     unsigned events = 0;
 
@@ -55,6 +57,7 @@ static void drop_out(struct stream *s) {
         free(f);
     }
     s->last = NULL;
+    pending_all -= s->pending;
     s->pending = 0;
 }
 
@@ -104,6 +107,7 @@ static int queue(struct stream *s, const uint8_t *frame, uint32_t len, const int
     struct out_frame *f;
 
     if (s->pending + len > STREAM_QUEUE_MAX) return -SKATE_EFULL;
+    if (pending_all + len > STREAM_ALL_MAX && s->pending > STREAM_FAIR) return -SKATE_EFULL;
     f = malloc(sizeof *f + len);
     if (!f) return -SKATE_ENOMEM;
     *f = (struct out_frame){.len = len, .fd_count = fd_count};
@@ -122,6 +126,7 @@ static int queue(struct stream *s, const uint8_t *frame, uint32_t len, const int
         s->first = f;
     s->last = f;
     s->pending += len;
+    pending_all += len;
     return 0;
 }
 
@@ -139,8 +144,6 @@ int stream_send(struct stream *s, const void *frame, uint32_t len, const int *fd
         if (n < 0) return (int)n; /* reading will report the end */
         if (n > 0) fd_count = 0;
     }
-    /* The rest of a frame that is partly out must be queued, whatever the bound says. */
-    if (n > 0) s->pending = 0;
     e = queue(s, p + n, len - (uint32_t)n, fds, fd_count);
     if (e == 0) set_interest(s);
     return e;
@@ -165,6 +168,7 @@ static void flush(struct stream *s) {
         }
         f->sent += (uint32_t)n;
         s->pending -= (uint64_t)n;
+        pending_all -= (uint64_t)n;
         if (f->sent < f->len) break;
         s->first = f->next;
         if (!s->first) s->last = NULL;

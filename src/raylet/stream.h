@@ -16,7 +16,9 @@
 
 struct stream;
 
-enum { STREAM_QUEUE_MAX = 256 << 20, STREAM_FDS_MAX = 4 };
+/* Queued on one stream; on all of them, beyond which each may have FAIR bytes only. */
+enum { STREAM_QUEUE_MAX = 256 << 20, STREAM_ALL_MAX = 1 << 30, STREAM_FAIR = 1 << 20 };
+enum { STREAM_FDS_MAX = 4 };
 
 struct stream_events {
     /* A whole frame that wire_check() accepts, 8-byte aligned, gone when this returns. */

@@ -316,7 +316,7 @@ static void one_frame(struct side *s, struct fuzz_in *in) {
                &(struct skate_id){SELF, (1 + (uint64_t)fuzz_below(in, 12)) << 16}, 16);
     if (fuzz_below(in, 2))
         on_ring(s, in, b.p, b.len);
-    else if (kind != WIRE_CHANNEL && kind != WIRE_PROC_DIED)
+    else if (kind != WIRE_PROC_DIED || fuzz_below(in, 16) == 1)
         on_socket(s, in, b.p, b.len);
     wire_release(&b);
 }

@@ -26,7 +26,7 @@ static int ends[ENDS + 1], zygote_fd;
 static uint64_t end_procs[ENDS + 1];
 static uint32_t next_pid = FIRST_PID, worker_at, asked;
 static struct loop_timer *no_sleep;
-static uint64_t honest_in[1 << 13];
+static uint64_t honest_in[1 << 17];
 static size_t honest_len;
 
 static void on_time(void *arg) { (void)arg; }
@@ -79,7 +79,7 @@ static void be_zygote(bool fail) {
         close(fds[1]);
         close(fds[2]);
         p = proc_find(ray, m.proc);
-        if (!p || fail) {
+        if (!p || fail || ray->procs.count > 300) { /* descriptors are bounded here, too */
             close(fds[0]);
             if (p) pool_fork_lost(ray, p);
             continue;
@@ -130,6 +130,11 @@ static bool honest_reads(uint32_t call) {
     return came;
 }
 
+static void tear_down(void) {
+    ray->net = net_free(ray->net);
+    gcsd = gcsd_free(gcsd);
+}
+
 static void set_up(void) {
     static struct gcsd_settings gs = {.listen_ip = "127.0.0.1"};
     struct gcsd_opts go = {.settings = &gs, .heartbeat_ms = 1u << 30};
@@ -167,6 +172,7 @@ static void set_up(void) {
     for (int i = 0; i < 10000 && !ray->node; i++) loop_run_once(ray->loop, 10);
     if (!ray->node) abort();
     be_driver(HONEST);
+    (void)atexit(tear_down);
 }
 
 static void give(uint32_t i, const void *bytes, size_t len, struct fuzz_in *in) {
