@@ -54,7 +54,7 @@ struct ledger_header {
 #define LEDGER_AREA_OFFSET (LEDGER_SLOTS_OFFSET + LEDGER_OBJECTS * UINT64_C(64))
 #define LEDGER_BYTES (LEDGER_AREA_OFFSET + LEDGER_AREA)
 
-enum { LEDGER_CLASSES = 40 };
+enum { LEDGER_CLASSES = 72 }; /* up to 32 MB in one piece: a call with very many refs */
 
 /* The writer's private view. */
 struct ledger {

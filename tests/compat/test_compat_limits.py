@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 import pytest
-from compat_target import ray
+from compat_target import ON_RAY, ray
 
 # Around every border that a value may cross: slots, frames, rings, inlining, extents.
 SIZES = [
@@ -229,3 +229,16 @@ def test_threads_that_submit_wait_and_put(cluster):
 
     with ThreadPoolExecutor(6) as pool:
         assert list(pool.map(work, range(6))) == [2450] * 6
+
+
+def test_ten_thousand_refs_as_arguments_of_one_call(cluster):
+    @ray.remote
+    def one(i):
+        return i
+
+    @ray.remote
+    def total(*values):
+        return sum(values)
+
+    n = 1_000 if ON_RAY else 10_000
+    assert ray.get(total.remote(*[one.remote(i) for i in range(n)])) == n * (n - 1) // 2
