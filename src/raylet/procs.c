@@ -105,6 +105,7 @@ void proc_beat(struct raylet *r) {
     uint32_t at = 0;
     struct proc *p;
 
+    if (r->socket_watch) loop_watch_set(r->socket_watch, LOOP_READ);
     while ((p = table_next(&r->procs, &at, NULL))) {
         if (!p->hung_up || !p->pid || p->hung_up++ < 2) continue;
         if (!p->reason[0])
@@ -295,6 +296,11 @@ void proc_accept(void *arg, unsigned events) {
             welcome_guest(r, fd);
             continue;
         }
-        if (errno != EINTR) return;
+        if (errno == EINTR) continue;
+        if (errno != EAGAIN) { /* no descriptor left: the backlog would call us again and again */
+            node_log("a process cannot be let in: %s", strerror(errno));
+            loop_watch_set(r->socket_watch, 0); /* until the next beat */
+        }
+        return;
     }
 }

@@ -171,7 +171,7 @@ void proc_send_fds(struct proc *p, void *frame, uint32_t len, const int *fds, ui
 /* SIGKILL, and never talk to it again; deaths.c hears of the end. */
 void proc_doom(struct proc *p, const char *reason);
 void proc_free(struct proc *p);
-void proc_beat(struct raylet *r); /* once a second: workers that hung up and live on */
+void proc_beat(struct raylet *r); /* once a second: who hung up and lives on; the socket */
 void proc_accept(void *arg, unsigned events); /* the Unix socket is readable */
 
 /* inbox.c: a frame from process `src` for this raylet (plain, or routed to it) */
