@@ -1,4 +1,4 @@
-/* ledger.c - see ledger.h. The byte area is a bump pointer with one free list for each of 40 size
+/* ledger.c - see ledger.h. The byte area is a bump pointer with one free list for each of 72 size
  * classes (64 bytes and up, four steps for each power of two); the link of a free piece lies in
  * the piece itself, since a free piece holds nothing of record. */
 #include "own/ledger.h"
