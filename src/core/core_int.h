@@ -52,7 +52,6 @@ struct link { /* the path to one other process */
     uint32_t queued_runs;      /* its unstarted tasks here (we are the worker) */
     bool in_backlog, extents_done;
     char *death;               /* why it died, once it did */
-    int death_signal;
 };
 
 struct borrower {

@@ -296,7 +296,6 @@ static void died(struct core *c, struct link *l, const struct wire_proc_died *m)
     if (l->death) return;
     if (l->state == LINK_OPEN) link_drain(c, l, true); /* what it said before it died counts */
     l->death = strndup(text, n);
-    l->death_signal = m->signal;
     leases_on_died(c, l->proc, l);
     actors_on_died(c, l->proc);
     if (l->my_bit) c->by_bit[l->my_bit] = NULL;
