@@ -1,6 +1,6 @@
 # Skate's front door. `make build`, `make test` and `make demo` do all their own set-up on a
 # fresh Debian 12 with Python 3.11, git and make (as root, or with sudo).
-.PHONY: help build quick test test-core test-spark demo bench asan units tidy wheel clean \
+.PHONY: help build quick compat test test-core test-spark demo bench asan units tidy wheel clean \
         setup-build setup-test setup-spark setup-bench
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
@@ -11,6 +11,7 @@ help:
 	@echo 'make test        set-up, then all tests: test-core and test-spark'
 	@echo 'make test-core   C unit tests (also under ASan and UBSan), style, Python tests'
 	@echo 'make test-spark  tests on a real Apache Spark (needs Java; set-up installs it)'
+	@echo 'make compat      the compat tests on Skate and on real Ray, row by row (about 20 minutes)'
 	@echo 'make bench       Skate beside Ray, alternating, with the floor of this machine'
 	@echo 'make quick       compile and copy what changed into .venv (about one second)'
 	@echo 'make asan        C unit tests and the compat tests under ASan and UBSan'
@@ -58,6 +59,9 @@ demo: setup-spark build
 
 bench: setup-bench build
 	@$(PY) bench/run.py
+
+compat: setup-bench build
+	@$(PY) tools/compat.py
 
 wheel: setup-build
 	@$(PY) -m pip wheel --quiet --no-build-isolation --no-deps -w dist .

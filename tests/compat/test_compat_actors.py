@@ -38,6 +38,7 @@ def process_ended(pid):
 # --------------------------------------------------------------------------------------- declaring
 
 
+@pytest.mark.row("3.create", "3.methods")
 def test_the_counter_of_the_article(cluster):
     class Plain(object):  # noqa: UP004  (as the article writes it)
         def __init__(self):
@@ -55,6 +56,7 @@ def test_the_counter_of_the_article(cluster):
     assert ray.get(counter_actor.get_counter.remote()) == 10
 
 
+@pytest.mark.row("3.create")
 def test_constructor_arguments(cluster):
     @ray.remote
     class Args:
@@ -71,6 +73,7 @@ def test_constructor_arguments(cluster):
         Args.remote()
 
 
+@pytest.mark.row("3.create")
 def test_class_without_constructor(cluster):
     @ray.remote
     class Empty:
@@ -80,6 +83,7 @@ def test_class_without_constructor(cluster):
     assert ray.get(Empty.remote().hello.remote()) == "hello"
 
 
+@pytest.mark.row("3.methods")
 def test_direct_calls_are_type_errors(cluster):
     with pytest.raises(TypeError):
         Counter()
@@ -88,6 +92,7 @@ def test_direct_calls_are_type_errors(cluster):
         actor.increment()
 
 
+@pytest.mark.row("3.methods")
 def test_unknown_method(cluster):
     actor = Counter.remote()
     with pytest.raises(AttributeError):
@@ -96,6 +101,7 @@ def test_unknown_method(cluster):
         actor.value  # noqa: B018
 
 
+@pytest.mark.row("3.methods")
 def test_wrong_method_arguments(cluster):
     actor = Counter.remote()
     for args, kwargs in [((1, 2), {}), ((), {"no": 1})]:
@@ -104,6 +110,7 @@ def test_wrong_method_arguments(cluster):
     assert ray.get(actor.increment.remote()) == 1
 
 
+@pytest.mark.row("3.methods")
 def test_inherited_methods_and_super(cluster):
     class Base:
         def __init__(self, x):
@@ -120,6 +127,7 @@ def test_inherited_methods_and_super(cluster):
     assert ray.get(Derived.remote(1).twice.remote()) == 4
 
 
+@pytest.mark.row("3.create")
 def test_subclassing_an_actor_class(cluster):
     with pytest.raises(TypeError):
 
@@ -127,6 +135,7 @@ def test_subclassing_an_actor_class(cluster):
             pass
 
 
+@pytest.mark.row("3.methods")
 def test_static_and_class_methods(cluster):
     @ray.remote
     class Kinds:
@@ -147,6 +156,7 @@ def test_static_and_class_methods(cluster):
     assert ray.get(actor.__call__.remote(4)) == 8
 
 
+@pytest.mark.row("1.method", "3.methods")
 def test_method_num_returns(cluster):
     @ray.remote
     class Pair:
@@ -165,6 +175,7 @@ def test_method_num_returns(cluster):
     assert ray.get(actor.single.remote()) == (3, 4)
 
 
+@pytest.mark.row("1.method")
 def test_method_decorator_refuses_unknown_options():
     with pytest.raises((AssertionError, ValueError, TypeError)):
 
@@ -174,6 +185,7 @@ def test_method_decorator_refuses_unknown_options():
                 pass
 
 
+@pytest.mark.row("3.create", "3.names")
 @pytest.mark.parametrize(
     "option, kind",
     [
@@ -198,11 +210,13 @@ def test_bad_options(cluster, option, kind):
 # ----------------------------------------------------------------------------------- state, order
 
 
+@pytest.mark.row("3.order")
 def test_calls_run_in_order(cluster):
     actor = Counter.remote()
     assert ray.get([actor.increment.remote() for _ in range(1000)]) == list(range(1, 1001))
 
 
+@pytest.mark.row("3.order")
 def test_order_holds_when_an_early_call_waits_for_its_argument(cluster, tmp_path):
     @ray.remote
     def gated(path):
@@ -227,6 +241,7 @@ def test_order_holds_when_an_early_call_waits_for_its_argument(cluster, tmp_path
     assert ray.get([first, second]) == [["first"], ["first", "second"]]
 
 
+@pytest.mark.row("3.create")
 def test_actors_do_not_share_state(cluster):
     a, b = Counter.remote(), Counter.remote(100)
     ray.get([a.increment.remote(), b.increment.remote()])
@@ -235,6 +250,7 @@ def test_actors_do_not_share_state(cluster):
     assert len(pids) == 2 and os.getpid() not in pids
 
 
+@pytest.mark.row("3.create")
 def test_array_state(cluster):
     @ray.remote
     class Weights:
@@ -251,12 +267,14 @@ def test_array_state(cluster):
         assert back[0] == i and back[-1] == i
 
 
+@pytest.mark.row("3.resources")
 def test_more_actors_than_cpus(cluster):
     actors = [Counter.remote(i) for i in range(3 * CPUS)]
     assert ray.get([a.increment.remote() for a in actors]) == list(range(1, 3 * CPUS + 1))
     assert len(set(ray.get([a.pid.remote() for a in actors]))) == 3 * CPUS
 
 
+@pytest.mark.row("3.resources")
 def test_actor_with_resources_holds_them_for_life(cluster, eventually):
     eventually(lambda: ray.available_resources().get("gold") == 4)
     actor = Counter.options(resources={"gold": 3}).remote()
@@ -270,6 +288,7 @@ def test_actor_with_resources_holds_them_for_life(cluster, eventually):
 # --------------------------------------------------------------------------------- handles passed
 
 
+@pytest.mark.row("3.handles")
 def test_handle_passed_to_a_task(cluster):
     @ray.remote
     def use(actor, n):
@@ -280,6 +299,7 @@ def test_handle_passed_to_a_task(cluster):
     assert ray.get(actor.get_counter.remote()) == 3
 
 
+@pytest.mark.row("3.handles")
 def test_handle_passed_in_a_container_to_another_actor(cluster):
     @ray.remote
     class User:
@@ -295,6 +315,7 @@ def test_handle_passed_in_a_container_to_another_actor(cluster):
     assert ray.get(counter.get_counter.remote()) == 1
 
 
+@pytest.mark.row("3.order")
 def test_many_submitters_of_one_actor(cluster):
     @ray.remote
     def add(actor, n):
@@ -306,6 +327,7 @@ def test_many_submitters_of_one_actor(cluster):
     assert sorted(sum(parts, [])) == list(range(1, 201))
 
 
+@pytest.mark.row("3.create")
 def test_an_actor_makes_actors(cluster):
     @ray.remote
     class Parent:
@@ -318,6 +340,7 @@ def test_an_actor_makes_actors(cluster):
     assert ray.get(Parent.remote(2).depth.remote()) == 3
 
 
+@pytest.mark.row("3.create")
 def test_an_actor_calls_tasks(cluster):
     @ray.remote
     def square(x):
@@ -331,6 +354,7 @@ def test_an_actor_calls_tasks(cluster):
     assert ray.get(Sum.remote().squares.remote(10)) == 285
 
 
+@pytest.mark.row("3.handles")
 def test_handles_compare_by_actor(cluster):
     @ray.remote
     def same(x):
@@ -342,6 +366,7 @@ def test_handles_compare_by_actor(cluster):
     assert "Counter" in repr(a) and a._actor_id.hex() in repr(a)
 
 
+@pytest.mark.row("6.rest")
 def test_current_actor_handle(cluster):
     @ray.remote
     class Me:
@@ -358,6 +383,7 @@ def test_current_actor_handle(cluster):
 # ----------------------------------------------------------------------------------------- lifetime
 
 
+@pytest.mark.row("3.handles")
 def test_an_actor_ends_with_its_last_handle(cluster, eventually):
     actor = Counter.remote()
     pid = ray.get(actor.pid.remote())
@@ -367,6 +393,7 @@ def test_an_actor_ends_with_its_last_handle(cluster, eventually):
     eventually(lambda: process_ended(pid))
 
 
+@pytest.mark.row("3.handles")
 def test_queued_calls_finish_after_the_last_handle_is_gone(cluster):
     @ray.remote
     class Slow:
@@ -382,6 +409,7 @@ def test_queued_calls_finish_after_the_last_handle_is_gone(cluster):
     assert ray.get(Counter.remote().increment.remote()) == 1
 
 
+@pytest.mark.row("3.handles")
 def test_a_handle_in_another_actor_keeps_it_alive(cluster):
     @ray.remote
     class Keeper:
@@ -403,6 +431,7 @@ def test_a_handle_in_another_actor_keeps_it_alive(cluster):
 # -------------------------------------------------------------------------------------------- kill
 
 
+@pytest.mark.row("1.kill", "5.actor_error")
 def test_kill(cluster, eventually):
     actor = Counter.remote()
     pid = ray.get(actor.pid.remote())
@@ -415,6 +444,7 @@ def test_kill(cluster, eventually):
         ray.get(actor.increment.remote(), timeout=30)
 
 
+@pytest.mark.row("1.kill", "5.actor_error")
 def test_kill_ends_running_and_queued_calls(cluster, tmp_path, eventually):
     @ray.remote
     class Stuck:
@@ -436,6 +466,7 @@ def test_kill_ends_running_and_queued_calls(cluster, tmp_path, eventually):
             ray.get(ref, timeout=30)
 
 
+@pytest.mark.row("1.kill", "5.actor_error")
 @pytest.mark.parametrize("bad", [5, None, "actor"])
 def test_kill_of_something_else(cluster, bad):
     with pytest.raises(ValueError):
@@ -444,6 +475,7 @@ def test_kill_of_something_else(cluster, bad):
         ray.kill(ray.put(1))
 
 
+@pytest.mark.row("1.kill")
 def test_results_survive_the_actor(cluster):
     actor = Counter.remote()
     small = actor.increment.remote()
@@ -465,6 +497,7 @@ def test_results_survive_the_actor(cluster):
 # ------------------------------------------------------------------------------------------- names
 
 
+@pytest.mark.row("3.names", "1.get_actor")
 def test_named_actor(cluster):
     actor = Counter.options(name="named").remote(5)
     other = ray.get_actor("named")
@@ -479,6 +512,7 @@ def test_named_actor(cluster):
     ray.kill(actor)
 
 
+@pytest.mark.row("3.names", "5.actor_lookup")
 def test_a_taken_name(cluster):
     actor = Counter.options(name="taken").remote()
     with pytest.raises(ValueError):
@@ -487,6 +521,7 @@ def test_a_taken_name(cluster):
     ray.kill(actor)
 
 
+@pytest.mark.row("1.get_actor")
 def test_get_actor_errors(cluster):
     with pytest.raises(ValueError):
         ray.get_actor("nobody")
@@ -494,6 +529,7 @@ def test_get_actor_errors(cluster):
         ray.get_actor("")
 
 
+@pytest.mark.row("3.names")
 def test_a_name_is_free_again_after_death(cluster, eventually):
     actor = Counter.options(name="again").remote(1)
     ray.get(actor.increment.remote())
@@ -511,6 +547,7 @@ def test_a_name_is_free_again_after_death(cluster, eventually):
     ray.kill(actor)
 
 
+@pytest.mark.row("3.names")
 def test_get_if_exists(cluster):
     first = Counter.options(name="shared", get_if_exists=True).remote(1)
     second = Counter.options(name="shared", get_if_exists=True).remote(50)
@@ -520,6 +557,7 @@ def test_get_if_exists(cluster):
     ray.kill(first)
 
 
+@pytest.mark.row("3.names")
 def test_namespaces(cluster):
     here = Counter.options(name="same").remote(1)
     there = Counter.options(name="same", namespace="elsewhere").remote(100)
@@ -532,6 +570,7 @@ def test_namespaces(cluster):
     ray.kill(there)
 
 
+@pytest.mark.row("1.get_actor", "3.handles")
 def test_a_weak_handle_does_not_keep_the_actor(cluster, eventually):
     actor = Counter.options(name="weak").remote()
     weak = ray.get_actor("weak")
@@ -543,6 +582,7 @@ def test_a_weak_handle_does_not_keep_the_actor(cluster, eventually):
         ray.get(weak.increment.remote(), timeout=30)
 
 
+@pytest.mark.row("3.names")
 def test_detached_actor_lives_without_handles(cluster):
     actor = Counter.options(name="detached", lifetime="detached").remote()
     assert ray.get(actor.increment.remote()) == 1
@@ -554,6 +594,7 @@ def test_detached_actor_lives_without_handles(cluster):
     ray.kill(actor)
 
 
+@pytest.mark.row("3.exit_actor")
 def test_exit_actor(cluster, tmp_path, eventually):
     @ray.remote(max_restarts=3)
     class Leaver:
@@ -577,6 +618,7 @@ def test_exit_actor(cluster, tmp_path, eventually):
     eventually(lambda: (tmp_path / "left").exists())
 
 
+@pytest.mark.row("3.builtins")
 def test_terminate_lets_queued_calls_finish(cluster):
     actor = Counter.remote()
     refs = [actor.increment.remote() for _ in range(5)]
@@ -587,6 +629,7 @@ def test_terminate_lets_queued_calls_finish(cluster):
             ray.get(actor.increment.remote(), timeout=30)
 
 
+@pytest.mark.row("3.builtins")
 def test_ray_ready(cluster):
     ref = Counter.remote().__ray_ready__.remote()
     ray.wait([ref], timeout=60)

@@ -20,6 +20,7 @@ def echo(x):
     return x
 
 
+@pytest.mark.row("5.task_error")
 def test_the_type_is_both(cluster):
     with pytest.raises(ValueError) as caught:
         ray.get(fail.remote())
@@ -31,6 +32,7 @@ def test_the_type_is_both(cluster):
     assert type(error.cause) is ValueError
 
 
+@pytest.mark.row("5.task_error")
 def test_the_remote_traceback_is_in_the_text(cluster):
     @ray.remote
     def outer_function():
@@ -47,6 +49,7 @@ def test_the_remote_traceback_is_in_the_text(cluster):
     assert "pid=" in text
 
 
+@pytest.mark.row("5.task_error")
 def test_caught_by_its_own_class(cluster):
     class Special(Exception):
         def __init__(self, code):
@@ -64,6 +67,7 @@ def test_caught_by_its_own_class(cluster):
     assert caught.value.code == 42
 
 
+@pytest.mark.row("5.task_error")
 def test_each_get_raises(cluster):
     ref = fail.remote()
     for _ in range(3):
@@ -71,11 +75,13 @@ def test_each_get_raises(cluster):
             ray.get(ref)
 
 
+@pytest.mark.row("1.get", "5.task_error")
 def test_get_of_a_list_raises_the_first_error(cluster):
     with pytest.raises(KeyError):
         ray.get([echo.remote(1), fail.remote(KeyError), echo.remote(2)])
 
 
+@pytest.mark.row("14.dependants", "5.task_error")
 def test_an_error_in_a_dependency_passes_on(cluster, tmp_path):
     ran = str(tmp_path / "ran")
 
@@ -93,6 +99,7 @@ def test_an_error_in_a_dependency_passes_on(cluster, tmp_path):
     assert not os.path.exists(ran)
 
 
+@pytest.mark.row("5.task_error")
 def test_errors_of_nested_tasks(cluster):
     @ray.remote
     def outer():
@@ -103,6 +110,7 @@ def test_errors_of_nested_tasks(cluster):
     assert "from below" in str(caught.value)
 
 
+@pytest.mark.row("5.task_error")
 def test_error_of_several_returns(cluster):
     @ray.remote(num_returns=2)
     def two():
@@ -113,6 +121,7 @@ def test_error_of_several_returns(cluster):
             ray.get(ref)
 
 
+@pytest.mark.row("14.unpicklable")
 def test_unpicklable_result(cluster):
     @ray.remote
     def bad():
@@ -123,6 +132,7 @@ def test_unpicklable_result(cluster):
     assert isinstance(caught.value, exceptions.RayTaskError)
 
 
+@pytest.mark.row("14.unpicklable")
 def test_unpicklable_exception(cluster):
     class Locked(Exception):
         def __init__(self):
@@ -138,6 +148,7 @@ def test_unpicklable_exception(cluster):
     assert "holds a lock" in str(caught.value) or "Locked" in str(caught.value)
 
 
+@pytest.mark.row("14.unpicklable")
 def test_unpicklable_closure(cluster):
     lock = threading.Lock()
 
@@ -149,6 +160,7 @@ def test_unpicklable_closure(cluster):
         f.remote()
 
 
+@pytest.mark.row("5.crashed")
 def test_system_exit_of_a_task(cluster):
     @ray.remote(max_retries=0)
     def leave():
@@ -158,11 +170,13 @@ def test_system_exit_of_a_task(cluster):
         ray.get(leave.remote())
 
 
+@pytest.mark.row("5.task_error")
 def test_stop_iteration_and_base_exceptions(cluster):
     with pytest.raises(exceptions.RayError):
         ray.get(fail.remote(StopIteration))
 
 
+@pytest.mark.row("2.retry_exceptions")
 def test_errors_do_not_retry_by_default(cluster, tmp_path):
     @ray.remote(max_retries=5)
     def count(path):
@@ -175,6 +189,7 @@ def test_errors_do_not_retry_by_default(cluster, tmp_path):
     assert (tmp_path / "runs").read_text() == "x"
 
 
+@pytest.mark.row("5.actor_error")
 def test_actor_method_error_keeps_the_actor(cluster):
     @ray.remote
     class Picky:
@@ -195,6 +210,7 @@ def test_actor_method_error_keeps_the_actor(cluster):
     assert "Picky" in str(caught.value) or "take" in str(caught.value)
 
 
+@pytest.mark.row("3.create", "5.actor_error")
 def test_constructor_error_surfaces_at_the_first_call(cluster):
     @ray.remote
     class Broken:
@@ -212,6 +228,7 @@ def test_constructor_error_surfaces_at_the_first_call(cluster):
         assert caught.value.actor_init_failed
 
 
+@pytest.mark.row("14.dependants", "5.actor_error")
 def test_a_failed_argument_of_a_constructor(cluster):
     @ray.remote
     class Takes:
@@ -225,6 +242,7 @@ def test_a_failed_argument_of_a_constructor(cluster):
         ray.get(Takes.remote(fail.remote()).get.remote(), timeout=60)
 
 
+@pytest.mark.row("14.dependants", "5.actor_error")
 def test_a_failed_argument_of_a_method_skips_the_call(cluster):
     @ray.remote
     class Adds:
@@ -242,6 +260,7 @@ def test_a_failed_argument_of_a_method_skips_the_call(cluster):
         ray.get(bad)
 
 
+@pytest.mark.row("5.actor_error")
 def test_actor_errors_are_ray_actor_errors():
     assert issubclass(exceptions.ActorDiedError, exceptions.RayActorError)
     assert issubclass(exceptions.ActorUnavailableError, exceptions.RayActorError)
@@ -252,6 +271,7 @@ def test_actor_errors_are_ray_actor_errors():
     assert issubclass(exceptions.OwnerDiedError, exceptions.ObjectLostError)
 
 
+@pytest.mark.row("5.task_error")
 def test_cause_of_an_error_chain(cluster):
     @ray.remote
     def chained():
@@ -265,11 +285,13 @@ def test_cause_of_an_error_chain(cluster):
     assert "first" in str(caught.value) and "second" in str(caught.value)
 
 
+@pytest.mark.row("5.task_error")
 def test_an_error_passed_as_a_value(cluster):
     back = ray.get(echo.remote(ValueError("just a value")))
     assert isinstance(back, ValueError) and back.args == ("just a value",)
 
 
+@pytest.mark.row("5.task_error")
 def test_error_pickles(cluster):
     from importlib import import_module
 

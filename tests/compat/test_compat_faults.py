@@ -29,12 +29,14 @@ def die_until(path, count, how="exit"):
     return run
 
 
+@pytest.mark.row("2.max_retries", "5.crashed")
 @pytest.mark.parametrize("how", ["exit", "SIGKILL", "SIGSEGV"])
 def test_a_task_is_retried(cluster, tmp_path, how):
     path = tmp_path / "log"
     assert ray.get(die_until.options(max_retries=2).remote(str(path), 2, how), timeout=60) == 3
 
 
+@pytest.mark.row("2.max_retries", "5.crashed")
 def test_three_retries_by_default(cluster, tmp_path):
     path = tmp_path / "log"
     with pytest.raises(exceptions.WorkerCrashedError):
@@ -42,6 +44,7 @@ def test_three_retries_by_default(cluster, tmp_path):
     assert runs(path) == 4
 
 
+@pytest.mark.row("2.max_retries", "5.crashed")
 def test_no_retries(cluster, tmp_path):
     path = tmp_path / "log"
     with pytest.raises(exceptions.WorkerCrashedError):
@@ -49,11 +52,13 @@ def test_no_retries(cluster, tmp_path):
     assert runs(path) == 1
 
 
+@pytest.mark.row("2.max_retries", "5.crashed")
 def test_endless_retries(cluster, tmp_path):
     path = tmp_path / "log"
     assert ray.get(die_until.options(max_retries=-1).remote(str(path), 6), timeout=120) == 7
 
 
+@pytest.mark.row("2.max_retries", "5.crashed")
 def test_others_are_not_harmed_by_a_crash(cluster, tmp_path):
     @ray.remote
     def fine(x):
@@ -66,6 +71,7 @@ def test_others_are_not_harmed_by_a_crash(cluster, tmp_path):
         ray.get(bad, timeout=60)
 
 
+@pytest.mark.row("2.retry_exceptions")
 def test_retry_exceptions(cluster, tmp_path):
     @ray.remote(max_retries=2, retry_exceptions=True)
     def fail_twice(path):
@@ -79,6 +85,7 @@ def test_retry_exceptions(cluster, tmp_path):
     assert ray.get(fail_twice.remote(str(tmp_path / "log")), timeout=60) == "third"
 
 
+@pytest.mark.row("2.max_retries", "5.crashed")
 def test_a_dependant_of_a_retried_task(cluster, tmp_path):
     @ray.remote
     def add(x, y):
@@ -88,6 +95,7 @@ def test_a_dependant_of_a_retried_task(cluster, tmp_path):
     assert ray.get(add.remote(ref, 10), timeout=60) == 12
 
 
+@pytest.mark.row("14.borrowing")
 def test_a_dead_workers_nested_results(cluster, tmp_path):
     @ray.remote(max_retries=0)
     def outer(path):
@@ -97,6 +105,7 @@ def test_a_dead_workers_nested_results(cluster, tmp_path):
     assert ray.get(outer.remote(str(tmp_path / "log")), timeout=60) == 3
 
 
+@pytest.mark.row("5.actor_error")
 @ray.remote
 class Mortal:
     def __init__(self, path):
@@ -141,6 +150,7 @@ def test_a_dead_actor(cluster, tmp_path):
     assert runs(tmp_path / "log") == 1
 
 
+@pytest.mark.row("5.actor_error")
 def test_a_call_that_kills_its_actor(cluster, tmp_path):
     actor = Mortal.remote(str(tmp_path / "log"))
     assert ray.get(actor.increment.remote(), timeout=60) == 1
@@ -150,6 +160,7 @@ def test_a_call_that_kills_its_actor(cluster, tmp_path):
             ray.get(ref, timeout=30)
 
 
+@pytest.mark.row("3.max_restarts")
 def test_restart_runs_the_constructor_again(cluster, tmp_path, eventually):
     actor = Mortal.options(max_restarts=1).remote(str(tmp_path / "log"))
     assert ray.get([actor.increment.remote() for _ in range(3)]) == [1, 2, 3]
@@ -177,12 +188,14 @@ def test_restart_runs_the_constructor_again(cluster, tmp_path, eventually):
     assert runs(tmp_path / "log") == 2
 
 
+@pytest.mark.row("3.max_task_retries")
 def test_max_task_retries(cluster, tmp_path):
     actor = Mortal.options(max_restarts=2, max_task_retries=2).remote(str(tmp_path / "log"))
     assert ray.get(actor.die_until.remote(2), timeout=60) == "alive"
     assert runs(tmp_path / "log") == 3
 
 
+@pytest.mark.row("3.max_task_retries")
 def test_task_retries_without_restarts_give_nothing(cluster, tmp_path):
     actor = Mortal.options(max_restarts=0, max_task_retries=3).remote(str(tmp_path / "log"))
     with pytest.raises(exceptions.ActorDiedError):
@@ -190,6 +203,7 @@ def test_task_retries_without_restarts_give_nothing(cluster, tmp_path):
     assert runs(tmp_path / "log") == 1
 
 
+@pytest.mark.row("3.max_task_retries", "3.max_restarts")
 def test_restarts_used_up_during_retries(cluster, tmp_path):
     actor = Mortal.options(max_restarts=1, max_task_retries=-1).remote(str(tmp_path / "log"))
     with pytest.raises(exceptions.ActorDiedError):
@@ -197,6 +211,7 @@ def test_restarts_used_up_during_retries(cluster, tmp_path):
     assert runs(tmp_path / "log") == 2
 
 
+@pytest.mark.row("1.kill", "3.max_restarts")
 def test_kill_with_restart(cluster, tmp_path, eventually):
     actor = Mortal.options(max_restarts=1, max_task_retries=-1).remote(str(tmp_path / "log"))
     assert ray.get(actor.increment.remote()) == 1
@@ -210,6 +225,7 @@ def test_kill_with_restart(cluster, tmp_path, eventually):
     assert runs(tmp_path / "log") == 2
 
 
+@pytest.mark.row("3.max_restarts")
 def test_a_constructor_that_fails_is_not_restarted(cluster, tmp_path):
     @ray.remote(max_restarts=3)
     class Broken:
@@ -227,6 +243,7 @@ def test_a_constructor_that_fails_is_not_restarted(cluster, tmp_path):
     assert runs(tmp_path / "log") == 1
 
 
+@pytest.mark.row("3.max_restarts", "3.names")
 def test_named_actor_keeps_its_name_over_a_restart(cluster, tmp_path):
     actor = Mortal.options(name="phoenix", max_restarts=-1, max_task_retries=-1).remote(
         str(tmp_path / "log")
@@ -236,6 +253,7 @@ def test_named_actor_keeps_its_name_over_a_restart(cluster, tmp_path):
     ray.kill(actor)
 
 
+@pytest.mark.row("14.children")
 def test_children_end_with_their_parent(cluster, tmp_path, eventually):
     @ray.remote
     class Parent:

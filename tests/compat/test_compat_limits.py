@@ -32,6 +32,7 @@ def make(kind, size):
     return b"x" * size if kind == "bytes" else np.full(size, 7, dtype=np.uint8)
 
 
+@pytest.mark.row("14.sizes")
 @ray.remote
 class Echo:
     def echo(self, x):
@@ -48,6 +49,7 @@ def test_bytes_of_every_size(cluster):
         assert len(ray.get(make.remote("bytes", size))) == size
 
 
+@pytest.mark.row("14.sizes")
 def test_arrays_of_every_size(cluster):
     actor = Echo.remote()
     for size in SIZES:
@@ -58,11 +60,13 @@ def test_arrays_of_every_size(cluster):
         assert int(ray.get(make.remote("array", size)).sum(dtype=np.int64)) == 7 * size
 
 
+@pytest.mark.row("14.sizes")
 def test_several_arguments_that_together_cross_a_border(cluster):
     for size, count in itertools.product((100, 1_000, 2_000, 5_000), (1, 2, 3, 5, 10, 40)):
         assert ray.get(size_of.remote(*[b"a" * size] * count)) == size * count
 
 
+@pytest.mark.row("14.sizes")
 def test_strings_and_containers_of_every_size(cluster):
     for size in (0, 1, 100, 700, 2_000, 4_100, 70_000, 1_000_000):
         text = "aü✓" * (size // 3)
@@ -70,6 +74,7 @@ def test_strings_and_containers_of_every_size(cluster):
         assert ray.get(echo.remote({"t": text, "n": numbers})) == {"t": text, "n": numbers}
 
 
+@pytest.mark.row("14.sizes")
 def test_integers_of_every_width(cluster):
     values = [sign * (2**bits + extra) for bits in (0, 5, 7, 8, 15, 16, 31, 32, 53, 62, 63, 64, 65,
               200) for extra in (-1, 0, 1) for sign in (1, -1)]
@@ -77,6 +82,7 @@ def test_integers_of_every_width(cluster):
     assert [ray.get(echo.remote(value)) for value in values] == values
 
 
+@pytest.mark.row("14.limits")
 def test_many_returns(cluster):
     @ray.remote
     def spread(n):
@@ -87,6 +93,7 @@ def test_many_returns(cluster):
         assert ray.get(refs) == list(range(n))
 
 
+@pytest.mark.row("14.limits")
 def test_many_refs_as_arguments(cluster):
     @ray.remote
     def total(*numbers):
@@ -96,6 +103,7 @@ def test_many_refs_as_arguments(cluster):
         assert ray.get(total.remote(*[echo.remote(i) for i in range(n)])) == n * (n - 1) // 2
 
 
+@pytest.mark.row("14.limits")
 def test_many_refs_in_a_container(cluster):
     @ray.remote
     def total(refs):
@@ -105,31 +113,37 @@ def test_many_refs_in_a_container(cluster):
         assert ray.get(total.remote([ray.put(i) for i in range(n)])) == n * (n - 1) // 2
 
 
+@pytest.mark.row("14.limits")
 def test_a_deep_queue(cluster):
     refs = [echo.remote(i) for i in range(20_000)]
     assert sum(ray.get(refs)) == 199_990_000
 
 
+@pytest.mark.row("14.limits")
 def test_a_deep_queue_of_medium_results(cluster):
     refs = [make.remote("bytes", 3_000) for _ in range(2_000)]
     assert {len(value) for value in ray.get(refs)} == {3_000}
 
 
+@pytest.mark.row("14.limits")
 def test_a_deep_queue_of_large_results(cluster):
     refs = [make.remote("array", 200_000) for _ in range(300)]
     assert sum(int(a[0]) for a in ray.get(refs)) == 2_100
 
 
+@pytest.mark.row("14.limits")
 def test_a_deep_queue_of_large_arguments(cluster):
     refs = [size_of.remote(b"a" * 20_000) for _ in range(1_000)]
     assert sum(ray.get(refs)) == 20_000_000
 
 
+@pytest.mark.row("14.limits")
 def test_many_actor_calls_in_flight(cluster):
     actor = Echo.remote()
     assert ray.get([actor.echo.remote(i) for i in range(20_000)]) == list(range(20_000))
 
 
+@pytest.mark.row("14.limits")
 def test_many_puts_alive(cluster):
     refs = [ray.put(i) for i in range(20_000)]
     assert sum(ray.get(refs)) == 199_990_000
@@ -137,12 +151,14 @@ def test_many_puts_alive(cluster):
     assert [int(ray.get(ref)[0]) for ref in large] == list(range(200))
 
 
+@pytest.mark.row("14.limits")
 def test_refs_dropped_before_they_are_done(cluster):
     for i in range(5_000):
         echo.remote(i)
     assert ray.get(echo.remote("after")) == "after"
 
 
+@pytest.mark.row("14.limits")
 def test_two_chains_side_by_side(cluster):
     @ray.remote
     def add(a, b):
@@ -154,6 +170,7 @@ def test_two_chains_side_by_side(cluster):
     assert ray.get(left) == ray.get(right) == 2**40
 
 
+@pytest.mark.row("14.limits")
 def test_grid_of_dependencies(cluster):
     @ray.remote
     def cell(up, left):
@@ -166,6 +183,7 @@ def test_grid_of_dependencies(cluster):
     assert ray.get(grid[n - 1, n - 1]) == 705_432
 
 
+@pytest.mark.row("14.limits")
 def test_actors_and_tasks_in_a_ring(cluster):
     actors = [Echo.remote() for _ in range(4)]
     value = ray.put(0)
@@ -174,6 +192,7 @@ def test_actors_and_tasks_in_a_ring(cluster):
     assert ray.get(value) == 0
 
 
+@pytest.mark.row("14.limits")
 def test_long_sleepers_do_not_hold_up_short_tasks(cluster):
     @ray.remote
     def nap(seconds):
@@ -187,6 +206,7 @@ def test_long_sleepers_do_not_hold_up_short_tasks(cluster):
     assert ray.get(slow) == 1.0
 
 
+@pytest.mark.row("14.limits")
 def test_uneven_tasks_are_shared_out(cluster):
     @ray.remote
     def nap(seconds):
@@ -198,6 +218,7 @@ def test_uneven_tasks_are_shared_out(cluster):
     assert time.monotonic() - began < 0.8 + 2.5
 
 
+@pytest.mark.row("14.threads")
 @pytest.mark.parametrize("count", [2, 8])
 def test_concurrent_getters_of_one_ref(cluster, count):
     from concurrent.futures import ThreadPoolExecutor
@@ -212,6 +233,7 @@ def test_concurrent_getters_of_one_ref(cluster, count):
         assert list(pool.map(lambda _: ray.get(ref), range(count))) == ["shared"] * count
 
 
+@pytest.mark.row("14.threads")
 def test_threads_that_submit_wait_and_put(cluster):
     from concurrent.futures import ThreadPoolExecutor
 
@@ -231,6 +253,7 @@ def test_threads_that_submit_wait_and_put(cluster):
         assert list(pool.map(work, range(6))) == [2450] * 6
 
 
+@pytest.mark.row("14.limits")
 def test_ten_thousand_refs_as_arguments_of_one_call(cluster):
     @ray.remote
     def one(i):

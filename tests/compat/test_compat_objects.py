@@ -40,6 +40,7 @@ VALUES = [
 ]
 
 
+@pytest.mark.row("1.get", "1.put")
 @pytest.mark.parametrize("value", VALUES, ids=lambda v: f"{type(v).__name__}")
 def test_values_come_back(cluster, value):
     assert ray.get(ray.put(value)) == value
@@ -49,28 +50,33 @@ def test_values_come_back(cluster, value):
     assert type(back) is type(value) or isinstance(value, bytearray)
 
 
+@pytest.mark.row("1.get")
 def test_get_of_lists(cluster):
     a, b = ray.put("a"), ray.put("b")
     assert ray.get([a, b, a]) == ["a", "b", "a"]
     assert ray.get([]) == []
 
 
+@pytest.mark.row("1.get")
 @pytest.mark.parametrize("bad", [None, 5, "x", set()])
 def test_get_of_something_else(cluster, bad):
     with pytest.raises((ValueError, TypeError)):
         ray.get(bad)
 
 
+@pytest.mark.row("1.get")
 def test_get_of_a_tuple(cluster):
     with pytest.raises(ValueError):
         ray.get((ray.put(1),))
 
 
+@pytest.mark.row("1.get")
 def test_get_of_a_list_with_a_non_ref(cluster):
     with pytest.raises(TypeError):
         ray.get([ray.put(1), 2])
 
 
+@pytest.mark.row("1.get", "5.timeout")
 def test_get_timeouts(cluster, tmp_path):
     ref = gated.remote(str(tmp_path / "gate"))
     for timeout in (0, 0.1):
@@ -85,12 +91,14 @@ def test_get_timeouts(cluster, tmp_path):
     assert ray.get(ref, timeout=60) == str(tmp_path / "gate")
 
 
+@pytest.mark.row("1.get", "5.timeout")
 def test_get_timeout_of_a_list(cluster, tmp_path):
     with pytest.raises(exceptions.GetTimeoutError):
         ray.get([ray.put(1), gated.remote(str(tmp_path / "gate"))], timeout=0.1)
     (tmp_path / "gate").touch()
 
 
+@pytest.mark.row("14.copies")
 def test_each_get_gives_a_fresh_copy(cluster):
     ref = ray.put({"a": [1]})
     first = ray.get(ref)
@@ -98,6 +106,7 @@ def test_each_get_gives_a_fresh_copy(cluster):
     assert ray.get(ref) == {"a": [1]}
 
 
+@pytest.mark.row("14.copies")
 def test_aliasing_inside_a_value_is_kept(cluster):
     class Local:
         pass
@@ -110,11 +119,13 @@ def test_aliasing_inside_a_value_is_kept(cluster):
 # --------------------------------------------------------------------------------------------- put
 
 
+@pytest.mark.row("1.put")
 def test_put_of_a_ref(cluster):
     with pytest.raises(TypeError):
         ray.put(ray.put(1))
 
 
+@pytest.mark.row("1.put", "14.unpicklable")
 def test_put_of_something_unpicklable(cluster):
     import threading
 
@@ -122,6 +133,7 @@ def test_put_of_something_unpicklable(cluster):
         ray.put(threading.Lock())
 
 
+@pytest.mark.row("14.unpicklable")
 def test_unpicklable_argument(cluster):
     import threading
 
@@ -132,6 +144,7 @@ def test_unpicklable_argument(cluster):
     assert ray.get(echo.remote(1)) == 1
 
 
+@pytest.mark.row("1.put")
 def test_put_copies_at_once(cluster):
     value = np.zeros(100_000)
     small = [1]
@@ -141,6 +154,7 @@ def test_put_copies_at_once(cluster):
     assert ray.get(refs[0]).sum() == 0 and ray.get(refs[1]) == [1]
 
 
+@pytest.mark.row("14.copies")
 def test_arguments_are_copied_at_the_call(cluster, tmp_path):
     @ray.remote
     def total(_, values):
@@ -158,6 +172,7 @@ def test_arguments_are_copied_at_the_call(cluster, tmp_path):
 # -------------------------------------------------------------------------------------------- wait
 
 
+@pytest.mark.row("1.wait")
 def test_wait_returns_ready_and_rest(cluster, tmp_path):
     slow = gated.remote(str(tmp_path / "gate"))
     fast = echo.remote(1)
@@ -168,6 +183,7 @@ def test_wait_returns_ready_and_rest(cluster, tmp_path):
     assert ready == [slow, fast] and rest == []
 
 
+@pytest.mark.row("1.wait")
 def test_wait_never_gives_more_than_asked(cluster):
     refs = [ray.put(i) for i in range(5)]
     ready, rest = ray.wait(refs, num_returns=2)
@@ -175,6 +191,7 @@ def test_wait_never_gives_more_than_asked(cluster):
     assert sorted(ready + rest, key=refs.index) == refs
 
 
+@pytest.mark.row("1.wait")
 def test_wait_timeout(cluster, tmp_path):
     slow = gated.remote(str(tmp_path / "gate"))
     done = ray.put(1)
@@ -186,10 +203,12 @@ def test_wait_timeout(cluster, tmp_path):
     (tmp_path / "gate").touch()
 
 
+@pytest.mark.row("1.wait")
 def test_wait_of_nothing(cluster):
     assert ray.wait([]) == ([], [])
 
 
+@pytest.mark.row("1.wait")
 def test_wait_counts_errors_as_ready(cluster):
     @ray.remote(max_retries=0)
     def fail():
@@ -199,6 +218,7 @@ def test_wait_counts_errors_as_ready(cluster):
     assert ray.wait([ref], timeout=60) == ([ref], [])
 
 
+@pytest.mark.row("1.wait")
 def test_wait_one_by_one(cluster):
     refs = [echo.remote(i) for i in range(200)]
     seen = []
@@ -208,6 +228,7 @@ def test_wait_one_by_one(cluster):
     assert sorted(seen) == list(range(200))
 
 
+@pytest.mark.row("1.wait")
 def test_wait_errors(cluster):
     a, b = ray.put(1), ray.put(2)
     for bad in (a, (a, b), [a, 5], [1], "x"):
@@ -222,6 +243,7 @@ def test_wait_errors(cluster):
         ray.wait([a], timeout=-1)
 
 
+@pytest.mark.row("1.wait")
 def test_wait_with_fetch_local_false(cluster):
     ref = echo.remote(np.zeros(100_000))
     assert ray.wait([ref], fetch_local=False, timeout=60) == ([ref], [])
@@ -230,12 +252,14 @@ def test_wait_with_fetch_local_false(cluster):
 # -------------------------------------------------------------------------------------------- refs
 
 
+@pytest.mark.row("14.arguments")
 def test_a_ref_as_an_argument_is_resolved(cluster):
     assert ray.get(echo.remote(ray.put(5))) == 5
     assert ray.get(echo.remote(x=ray.put(6))) == 6
     assert ray.get(echo.remote(echo.remote(7))) == 7
 
 
+@pytest.mark.row("14.arguments")
 def test_a_ref_inside_a_container_is_not_resolved(cluster):
     class Ordinary:
         def __init__(self, value):
@@ -252,6 +276,7 @@ def test_a_ref_inside_a_container_is_not_resolved(cluster):
         assert ray.get(inner) == 5
 
 
+@pytest.mark.row("14.arguments")
 def test_a_nested_ref_does_not_delay_the_task(cluster, tmp_path):
     slow = gated.remote(str(tmp_path / "gate"))
     assert ray.get(kind_of.remote([slow]), timeout=60) == "list"
@@ -259,6 +284,7 @@ def test_a_nested_ref_does_not_delay_the_task(cluster, tmp_path):
     ray.get(slow)
 
 
+@pytest.mark.row("14.arguments")
 def test_put_of_a_container_resolves_one_level(cluster):
     inner = ray.put("in")
     outer = ray.put([inner])
@@ -270,6 +296,7 @@ def test_put_of_a_container_resolves_one_level(cluster):
     assert ray.get(look.remote(outer)) == "in"
 
 
+@pytest.mark.row("1.object_ref")
 def test_refs_are_hashable_and_comparable(cluster):
     a, b = ray.put(1), ray.put(1)
     assert a != b and a == a and len({a, b, a}) == 2
@@ -277,6 +304,7 @@ def test_refs_are_hashable_and_comparable(cluster):
     assert not a.is_nil()
 
 
+@pytest.mark.row("14.borrowing")
 def test_refs_deeply_nested(cluster):
     ref = ray.put(0)
     for _ in range(10):
@@ -286,6 +314,7 @@ def test_refs_deeply_nested(cluster):
     assert ray.get(ref) == 0
 
 
+@pytest.mark.row("14.borrowing")
 def test_a_borrowed_ref_outlives_the_lender(cluster):
     @ray.remote
     class Keeper:
@@ -308,6 +337,7 @@ def test_a_borrowed_ref_outlives_the_lender(cluster):
     assert ray.get(keeper.read.remote()).sum() == 19999900000
 
 
+@pytest.mark.row("14.borrowing")
 def test_a_ref_made_by_a_worker_outlives_its_task(cluster):
     @ray.remote
     def make():
@@ -318,6 +348,7 @@ def test_a_ref_made_by_a_worker_outlives_its_task(cluster):
     assert ray.get(large).sum() == 150_000
 
 
+@pytest.mark.row("14.borrowing")
 def test_a_dependency_survives_its_ref(cluster, tmp_path):
     @ray.remote
     def second(_, value):
@@ -330,6 +361,7 @@ def test_a_dependency_survives_its_ref(cluster, tmp_path):
     assert ray.get(ref) == "kept"
 
 
+@pytest.mark.row("14.borrowing")
 def test_a_ref_in_a_closure(cluster):
     ref = ray.put("closed over")
 
@@ -340,6 +372,7 @@ def test_a_ref_in_a_closure(cluster):
     assert ray.get(look.remote()) == "closed over"
 
 
+@pytest.mark.row("1.get")
 def test_get_inside_a_worker_of_a_slow_ref(cluster, tmp_path):
     @ray.remote
     def ask(box):
@@ -351,6 +384,7 @@ def test_get_inside_a_worker_of_a_slow_ref(cluster, tmp_path):
     assert ray.get(ref) == str(tmp_path / "gate")
 
 
+@pytest.mark.row("1.wait")
 def test_wait_inside_a_worker(cluster):
     @ray.remote
     def race(refs):
@@ -363,6 +397,7 @@ def test_wait_inside_a_worker(cluster):
 # ------------------------------------------------------------------------------------------- numpy
 
 
+@pytest.mark.row("14.copies")
 @pytest.mark.parametrize("dtype", ["u1", "i4", "f8", "c16", "M8[s]", "U5", "?"])
 @pytest.mark.parametrize("size", [0, 10, 100_000])
 def test_arrays_come_back(cluster, dtype, size):
@@ -372,6 +407,7 @@ def test_arrays_come_back(cluster, dtype, size):
         assert np.array_equal(back, array)
 
 
+@pytest.mark.row("14.copies")
 def test_large_arrays_are_read_only_views(cluster):
     ref = ray.put(np.arange(300_000))
     first, second = ray.get(ref), ray.get(ref)
@@ -382,6 +418,7 @@ def test_large_arrays_are_read_only_views(cluster):
     assert first.ctypes.data == second.ctypes.data
 
 
+@pytest.mark.row("14.copies")
 def test_array_arguments_are_read_only(cluster):
     @ray.remote
     def writable(array):
@@ -391,6 +428,7 @@ def test_array_arguments_are_read_only(cluster):
     assert ray.get(writable.remote(np.zeros(300_000))) is False
 
 
+@pytest.mark.row("14.copies")
 def test_a_view_keeps_its_memory(cluster):
     ref = ray.put(np.arange(300_000))
     view = ray.get(ref)[1000:]
@@ -401,6 +439,7 @@ def test_a_view_keeps_its_memory(cluster):
     assert view[0] == 1000 and view[-1] == 299_999
 
 
+@pytest.mark.row("14.copies")
 def test_result_array_is_a_view_too(cluster):
     @ray.remote
     def make():
@@ -410,30 +449,35 @@ def test_result_array_is_a_view_too(cluster):
     assert not back.flags.writeable and back.sum() == 250_000
 
 
+@pytest.mark.row("14.copies")
 def test_object_arrays_are_writable(cluster):
     array = ray.get(ray.put(np.array([1, "a", None], dtype=object)))
     array[0] = 2
     assert array.tolist() == [2, "a", None]
 
 
+@pytest.mark.row("14.copies")
 def test_fortran_order_and_strides(cluster):
     array = np.asfortranarray(np.arange(250_000.0).reshape(500, 500))
     assert np.array_equal(ray.get(ray.put(array)), array)
     assert np.array_equal(ray.get(ray.put(array[::2, 1::3])), array[::2, 1::3])
 
 
+@pytest.mark.row("14.copies")
 def test_dictionary_of_arrays(cluster):
     value = {"w": np.ones(200_000), "b": np.zeros(3), "name": "layer"}
     back = ray.get(echo.remote(value))
     assert back["w"].sum() == 200_000 and back["b"].shape == (3,) and back["name"] == "layer"
 
 
+@pytest.mark.row("14.sizes")
 def test_a_large_bytes_value(cluster):
     data = os.urandom(5_000_000)
     assert ray.get(ray.put(data)) == data
     assert ray.get(echo.remote(data)) == data
 
 
+@pytest.mark.row("1.put")
 def test_many_puts_do_not_fill_the_store(cluster):
     for i in range(60):
         ref = ray.put(np.full(1_000_000, i))
@@ -441,6 +485,7 @@ def test_many_puts_do_not_fill_the_store(cluster):
         del ref
 
 
+@pytest.mark.row("14.borrowing")
 def test_pickled_by_hand(cluster):
     from importlib import import_module
 
@@ -453,6 +498,7 @@ def test_pickled_by_hand(cluster):
     assert ray.get(cloudpickle.loads(text)) == "value"
 
 
+@pytest.mark.row("14.borrowing")
 def test_results_stay_while_their_maker_reads_them(cluster):
     """Large results that come back to the process that made them, as arguments, again and again."""
     @ray.remote

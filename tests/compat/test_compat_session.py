@@ -29,6 +29,7 @@ def run_driver(source: str, *args: str, cwd: str | None = None) -> str:
 # ------------------------------------------------------------------------------ init and shutdown
 
 
+@pytest.mark.row("1.init", "1.shutdown")
 def test_init_and_shutdown(no_cluster):
     assert not ray.is_initialized()
     start()
@@ -38,6 +39,7 @@ def test_init_and_shutdown(no_cluster):
     ray.shutdown()
 
 
+@pytest.mark.row("1.init")
 def test_second_init_is_an_error_unless_ignored(no_cluster):
     start()
     with pytest.raises(RuntimeError):
@@ -47,6 +49,7 @@ def test_second_init_is_an_error_unless_ignored(no_cluster):
     assert ray.is_initialized()
 
 
+@pytest.mark.row("1.context")
 def test_init_returns_a_context(no_cluster):
     context = start()
     assert re.fullmatch("[0-9a-f]{56}", context["node_id"])
@@ -56,18 +59,21 @@ def test_init_returns_a_context(no_cluster):
     assert context.python_version.count(".") == 2
 
 
+@pytest.mark.row("1.context")
 def test_context_manager_shuts_down(no_cluster):
     with start():
         assert ray.is_initialized()
     assert not ray.is_initialized()
 
 
+@pytest.mark.row("1.init")
 def test_unknown_keyword(no_cluster):
     with pytest.raises(RuntimeError):
         start(no_such_option=1)
     assert not ray.is_initialized()
 
 
+@pytest.mark.row("1.shutdown")
 def test_two_sessions_in_one_process(no_cluster):
     @ray.remote
     def twice(x):
@@ -88,6 +94,7 @@ def test_two_sessions_in_one_process(no_cluster):
         ray.shutdown()
 
 
+@pytest.mark.row("1.shutdown")
 def test_old_refs_fail_in_a_new_session(no_cluster):
     start()
     old = ray.put([1, 2, 3])
@@ -97,12 +104,13 @@ def test_old_refs_fail_in_a_new_session(no_cluster):
         ray.get(old, timeout=5)
 
 
+@pytest.mark.row("1.auto_init")
 def test_calls_without_init_start_a_cluster():
-    # In a process of its own: on Ray such a cluster may be one that somebody else started.
-    if ON_RAY:
-        pytest.skip("would join any Ray cluster of this machine")
+    # In a process of its own; "local": Ray would join any cluster that somebody else started.
     out = run_driver(
         """
+        import os
+        os.environ["RAY_ADDRESS"] = "local"
         from compat_target import ray
         @ray.remote
         def f(x):
@@ -114,6 +122,7 @@ def test_calls_without_init_start_a_cluster():
     assert out.split() == ["2", "True"]
 
 
+@pytest.mark.row("1.init", "7.whole")
 @pytest.mark.parametrize("options", [{"num_cpus": -1}, {"resources": {"gold": -2}}])
 def test_negative_resources_of_a_node(no_cluster, options):
     if ON_RAY:
@@ -123,6 +132,7 @@ def test_negative_resources_of_a_node(no_cluster, options):
     ray.shutdown()
 
 
+@pytest.mark.row("1.init")
 def test_a_wrong_address_fails(no_cluster):
     if ON_RAY:
         pytest.skip("takes Ray more than 10 s")
@@ -131,6 +141,7 @@ def test_a_wrong_address_fails(no_cluster):
     assert not ray.is_initialized()
 
 
+@pytest.mark.row("1.init")
 def test_methods_before_init_say_so(no_cluster):
     for call in (ray.nodes, ray.cluster_resources, ray.available_resources):
         with pytest.raises((exceptions.RaySystemError, RuntimeError)):
@@ -141,6 +152,7 @@ def test_methods_before_init_say_so(no_cluster):
 # ------------------------------------------------------------------------------ what a node offers
 
 
+@pytest.mark.row("1.nodes")
 def test_nodes(cluster):
     [node] = ray.nodes()
     assert node["Alive"] is True and node["alive"] is True
@@ -151,6 +163,7 @@ def test_nodes(cluster):
         assert key in node
 
 
+@pytest.mark.row("1.resources")
 def test_cluster_and_available_resources(cluster, eventually):
     total = ray.cluster_resources()
     assert total["CPU"] == CPUS and total["gold"] == 4.0
@@ -160,6 +173,7 @@ def test_cluster_and_available_resources(cluster, eventually):
     assert eventually(lambda: ray.available_resources().get("CPU") == CPUS)
 
 
+@pytest.mark.row("1.resources")
 def test_available_resources_fall_and_rise(cluster, eventually, tmp_path):
     @ray.remote(num_cpus=1, resources={"gold": 3})
     def hold(path):
@@ -180,6 +194,7 @@ def test_available_resources_fall_and_rise(cluster, eventually, tmp_path):
 # ------------------------------------------------------------------------------ the runtime context
 
 
+@pytest.mark.row("6.ids")
 def test_runtime_context_in_the_driver(cluster):
     context = ray.get_runtime_context()
     assert re.fullmatch("[0-9a-f]{8}", context.get_job_id())
@@ -190,6 +205,7 @@ def test_runtime_context_in_the_driver(cluster):
     assert context.get_node_id() == ray.nodes()[0]["NodeID"]
 
 
+@pytest.mark.row("6.ids", "6.names")
 def test_runtime_context_in_a_task(cluster):
     @ray.remote
     def describe():
@@ -215,6 +231,7 @@ def test_runtime_context_in_a_task(cluster):
     assert ray.get(describe.options(name="other").remote())["name"] == "other"
 
 
+@pytest.mark.row("6.ids")
 def test_runtime_context_in_an_actor(cluster):
     @ray.remote
     class Describe:
@@ -233,6 +250,7 @@ def test_runtime_context_in_an_actor(cluster):
     assert ray.get(actor.me.remote()) == actor
 
 
+@pytest.mark.row("6.ids")
 def test_job_ids_differ_between_drivers():
     source = """
         from compat_target import ray, start
@@ -242,6 +260,7 @@ def test_job_ids_differ_between_drivers():
     assert run_driver(source).split()[-1] != run_driver(source).split()[-1]
 
 
+@pytest.mark.row("8.script_dir")
 def test_a_module_beside_the_script_is_importable_in_workers(tmp_path):
     (tmp_path / "beside_module.py").write_text("def triple(x):\n    return 3 * x\n")
     script = tmp_path / "main_script.py"
@@ -271,6 +290,7 @@ def test_a_module_beside_the_script_is_importable_in_workers(tmp_path):
     assert "answer 6 9 12" in done.stdout, done.stdout + done.stderr
 
 
+@pytest.mark.row("14.closures")
 def test_main_functions_and_classes_travel(tmp_path):
     script = tmp_path / "program.py"
     script.write_text(textwrap.dedent(

@@ -11,6 +11,7 @@ from compat_target import CPUS, PATIENCE, exceptions, ray
 # --------------------------------------------------------------------------------------- declaring
 
 
+@pytest.mark.row("1.remote")
 def test_decorator_with_and_without_options(cluster):
     @ray.remote
     def plain(x, y=1):
@@ -26,6 +27,7 @@ def test_decorator_with_and_without_options(cluster):
     assert ray.get(with_options.remote(3)) == -3
 
 
+@pytest.mark.row("1.remote")
 def test_remote_as_a_function_on_lambda_nested_and_builtin(cluster):
     offset = 10
     assert ray.get(ray.remote(lambda x: x + offset).remote(1)) == 11
@@ -37,6 +39,7 @@ def test_remote_as_a_function_on_lambda_nested_and_builtin(cluster):
     assert ray.get(ray.remote(num_cpus=1)(inner).remote(3)) == 30
 
 
+@pytest.mark.row("14.closures")
 def test_closure_is_a_frozen_copy(cluster):
     box = [1]
 
@@ -49,6 +52,7 @@ def test_closure_is_a_frozen_copy(cluster):
     assert ray.get(look.remote()) == 1
 
 
+@pytest.mark.row("14.closures")
 def test_recursive_function(cluster):
     @ray.remote
     def factorial(n):
@@ -57,6 +61,7 @@ def test_recursive_function(cluster):
     assert ray.get(factorial.remote(2 * CPUS + 3)) == 5040
 
 
+@pytest.mark.row("2.call")
 def test_direct_call_is_a_type_error(cluster):
     @ray.remote
     def f():
@@ -66,17 +71,20 @@ def test_direct_call_is_a_type_error(cluster):
         f()
 
 
+@pytest.mark.row("1.remote")
 @pytest.mark.parametrize("thing", [5, "text", None])
 def test_remote_on_something_else(thing):
     with pytest.raises((TypeError, AssertionError)):
         ray.remote(thing)
 
 
+@pytest.mark.row("1.remote")
 def test_remote_without_anything():
     with pytest.raises(AssertionError):
         ray.remote()
 
 
+@pytest.mark.row("1.remote")
 def test_async_function_is_refused():
     with pytest.raises(ValueError):
 
@@ -85,6 +93,7 @@ def test_async_function_is_refused():
             return 1
 
 
+@pytest.mark.row("1.remote")
 def test_the_plain_function_is_kept(cluster):
     @ray.remote
     def documented():
@@ -94,6 +103,7 @@ def test_the_plain_function_is_kept(cluster):
     assert documented._function.__doc__ == "What it does."
 
 
+@pytest.mark.row("2.call")
 def test_wrong_arguments_fail_at_the_call(cluster):
     @ray.remote
     def f(a, b=2, *, c=3):
@@ -105,6 +115,7 @@ def test_wrong_arguments_fail_at_the_call(cluster):
             f.remote(*args, **kwargs)
 
 
+@pytest.mark.row("2.call")
 def test_star_arguments(cluster):
     @ray.remote
     def f(*args, **kwargs):
@@ -117,6 +128,7 @@ def test_star_arguments(cluster):
 # ----------------------------------------------------------------------------------------- options
 
 
+@pytest.mark.row("1.remote", "2.name")
 def test_options_override_and_leave_the_original(cluster):
     @ray.remote(num_returns=1)
     def two():
@@ -127,6 +139,7 @@ def test_options_override_and_leave_the_original(cluster):
     assert ray.get(two.remote()) == (1, 2)
 
 
+@pytest.mark.row("2.resources", "2.num_returns")
 @pytest.mark.parametrize(
     "option, kind",
     [
@@ -152,6 +165,7 @@ def test_bad_options(cluster, option, kind):
         ray.remote(f).options(**option).remote()
 
 
+@pytest.mark.row("2.resources")
 def test_fractional_and_zero_cpus(cluster):
     @ray.remote(num_cpus=0.25)
     def quarter():
@@ -165,6 +179,7 @@ def test_fractional_and_zero_cpus(cluster):
     assert ray.get(nothing.remote()) == 5
 
 
+@pytest.mark.row("2.resources")
 def test_custom_resources_limit_how_many_run(cluster, tmp_path):
     @ray.remote(num_cpus=0, resources={"gold": 2})
     def hold(folder, index):
@@ -180,6 +195,7 @@ def test_custom_resources_limit_how_many_run(cluster, tmp_path):
     assert max(seen) <= 2
 
 
+@pytest.mark.row("14.infeasible")
 def test_infeasible_task_waits(cluster):
     @ray.remote(resources={"platinum": 1})
     def never():
@@ -193,6 +209,7 @@ def test_infeasible_task_waits(cluster):
 # ----------------------------------------------------------------------------------------- returns
 
 
+@pytest.mark.row("2.num_returns")
 def test_num_returns(cluster):
     @ray.remote(num_returns=3)
     def three():
@@ -203,6 +220,7 @@ def test_num_returns(cluster):
     assert ray.get(refs) == [1, "two", [3]]
 
 
+@pytest.mark.row("2.num_returns")
 def test_num_returns_zero(cluster, tmp_path, eventually):
     @ray.remote(num_returns=0)
     def mark(path):
@@ -213,6 +231,7 @@ def test_num_returns_zero(cluster, tmp_path, eventually):
     eventually(lambda: (tmp_path / "done").exists())
 
 
+@pytest.mark.row("2.num_returns")
 @pytest.mark.parametrize("value, kind", [((1, 2), ValueError), ((1, 2, 3, 4), ValueError),
                                          (5, TypeError)])
 def test_wrong_number_of_returns(cluster, value, kind):
@@ -225,6 +244,7 @@ def test_wrong_number_of_returns(cluster, value, kind):
             ray.get(ref)
 
 
+@pytest.mark.row("2.num_returns")
 def test_none_is_a_value(cluster):
     @ray.remote
     def nothing():
@@ -236,6 +256,7 @@ def test_none_is_a_value(cluster):
 # --------------------------------------------------------------------------- graphs of many tasks
 
 
+@pytest.mark.row("14.arguments")
 def test_chain_of_dependent_tasks(cluster):
     @ray.remote
     def add_one(x):
@@ -247,6 +268,7 @@ def test_chain_of_dependent_tasks(cluster):
     assert ray.get(ref) == 100
 
 
+@pytest.mark.row("14.limits")
 def test_many_small_tasks(cluster):
     @ray.remote
     def square(x):
@@ -256,6 +278,7 @@ def test_many_small_tasks(cluster):
     assert ray.get(refs) == [i * i for i in range(5000)]
 
 
+@pytest.mark.row("14.limits")
 def test_tree_of_tasks(cluster):
     @ray.remote
     def add(a, b):
@@ -267,6 +290,7 @@ def test_tree_of_tasks(cluster):
     assert ray.get(level[0]) == sum(range(64))
 
 
+@pytest.mark.row("7.blocked")
 def test_nested_tasks_deeper_than_the_cpus(cluster):
     @ray.remote
     def down(depth):
@@ -275,6 +299,7 @@ def test_nested_tasks_deeper_than_the_cpus(cluster):
     assert ray.get(down.remote(4 * CPUS), timeout=60) == 4 * CPUS
 
 
+@pytest.mark.row("7.blocked")
 def test_fibonacci_by_tasks(cluster):
     @ray.remote
     def fib(n):
@@ -285,6 +310,7 @@ def test_fibonacci_by_tasks(cluster):
     assert ray.get(fib.remote(6), timeout=120) == 8
 
 
+@pytest.mark.row("14.borrowing")
 def test_a_task_gives_back_the_ref_of_a_task(cluster):
     @ray.remote
     def inner(x):
@@ -299,6 +325,7 @@ def test_a_task_gives_back_the_ref_of_a_task(cluster):
     assert ray.get(ref) == 2
 
 
+@pytest.mark.row("14.borrowing")
 def test_a_task_that_ends_before_the_task_it_started(cluster):
     # The idle worker that asked for help must not be sent to help itself.
     for i in range(40):
@@ -314,6 +341,7 @@ def test_a_task_that_ends_before_the_task_it_started(cluster):
         assert ray.get(ray.get(outer.remote(i), timeout=20), timeout=20) == i + 1
 
 
+@pytest.mark.row("2.resources")
 def test_tasks_run_in_parallel(cluster, tmp_path):
     @ray.remote
     def meet(folder, me, other):
@@ -330,6 +358,7 @@ def test_tasks_run_in_parallel(cluster, tmp_path):
     assert ray.get(pair) == [True, True]
 
 
+@pytest.mark.row("2.resources")
 def test_more_tasks_than_cpus_do_not_all_run_at_once(cluster, tmp_path):
     @ray.remote
     def count_running(folder, index):
@@ -345,6 +374,7 @@ def test_more_tasks_than_cpus_do_not_all_run_at_once(cluster, tmp_path):
     assert max(seen) <= CPUS
 
 
+@pytest.mark.row("14.closures")
 def test_remote_function_passed_to_a_task(cluster):
     @ray.remote
     def double(x):
@@ -357,6 +387,7 @@ def test_remote_function_passed_to_a_task(cluster):
     assert ray.get(apply.remote(double, 21)) == 42
 
 
+@pytest.mark.row("14.threads")
 def test_tasks_from_threads_of_the_driver(cluster):
     from concurrent.futures import ThreadPoolExecutor
 
@@ -369,6 +400,7 @@ def test_tasks_from_threads_of_the_driver(cluster):
     assert out == list(range(100))
 
 
+@pytest.mark.row("14.reuse")
 def test_workers_are_reused(cluster):
     @ray.remote
     def pid():
@@ -379,6 +411,7 @@ def test_workers_are_reused(cluster):
     assert len(pids) <= 4 * CPUS
 
 
+@pytest.mark.row("1.get")
 def test_get_timeout_leaves_the_task_running(cluster, tmp_path):
     @ray.remote
     def wait_for(path):
