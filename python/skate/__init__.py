@@ -29,24 +29,25 @@ from skate._api import (
     available_resources,
     cancel,
     cluster_resources,
-    get,
     get_actor,
     get_gpu_ids,
     init,
     is_initialized,
     kill,
     nodes,
-    put,
     shutdown,
     timeline,
-    wait,
 )
-from skate._remote import remote
 from skate.runtime_context import get_runtime_context
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
     from typing import Any
+
+    from skate._typed import get, put, remote, wait
+else:
+    from skate._api import get, put, wait
+    from skate._remote import remote
 
 __version__ = "0.1.0"
 __commit__ = "skate"

@@ -105,7 +105,6 @@ def test_a_dead_workers_nested_results(cluster, tmp_path):
     assert ray.get(outer.remote(str(tmp_path / "log")), timeout=60) == 3
 
 
-@pytest.mark.row("5.actor_error")
 @ray.remote
 class Mortal:
     def __init__(self, path):
@@ -135,6 +134,7 @@ class Mortal:
         return ray.get_runtime_context().was_current_actor_reconstructed
 
 
+@pytest.mark.row("5.actor_error")
 def test_a_dead_actor(cluster, tmp_path):
     actor = Mortal.remote(str(tmp_path / "log"))
     pid = ray.get(actor.pid.remote())

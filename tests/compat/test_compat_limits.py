@@ -32,13 +32,13 @@ def make(kind, size):
     return b"x" * size if kind == "bytes" else np.full(size, 7, dtype=np.uint8)
 
 
-@pytest.mark.row("14.sizes")
 @ray.remote
 class Echo:
     def echo(self, x):
         return x
 
 
+@pytest.mark.row("14.sizes")
 def test_bytes_of_every_size(cluster):
     actor = Echo.remote()
     for size in SIZES:

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 DOCS = pathlib.Path(__file__).parents[2] / "docs"
-PAGES = ["actors.md", "faults.md", "objects.md", "tasks.md", "tune_rllib.md"]
+PAGES = ["actors.md", "faults.md", "objects.md", "tasks.md", "tune_rllib.md", "typing.md"]
 
 
 @pytest.mark.parametrize("page", PAGES)
