@@ -28,6 +28,7 @@ struct py_state {
     unsigned inside;   /* threads inside a blocking call */
     bool forked;
     struct core_job *job; /* worker: what runs now */
+    bool in_task;         /* worker: code of a task runs; an interrupt may come */
     PyTypeObject *ref_type, *actor_type, *buffer_type, *slot_type, *call_type;
     PyObject *empty_tuple;
 };
@@ -152,5 +153,9 @@ PyObject *py_run(PyObject *module, PyObject *unused);
 PyObject *py_current(PyObject *module, PyObject *unused);
 PyObject *py_exit_intended(PyObject *module, PyObject *args);
 PyObject *py_child_setup(PyObject *module, PyObject *parent);
+PyObject *py_cancel(PyObject *module, PyObject *args);
+PyObject *py_cancelled(PyObject *module, PyObject *unused);
+PyObject *py_interruptible(PyObject *module, PyObject *number);
+PyObject *py_on_interrupt(PyObject *module, PyObject *args);
 
 #endif

@@ -264,7 +264,9 @@ static int run_one(struct core_job *job) {
     int r;
 
     py.job = job;
+    py.in_task = true;
     result = perform(job);
+    py.in_task = false;
     r = result ? finish_ok(job, result) : -1;
     Py_XDECREF(result);
     if (r == 0) return 0;

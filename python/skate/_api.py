@@ -431,10 +431,16 @@ def wait(
 
 
 def cancel(ref: Any, *, force: bool = False, recursive: bool = True) -> None:
-    """Cancelling tasks is not supported yet."""
+    """Cancel the task or actor call that makes a ref; get() of it raises TaskCancelledError.
+
+    What has not started never runs. A running task gets a KeyboardInterrupt; `force` ends its
+    worker instead. A running call of an actor only sees get_runtime_context().is_canceled().
+    `recursive` does the same to the tasks it submitted. What has ended keeps its value.
+    TypeError: not a ref. ValueError: force for a call of an actor.
+    """
     if type(ref) is not _core.ObjectRef:
         raise TypeError(f"cancel() takes an ObjectRef, not {ref!r}")
-    raise NotImplementedError("cancel() is not supported yet")
+    _core.cancel(ref, force, recursive)
 
 
 def future_of(ref: Any, in_loop: bool) -> Any:

@@ -129,14 +129,16 @@ def _short(obj: Any) -> str:
 
 def error_payload(error: BaseException) -> dict[str, Any]:
     """What travels of an exception: its text, and the exception itself if it can be pickled."""
-    from skate import _worker
+    from skate import _core, _ids, _worker
 
     where = _worker.where()
     if isinstance(error, TypeError) and _is_of_result(error):
         error = _result_error(error, where["function"])
     cause: BaseException = error
     if isinstance(error, KeyboardInterrupt):
-        cause = exceptions.TaskCancelledError(error_message="the task was interrupted")
+        now = _core.current()
+        task = _ids.TaskID(now[1]) if now is not None else None
+        cause = exceptions.TaskCancelledError(task, "it was interrupted while it ran")
     if isinstance(error, exceptions.RayTaskError) and error.__traceback__ is None:
         text = str(error)
     else:
@@ -252,6 +254,10 @@ def system_error(value: bytes, ref: bytes) -> BaseException:
             exceptions.ActorDiedError if kind == "actor_died" else exceptions.ActorUnavailableError
         )
         return make(text, actor, failed)
+    if kind == "task_cancelled":
+        from skate import _ids
+
+        return exceptions.TaskCancelledError(_ids.TaskID(_task_bytes(more)), text)
     if kind in ("owner_died", "object_lost", "out_of_scope"):
         lost = {
             "owner_died": exceptions.OwnerDiedError,
@@ -265,6 +271,13 @@ def system_error(value: bytes, ref: bytes) -> BaseException:
         "store_full": exceptions.ObjectStoreFullError,
     }.get(kind)
     return simple(text) if simple else exceptions.RaySystemError(text or head)
+
+
+def _task_bytes(text: str) -> bytes:
+    """Ray's 24 bytes of a task id that the core wrote as hexadecimal text."""
+    from skate import _api
+
+    return bytes.fromhex(text[:32]) + bytes(4) + _api.info()["job"].to_bytes(4, "little")
 
 
 def core_error(code: int, text: str) -> BaseException:

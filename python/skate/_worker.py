@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _signal
 import os
 import sys
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 EXIT_ACTOR, EXIT_SYSTEM = 1, 2
+_INTERRUPT = _signal.SIGRTMAX - 3  # cancel() interrupts a task by it; programs rarely use those
 
 
 class _Worker:
@@ -307,6 +309,8 @@ def main(fd: int) -> None:
     sys.stderr = sys.__stderr__ = err  # type: ignore[assignment]
     os.register_at_fork(after_in_child=_core.forked)
     _take_on(_core.unpack(info["config"]) if info["config"] else {})
+    _signal.signal(_INTERRUPT, _core.on_interrupt)
+    _core.interruptible(_INTERRUPT)
     status = _serve()
     _run_exit_handlers()
     out.finish()

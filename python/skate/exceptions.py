@@ -161,8 +161,13 @@ class TaskCancelledError(RayError):
     """The task was cancelled before or while it ran."""
 
     def __init__(self, task_id: Any = None, error_message: str | None = None) -> None:
-        super().__init__(error_message or f"task {task_id} was cancelled")
+        super().__init__(task_id, error_message)
         self.task_id = task_id
+        self.error_message = error_message
+
+    def __str__(self) -> str:
+        which = "The task" if self.task_id is None else f"Task {self.task_id.hex()}"
+        return f"{which} was cancelled" + (f": {self.error_message}" if self.error_message else "")
 
 
 class WorkerCrashedError(RayError):

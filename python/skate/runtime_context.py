@@ -94,8 +94,8 @@ class RuntimeContext:
         return _api.info()["session_dir"].rstrip("/").rpartition("/")[0]
 
     def is_canceled(self) -> bool:
-        """Cancelling is not supported yet: False."""
-        return False
+        """Was the running task or call cancelled? For code that looks now and then."""
+        return _core.cancelled()
 
     @property
     def current_actor(self) -> Any:

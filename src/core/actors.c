@@ -254,6 +254,11 @@ static void text_of(const struct actor *a, const char *kind, char *out, size_t c
 static void call_fail(struct core *c, struct actor *a, uint32_t index, const char *kind) {
     char text[1024];
 
+    if (task_get(c, index)->cancelled) {
+        (void)cancel_text(&task_get(c, index)->id, "its actor died meanwhile", text, sizeof text);
+        task_fail(c, index, text);
+        return;
+    }
     if (a->state == ACTOR_DEAD && a->error) {
         const struct wire_actor_state *m = (const void *)a->error->data;
         uint32_t n, len;
@@ -293,6 +298,23 @@ void actor_enqueue(struct core *c, uint32_t index) {
 
 void actor_call_done(struct core *c, struct actor *a) {
     if (a->queued) actor_flush(c, a);
+}
+
+/* Take a call out of the queue of its actor; false: it is not there. */
+bool actor_unqueue(struct core *c, uint32_t index) {
+    const struct wire_task *m = (const void *)(c->ledger.area + task_get(c, index)->spec);
+    struct actor *a = actor_get(c, &m->actor);
+    uint32_t before = NONE, at = a ? a->head : NONE;
+
+    for (; at != NONE && at != index; at = task_get(c, at)->next) before = at;
+    if (at == NONE) return false;
+    if (before == NONE)
+        a->head = task_get(c, at)->next;
+    else
+        task_get(c, before)->next = task_get(c, at)->next;
+    if (a->tail == at) a->tail = before;
+    a->queued--;
+    return true;
 }
 
 static void pop(struct core *c, struct actor *a) {

@@ -200,7 +200,8 @@ SKATE_NODISCARD int core_next(struct core *c, struct core_job **ret);
 /* A function of the owner of `job` by key. inline_copy as in core_read. */
 SKATE_NODISCARD int core_function(struct core *c, const struct core_job *job, uint64_t fn,
                                   void *inline_copy, struct core_view *ret);
-enum core_status { CORE_OK = 0, CORE_ERROR = 1, CORE_RETRY = 2 };
+/* CORE_CANCELLED: said by the core alone, of a task that never started. */
+enum core_status { CORE_OK = 0, CORE_ERROR = 1, CORE_RETRY = 2, CORE_CANCELLED = 3 };
 /* End of a task: values[returns] (on error each with VAL_ERROR). Views of the job are void after
  * it, unless pinned: core_job_pin() makes the pin of a view the caller's own (core_unpin later).
  * For kind 2 with CORE_ERROR the one value is the constructor's error. BLOCKS when full. */

@@ -132,5 +132,15 @@ void runs_on_steal(struct core *c, struct link *l, uint32_t max);
 void runs_give_back(struct core *c);
 void functions_on_func(struct core *c, uint64_t src, const void *frame, uint32_t len);
 void runs_forget(struct core *c, uint64_t proc);
+bool runs_cancel(struct core *c, uint64_t owner, const struct skate_id *task);
+
+/* cancel.c */
+void cancel_on_frame(struct core *c, uint64_t src, const struct wire_cancel *m);
+void cancel_tick(struct core *c); /* core thread, while c->interrupt */
+void cancel_over(struct core *c); /* the run that it concerned has ended */
+void task_fail_cancelled(struct core *c, uint32_t index);
+int cancel_text(const struct skate_id *task, const char *how, char *out, size_t cap);
+bool class_unqueue(struct core *c, uint32_t task);
+bool actor_unqueue(struct core *c, uint32_t task);
 
 #endif

@@ -98,6 +98,8 @@ struct task {
     uint32_t slot;           /* its ledger slot */
     uint32_t function;       /* index of its definition, NONE for methods */
     uint32_t sequence;       /* on the worker's ring */
+    bool cancelled;          /* pushed, and its worker was told: not to be tried again */
+    uint64_t parent;         /* number of the run that submitted it, 0: none */
 };
 
 struct worker { /* a leased worker, or the process of an actor */
@@ -142,6 +144,8 @@ struct run { /* a task that came to us to be run */
     struct core_view *views; /* args, then deps */
     char *strings;
     int64_t began_ns;
+    uint64_t number; /* of this process, from 1 */
+    bool cancelled;
 };
 
 struct core {
@@ -206,6 +210,11 @@ struct core {
     uint64_t event_bytes;
     struct run *run_head, **run_tail, *run_current;
     uint32_t runs;
+    uint64_t run_number;
+    pthread_t runner;        /* the thread that asks for tasks; cancel.c */
+    bool runner_known, interrupt; /* interrupt: of the running task, not yet taken */
+    int interrupt_signal;
+    int64_t interrupt_since_ns;
     bool blocked_told;
     uint64_t pins;
     struct core *closed_next;

@@ -126,6 +126,27 @@ void runs_forget(struct core *c, uint64_t proc) {
     while (*c->run_tail) c->run_tail = &(*c->run_tail)->next;
 }
 
+static void refuse(struct core *c, struct run *r, int e);
+
+/* A task that has not been started is taken out of the queue, and its owner told. */
+bool runs_cancel(struct core *c, uint64_t owner, const struct skate_id *task) {
+    for (struct run **at = &c->run_head; *at; at = &(*at)->next) {
+        struct run *r = *at;
+        const struct wire_task *m = (const void *)r->node->data;
+
+        if (!r->link || r->link->proc != owner || !id_equal(&m->task, task)) continue;
+        *at = r->next;
+        if (!*at) c->run_tail = at;
+        c->runs--;
+        r->link->queued_runs--;
+        r->cancelled = true;
+        refuse(c, r, -SKATE_EINTR);
+        run_release(r);
+        return true;
+    }
+    return false;
+}
+
 /* ---- definitions ---- */
 
 void functions_on_func(struct core *c, uint64_t src, const void *frame, uint32_t len) {
@@ -174,7 +195,7 @@ static int view_of(struct core *c, const struct wire_val *v, const uint8_t *data
     slot = object_find(c, &v->id);
     if (slot == MAP_NONE || !object_ready(c, slot)) return -SKATE_ENOENT;
     do r = pump_until(c, slot_usable, &slot, INT64_MAX, false);
-    while (r == -SKATE_EINTR); /* arguments come whatever signals come */
+    while (r == -SKATE_EINTR && !c->interrupt); /* whatever signals come, but for cancel */
     if (r < 0) return r;
     ret->flags = ledger_flags_of(&c->ledger.slots[slot]);
     if (ledger_state_of(&c->ledger.slots[slot]) != LEDGER_INLINE) return view_arena(c, slot, ret);
@@ -342,8 +363,10 @@ static void refuse(struct core *c, struct run *r, int e) {
     struct wire_result *out;
     struct wire_buf b;
     char text[200];
-    int len = snprintf(text, sizeof text, "object_lost\nan argument could not be read: %s",
-                       skate_strerror(e));
+    int len = r->cancelled
+                  ? cancel_text(&m->task, "it had not started", text, sizeof text)
+                  : snprintf(text, sizeof text, "object_lost\nan argument could not be read: %s",
+                             skate_strerror(e));
 
     wire_init(&b, NULL, 0);
     for (uint32_t i = 0; vals && i < n; i++)
@@ -353,7 +376,8 @@ static void refuse(struct core *c, struct run *r, int e) {
     if (vals && r->link) {
         out = wire_begin(&b, WIRE_RESULT);
         out->task = m->task;
-        out->status = CORE_ERROR;
+        out->status = r->cancelled ? CORE_CANCELLED : CORE_ERROR;
+        out->queued = r->link->queued_runs;
         WIRE_PUT(&b, result, vals, vals, n * sizeof *vals);
         WIRE_PUT(&b, result, data, text, (size_t)len);
         if (wire_end(&b) == 0) (void)link_send(c, r->link, b.p, b.len, BELL_WANTED, 0);
@@ -361,6 +385,8 @@ static void refuse(struct core *c, struct run *r, int e) {
     wire_release(&b);
     free(vals);
 }
+
+static int answer_cancelled(struct core *c, struct run *r, const char *how);
 
 static bool have_run(struct core *c, void *arg) {
     (void)arg;
@@ -372,6 +398,8 @@ int core_next(struct core *c, struct core_job **ret) {
     int e = core_enter(c);
 
     if (e < 0) return e;
+    c->runner = pthread_self();
+    c->runner_known = true;
     for (;;) {
         e = pump_until(c, have_run, NULL, INT64_MAX, false);
         if (e < 0) break;
@@ -388,14 +416,19 @@ int core_next(struct core *c, struct core_job **ret) {
             if (r->link->state == LINK_OPEN)
                 at_store_release(&r->link->in.shared->started, r->sequence);
         }
+        r->number = ++c->run_number;
         c->run_current = r;
         e = prepare(c, r);
+        if (r->cancelled && (e == 0 || e == -SKATE_EINTR)) {
+            e = answer_cancelled(c, r, "it had not started");
+            if (e == 0) e = -SKATE_EAGAIN; /* take the next */
+        }
         if (e == 0) {
             r->began_ns = time_now_ns();
             *ret = &r->job;
             break;
         }
-        if (e != -SKATE_EDEAD && e != -SKATE_ESHUTDOWN) refuse(c, r, e);
+        if (e != -SKATE_EDEAD && e != -SKATE_ESHUTDOWN && e != -SKATE_EAGAIN) refuse(c, r, e);
         c->run_current = NULL;
         run_release(r);
         if (e == -SKATE_EDEAD || e == -SKATE_ESHUTDOWN) break;
@@ -562,6 +595,27 @@ static int send_result(struct core *c, struct run *run, enum core_status status,
     return r == -SKATE_EDEAD ? 0 : r; /* the owner is gone: nobody wants it */
 }
 
+/* Cancelled while its arguments came, or while it ran in an actor: that is its result. */
+static int answer_cancelled(struct core *c, struct run *r, const char *how) {
+    uint32_t n = r->job.returns;
+    struct core_value *values = calloc(n + 1, sizeof *values);
+    struct wire_val *vals = calloc(n + 1, sizeof *vals);
+    char text[200];
+    struct core_part part = {text, 0, 1};
+    int bytes;
+
+    part.size = (uint64_t)cancel_text(&r->job.task, how, text, sizeof text);
+    for (uint32_t i = 0; values && i < n; i++)
+        values[i] = (struct core_value){.format = FORMAT_RAW, .flags = VAL_ERROR | VAL_SYSTEM,
+                                        .part_count = 1, .parts = &part};
+    bytes = values && vals ? place_values(c, &r->job, values, n, vals) : -SKATE_ENOMEM;
+    if (bytes >= 0) bytes = send_result(c, r, CORE_CANCELLED, values, n, vals, (uint32_t)bytes);
+    free(values);
+    free(vals);
+    cancel_over(c);
+    return bytes < 0 ? bytes : 0;
+}
+
 int core_finish(struct core *c, struct core_job *job, enum core_status status,
                 const struct core_value *values, uint32_t count) {
     struct run *run = job->frame;
@@ -571,17 +625,23 @@ int core_finish(struct core *c, struct core_job *job, enum core_status status,
     if (r < 0) return r;
     SKATE_ASSERT(run == c->run_current);
     r = vals ? 0 : -SKATE_ENOMEM;
+    if (run->cancelled && job->kind == 1 && status == CORE_OK) {
+        r = bytes = answer_cancelled(c, run, "its actor was told while it ran");
+        goto sent;
+    }
     if (r == 0) r = bytes = place_values(c, job, values, count, vals);
     if (r >= 0 && job->kind == 2) {
         r = send_ready(c, job, status, values, vals, (uint32_t)bytes);
         (void)unhold_all(c, run, NULL);
     } else if (r >= 0)
         r = send_result(c, run, status, values, count, vals, (uint32_t)bytes);
+sent:
     if (r < 0) { /* a full store: the caller reports that instead */
         core_leave(c);
         if (vals != few) free(vals);
         return r;
     }
+    if (run->cancelled) cancel_over(c);
     c->run_current = NULL;
     c->blocked_told = false;
     run_release(run);

@@ -85,6 +85,23 @@ void class_enqueue(struct core *c, uint32_t index, bool front) {
     make_dirty(c, k);
 }
 
+/* Take a task out of the queue of its class; false: it is not there. */
+bool class_unqueue(struct core *c, uint32_t index) {
+    struct sched_class *k = &c->classes[task_get(c, index)->cls];
+    uint32_t before = NONE, at = k->head;
+
+    for (; at != NONE && at != index; at = task_get(c, at)->next) before = at;
+    if (at == NONE) return false;
+    if (before == NONE)
+        k->head = task_get(c, at)->next;
+    else
+        task_get(c, before)->next = task_get(c, at)->next;
+    if (k->tail == at) k->tail = before;
+    k->queued--;
+    make_dirty(c, k);
+    return true;
+}
+
 /* ---- asking and returning ---- */
 
 static void lease_return(struct core *c, struct worker *w, bool end_process) {
@@ -337,7 +354,10 @@ static bool take_back(struct core *c, struct worker *w, const struct skate_id *i
         if (w->tail == at) w->tail = before;
         w->inflight--;
         c->waiting++;
-        class_enqueue(c, at, true);
+        if (t->cancelled)
+            task_fail_cancelled(c, at);
+        else
+            class_enqueue(c, at, true);
         return true;
     }
     return false;
@@ -388,6 +408,9 @@ void leases_on_died(struct core *c, uint64_t proc, struct link *l) {
         if (task_lost(c, at, t->sequence <= started)) {
             c->waiting++;
             class_enqueue(c, at, false);
+        } else if (t->cancelled) {
+            c->waiting++;
+            task_fail_cancelled(c, at);
         } else
             task_fail(c, at, text);
         at = next;

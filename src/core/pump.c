@@ -120,6 +120,7 @@ static void dispatch_peer(struct core *c, uint64_t src, const void *frame, uint3
         break;
     case WIRE_RETURNED: leases_on_returned(c, src, frame); break;
     case WIRE_UNBLOCKED: leases_on_unblocked(c, src); break;
+    case WIRE_CANCEL: cancel_on_frame(c, src, frame); break;
     default: break; /* a kind of a later version: ignoring */
     }
 }
@@ -272,6 +273,10 @@ int pump_until(struct core *c, pump_test test, void *arg, int64_t deadline_ns, b
         for (;;) {
             pump(c);
             if (test(c, arg)) break;
+            if (c->interrupt && pthread_equal(c->runner, pthread_self())) {
+                r = -SKATE_EINTR;
+                break;
+            }
             if (c->stop || c->dead || c->followers) {
                 if (c->stop || c->dead) break;
                 (void)pthread_cond_broadcast(&c->cond); /* theirs may be ready */
@@ -309,8 +314,10 @@ static void *core_thread(void *arg) {
             if (bell_any(c->bell) && !c->dead) continue;
         } else
             leases_tick(c);
+        if (c->interrupt) cancel_tick(c);
         if (c->dead || c->stop) break;
-        if (c->workers.count) sleep_ns = IDLE_TICK_NS; /* leases are returned when idle */
+        /* leases are returned when idle, an interrupt is said again */
+        if (c->workers.count || c->interrupt) sleep_ns = IDLE_TICK_NS;
         (void)pthread_mutex_unlock(&c->lock);
         if (futex_wait(&c->bell->core_bell, word, sleep_ns) == -SKATE_ETIMEOUT)
             bell_set(c->bell, 0);

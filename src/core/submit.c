@@ -223,6 +223,7 @@ int task_new(struct core *c, const struct core_task *in, uint32_t kind, uint32_t
     t->cls = in->cls;
     t->returns = in->returns;
     t->retries = in->retries;
+    t->parent = c->run_current ? c->run_current->number : 0;
     t->flags = in->flags;
     t->state = TASK_DEPS;
     t->function = kind == 0 ? map_get(&c->functions, &(struct skate_id){in->fn, 0}) : NONE;
@@ -504,6 +505,7 @@ static bool unpush(struct core *c, struct worker *w, uint32_t index) {
 bool task_lost(struct core *c, uint32_t index, bool started) {
     struct task *t = task_get(c, index);
 
+    if (t->cancelled) return false;
     if (!started) return true;
     if (t->retries >= 0 && t->attempt >= (uint32_t)t->retries) return false;
     t->attempt++;
@@ -562,7 +564,8 @@ void tasks_on_result(struct core *c, uint64_t src, struct link *l, const struct 
     }
     index = task_find(c, &id);
     if (index != MAP_NONE) {
-        learn_time(c, task_get(c, index), (double)m->exec_ns);
+        if (m->status != CORE_CANCELLED)
+            learn_time(c, task_get(c, index), (double)m->exec_ns);
         task_end(c, index);
     }
     class_worker_done(c, w);
