@@ -64,7 +64,7 @@ compat: setup-bench build
 	@$(PY) tools/compat.py
 
 wheel: setup-build
-	@$(PY) -m pip wheel --quiet --no-build-isolation --no-deps -w dist .
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" $(PY) -m pip wheel --quiet --no-build-isolation --no-deps -w dist .
 
 clean:
 	@rm -rf build/py build/asan dist

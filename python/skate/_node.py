@@ -91,13 +91,11 @@ def write_private(path: str, text: str) -> None:
 def default_cpus() -> int:
     """CPUs that this process may use: affinity, and the quota of its control group."""
     count = float(len(os.sched_getaffinity(0)))
-    try:
-        with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as quota:
-            limit, period = quota.read().split()[:2]
-        if limit != "max":
-            count = min(count, int(limit) / int(period))
-    except (OSError, ValueError):
-        pass
+    for folder in control_groups():
+        for quota in (_group_words(folder, "cpu.max"),
+                      _group_words(folder, "cpu.cfs_quota_us", "cpu.cfs_period_us")):
+            if len(quota) == 2 and quota[0].isdigit() and int(quota[1]) > 0:
+                count = min(count, int(quota[0]) / int(quota[1]))
     return max(1, int(count))
 
 
@@ -112,14 +110,45 @@ def default_gpus() -> int:
         return 0
 
 
-def machine_memory() -> int:
-    """Bytes of memory: of the machine, or what its control group allows."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+def control_groups() -> list[str]:
+    """Folders of this process's control groups for CPU and memory, innermost first, v2 and v1."""
+    folders = []
     try:
-        with open("/sys/fs/cgroup/memory.max", encoding="ascii") as limit:
-            total = min(total, int(limit.read()))
+        with open("/proc/self/cgroup", encoding="ascii") as file:
+            lines = file.read().splitlines()
     except (OSError, ValueError):
-        pass
+        lines = []
+    for line in lines:
+        _, _, rest = line.partition(":")
+        kinds, _, path = rest.partition(":")
+        for kind in {"cpu", "memory"} & set(kinds.split(",")) or ({""} if not kinds else set()):
+            base = f"/sys/fs/cgroup/{kind}".rstrip("/")
+            while path not in ("", "/"):
+                folders.append(base + path)
+                path = path.rpartition("/")[0]
+            folders.append(base)
+    return folders
+
+
+def _group_words(folder: str, *names: str) -> list[str]:
+    """The words in files of a control group; none when one is missing."""
+    words: list[str] = []
+    try:
+        for name in names:
+            with open(f"{folder}/{name}", encoding="ascii") as file:
+                words += file.read().split()
+    except (OSError, ValueError):
+        return []
+    return words
+
+
+def machine_memory() -> int:
+    """Bytes of memory: of the machine, or what its control groups allow."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for folder in control_groups():
+        for name in ("memory.max", "memory.limit_in_bytes"):
+            words = _group_words(folder, name)  # a number, or "max"
+            total = min([total, *(int(w) for w in words if w.isdigit())])
     return total
 
 
