@@ -315,24 +315,27 @@ PyObject *py_define(PyObject *module, PyObject *args) {
     return PyLong_FromUnsignedLongLong(key);
 }
 
-/* scheduling_class(packed resources, strategy, node, name) -> index */
+/* scheduling_class(packed resources, strategy, node, name, packed runtime environment) -> index */
 PyObject *py_class(PyObject *module, PyObject *args) {
     struct core_class_opts o = {0};
     unsigned long long node;
     unsigned strategy;
-    Py_ssize_t len;
-    const char *packed, *name;
+    Py_ssize_t len, env_len;
+    const char *packed, *name, *env;
     uint32_t index = 0;
     int r;
 
     (void)module;
-    if (!PyArg_ParseTuple(args, "y#IKs", &packed, &len, &strategy, &node, &name)) return NULL;
+    if (!PyArg_ParseTuple(args, "y#IKsy#", &packed, &len, &strategy, &node, &name, &env, &env_len))
+        return NULL;
     if (py_need_core() < 0) return NULL;
     o.resources = packed;
     o.resources_len = (uint32_t)len;
     o.strategy = strategy;
     o.affinity = node;
     o.name = name;
+    o.env = env;
+    o.env_len = (uint32_t)env_len;
     r = core_class(py.core, &o, &index);
     if (r < 0) return py_fail(r, NULL);
     return PyLong_FromUnsignedLong(index);
@@ -386,20 +389,21 @@ out:
 }
 
 /* create_actor(class key, max_restarts, max_task_retries, detached, get_if_exists, concurrency,
- *              strategy, node, name, namespace, class name, held, placing, args, kwargs) */
+ *              strategy, node, name, namespace, class name, held, placing, environment, args,
+ *              kwargs) */
 PyObject *py_create_actor(PyObject *module, PyObject *args) {
     struct core_actor a = {0};
     struct skate_id id;
     unsigned long long fn, node;
     unsigned detached, exists, concurrency, strategy;
-    Py_ssize_t held_len, placing_len;
+    Py_ssize_t held_len, placing_len, env_len;
     PyObject *positional, *keywords;
 
     (void)module;
-    if (!PyArg_ParseTuple(args, "KiiIIIIKsssy#y#OO", &fn, &a.max_restarts, &a.max_task_retries,
+    if (!PyArg_ParseTuple(args, "KiiIIIIKsssy#y#y#OO", &fn, &a.max_restarts, &a.max_task_retries,
                           &detached, &exists, &concurrency, &strategy, &node, &a.name, &a.space,
-                          &a.cls, &a.held, &held_len, &a.placing, &placing_len, &positional,
-                          &keywords))
+                          &a.cls, &a.held, &held_len, &a.placing, &placing_len, &a.env, &env_len,
+                          &positional, &keywords))
         return NULL;
     if (py_need_core() < 0) return NULL;
     a.fn = fn;
@@ -410,6 +414,7 @@ PyObject *py_create_actor(PyObject *module, PyObject *args) {
     a.affinity = node;
     a.held_len = (uint32_t)held_len;
     a.placing_len = (uint32_t)placing_len;
+    a.env_len = (uint32_t)env_len;
     if (!PyDict_Check(keywords)) return PyErr_SetString(PyExc_TypeError, "kwargs: dict"), NULL;
     if (create(&a, positional, keywords, &id) < 0) return NULL;
     return py_ref_new(py.actor_type, &id, false);

@@ -191,12 +191,13 @@ static PyObject *mod_info(PyObject *module, PyObject *unused) {
     i = core_get_info(py.core);
     config = i->config ? i->config : "";
     return Py_BuildValue(
-        "{s:K,s:K,s:I,s:O,s:K,s:y#,s:s,s:s,s:s,s:y#,s:K}", "proc", (unsigned long long)i->proc,
+        "{s:K,s:K,s:I,s:O,s:K,s:y#,s:s,s:s,s:s,s:y#,s:y#,s:K}", "proc", (unsigned long long)i->proc,
         "driver", (unsigned long long)i->driver, "job", (unsigned)i->job, "is_driver",
         i->is_driver ? Py_True : Py_False, "arena_bytes", (unsigned long long)i->arena_bytes,
         "node_id", (const char *)&i->node_id, (Py_ssize_t)sizeof i->node_id, "node_ip", i->node_ip,
         "session_dir", i->session_dir, "gcs_address", i->gcs_address, "config", config,
-        (Py_ssize_t)i->config_len, "epoch", (unsigned long long)py.epoch);
+        (Py_ssize_t)i->config_len, "env", i->env ? (const char *)i->env : "",
+        (Py_ssize_t)i->env_len, "epoch", (unsigned long long)py.epoch);
 }
 
 static PyObject *mod_epoch(PyObject *module, PyObject *unused) {

@@ -53,7 +53,8 @@ __version__ = "0.1.0"
 __commit__ = "skate"
 
 _LAZY = (
-    "actor", "air", "cloudpickle", "remote_function", "rllib", "runtime_context", "train", "tune",
+    "actor", "air", "cloudpickle", "remote_function", "rllib", "runtime_context", "runtime_env",
+    "train", "tune",
     "types", "util",
 )  # fmt: skip
 

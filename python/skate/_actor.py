@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from skate import _core, _options, _remote, _signature
+from skate import _core, _options, _remote, _runtime_env, _signature
 from skate._wire import pack_resources
 from skate.exceptions import ActorClassInheritanceException, ActorHandleNotFoundError
 
@@ -353,7 +353,8 @@ class ActorClass:
             return _core.create_actor(
                 key, chosen.get("max_restarts") or 0, chosen.get("max_task_retries") or 0,
                 chosen.get("lifetime") == "detached", bool(chosen.get("get_if_exists")), 1,
-                strategy, node, name, space, meta.name, held, placing, tuple(args), dict(kwargs),
+                strategy, node, name, space, meta.name, held, placing,
+                _runtime_env.for_call(chosen.get("runtime_env")), tuple(args), dict(kwargs),
             )  # fmt: skip
         except TypeError as error:
             _remote.refuse_argument(f"the actor {meta.name}", error)

@@ -230,46 +230,46 @@ def _job_config(runtime_env: dict[str, Any] | None) -> dict[str, Any]:
 
     cwd = os.getcwd()
     path = [os.path.abspath(p) if p else cwd for p in sys.path]
-    env: dict[str, str] = {}
-    if runtime_env is not None and not isinstance(runtime_env, dict):
-        raise TypeError(f"runtime_env must be a dict, not {runtime_env!r}")
-    runtime_env = dict(runtime_env or {})
-    for key, value in dict(runtime_env.pop("env_vars", None) or {}).items():
-        if not isinstance(key, str) or not isinstance(value, str):
-            raise TypeError(f"env_vars are str to str, not {key!r}: {value!r}")
-        env[key] = value
-    folder = runtime_env.pop("working_dir", None)
-    if folder is not None:
-        if not os.path.isdir(folder):
-            raise ValueError(f"working_dir must be a folder of this machine, not {folder!r}")
-        cwd = os.path.abspath(folder)
-        path.insert(0, cwd)
-    for module in runtime_env.pop("py_modules", None) or ():
-        path.insert(0, os.path.dirname(os.path.abspath(str(module))))
-    runtime_env.pop("excludes", None)
-    if runtime_env:
-        raise NotImplementedError(
-            f"runtime_env: {', '.join(sorted(runtime_env))} not supported yet; env_vars, "
-            "working_dir and py_modules are"
-        )
+    env = _job_env(runtime_env)
+    if env.get("working_dir"):  # what was left out of it is not to be found beside the script
+        beside = {cwd, os.path.dirname(os.path.abspath(sys.argv[0] or "."))}
+        path = [p for p in path if p not in beside]
     main = sys.modules.get("__main__")
     script = getattr(main, "__file__", None) or ""
     return {
         "cwd": cwd,
         "sys_path": path,
-        "env": env,
+        "runtime_env": env,
         "alias": _alias.is_installed(),
         "script": os.path.splitext(os.path.basename(script))[0] or "__main__",
     }
 
 
+def _job_env(runtime_env: dict[str, Any] | None) -> dict[str, Any]:
+    """The job's runtime environment, checked and plain."""
+    from skate import _env_check, _env_packages, _runtime_env
+
+    if runtime_env is None:
+        return {}
+    if not isinstance(runtime_env, dict):
+        raise TypeError(f"runtime_env must be a dict or a RuntimeEnv, not {runtime_env!r}")
+    _runtime_env.warn_unknown(runtime_env)
+    env = _env_check.check(runtime_env)
+    _env_packages.check_paths(env)
+    return _runtime_env.plain(env)
+
+
 def _join(
     node: Any, socket_path: str, namespace: str | None, config: dict[str, Any], show: bool
 ) -> RayContext:
-    from skate import _logs
+    from skate import _logs, _runtime_env
 
     _core.connect(socket_path, _CALL_TIMEOUT_S)
     info = _core.info()
+    if config["runtime_env"]:
+        from skate import _env_packages
+
+        _env_packages.take(config["runtime_env"], node is None)
     config["namespace"] = namespace or os.environ.get("RAY_NAMESPACE") or _random_name()
     name, started = _call(
         _wire.GCS, "job_start", driver=info["proc"], pid=os.getpid(),
@@ -282,6 +282,7 @@ def _join(
     session.node = node
     session.info = _core.info()
     session.namespace = config["namespace"]
+    _runtime_env.be_driver(config["runtime_env"])
     session.pid = os.getpid()
     session.actor = None
     session.printer = _logs.Printer(info["node_ip"], show)

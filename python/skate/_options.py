@@ -122,6 +122,12 @@ def _any(name: str, value: Any) -> None:
     pass
 
 
+def _runtime_env(name: str, value: Any) -> None:
+    from skate import _runtime_env
+
+    _runtime_env.check_option(name, value)
+
+
 _COMMON: dict[str, Check] = {
     "num_cpus": _number,
     "num_gpus": _gpus,
@@ -133,7 +139,7 @@ _COMMON: dict[str, Check] = {
     "placement_group": _unsupported,
     "placement_group_bundle_index": _any,
     "placement_group_capture_child_tasks": _any,
-    "runtime_env": _unsupported,
+    "runtime_env": _runtime_env,
     "label_selector": _unsupported,
     "fallback_strategy": _unsupported,
     "enable_task_events": _any,

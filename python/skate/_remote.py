@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import FunctionType
 
-from skate import _core, _options, _signature
+from skate import _core, _options, _runtime_env, _signature
 from skate._wire import pack_resources
 
 TYPE_CHECKING = False  # typing is slow to import
@@ -122,7 +122,8 @@ class RemoteFunction(_core.Call):
         if retries is None:
             retries = _options.default_retries()
         key = self._key(retry)
-        cls = _core.scheduling_class(packed, strategy, node, name)
+        env = _runtime_env.for_call(options.get("runtime_env"))
+        cls = _core.scheduling_class(packed, strategy, node, name, env)
         # What a task holds travels in the method's place when it is not the usual CPU.
         held = None if wanted == {"CPU": 1.0} else _resource_text(wanted)
         flags = RETRY_EXCEPTIONS if retry else 0

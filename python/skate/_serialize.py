@@ -132,6 +132,8 @@ def error_payload(error: BaseException) -> dict[str, Any]:
     from skate import _core, _ids, _worker
 
     where = _worker.where()
+    if error is _worker.setup_error():
+        return {"setup": str(error.error_message)}  # type: ignore[attr-defined]
     if isinstance(error, TypeError) and _is_of_result(error):
         error = _result_error(error, where["function"])
     cause: BaseException = error
@@ -204,6 +206,8 @@ def task_error(payload: dict[str, Any]) -> BaseException:
     from _pickle import loads
 
     text = payload.get("traceback", "")
+    if "setup" in payload:
+        return exceptions.RuntimeEnvSetupError(payload["setup"])
     cause: BaseException
     if payload.get("cause"):
         try:

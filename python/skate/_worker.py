@@ -6,7 +6,7 @@ import _signal
 import os
 import sys
 
-from skate import _actor, _api, _core, _serialize, _wire
+from skate import _actor, _api, _core, _runtime_env, _serialize, _wire
 from skate._remote import Retryable
 
 TYPE_CHECKING = False  # typing is slow to import
@@ -29,6 +29,7 @@ class _Worker:
         self.handle: Any = None
         self.first_incarnation = 0
         self.log_name = ""
+        self.setup_error: BaseException | None = None  # its runtime environment failed
 
 
 _worker = _Worker()
@@ -39,6 +40,8 @@ _worker = _Worker()
 
 def load_function(key: int, value: Any) -> Any:
     """The callable for what the owner defined under a key."""
+    if _worker.setup_error is not None:
+        return _refuse_task
     if isinstance(value, Retryable):
         return _retryable(value)
     return value
@@ -61,8 +64,20 @@ def _retryable(value: Retryable) -> Any:
     return call
 
 
+def _refuse_task(*_args: Any, **_kwargs: Any) -> None:
+    assert _worker.setup_error is not None
+    raise _worker.setup_error
+
+
+def setup_error() -> BaseException | None:
+    """Why the runtime environment of this worker could not be made."""
+    return _worker.setup_error
+
+
 def construct(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> None:
     """Make the instance; from now on this worker is that actor."""
+    if _worker.setup_error is not None:
+        raise _worker.setup_error
     now = _core.current()
     assert now is not None
     worker = _worker
@@ -284,7 +299,6 @@ def _take_on(config: dict[str, Any]) -> None:
     """Become a worker of the job: its folder, path, environment and import alias."""
     _worker.config = config
     _api._session.namespace = config.get("namespace", "")
-    os.environ.update(config.get("env") or {})
     try:
         os.chdir(config["cwd"])
     except (OSError, KeyError):
@@ -296,6 +310,24 @@ def _take_on(config: dict[str, Any]) -> None:
         from skate import _alias
 
         _alias.install()
+    spec = _runtime_env.be_worker(config.get("runtime_env") or {}, _core.info()["env"])
+    if spec:
+        _set_up(spec)
+
+
+def _set_up(spec: dict[str, Any]) -> None:
+    """Take on the runtime environment; what fails is told to every task that comes."""
+    from skate import _env_apply, exceptions
+
+    try:
+        _env_apply.apply(spec)
+    except _env_apply.SetupError as error:
+        _worker.setup_error = exceptions.RuntimeEnvSetupError(str(error))
+    except Exception as error:
+        text = _serialize.traceback_text(error)
+        _worker.setup_error = exceptions.RuntimeEnvSetupError(text)
+    if _worker.setup_error is not None:
+        _worker.setup_error.__skate_no_retry__ = True  # type: ignore[attr-defined]
 
 
 def main(fd: int) -> None:

@@ -171,8 +171,22 @@ class _Zygote:
             os._exit(status)
 
 
+def _remove_all(path: str) -> None:
+    try:
+        for entry in os.scandir(path):
+            if entry.is_dir(follow_symlinks=False):
+                _remove_all(entry.path)
+            else:
+                os.unlink(entry.path)
+        os.rmdir(path)
+    except OSError:
+        pass
+
+
 def _remove_run_dir(path: str) -> None:
-    """What the raylet would have removed: its socket, its log files, the directory."""
+    """What the raylet would have removed: its socket, its log files, what runtime environments
+    made, the directory."""
+    _remove_all(os.path.join(path, "runtime_resources"))
     for folder in (os.path.join(path, "logs"), path):
         try:
             names = os.listdir(folder)

@@ -9,6 +9,8 @@ TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
     from typing import Any
 
+    from skate.runtime_env import RuntimeEnv
+
 _TASK, _METHOD, _CONSTRUCTOR = 0, 1, 2
 
 
@@ -83,7 +85,7 @@ class RuntimeContext:
 
     def get_runtime_env_string(self) -> str:
         """The runtime environment as JSON."""
-        return "{}"
+        return self.runtime_env.serialize()
 
     def get_session_name(self) -> str:
         """The last part of the session's folder."""
@@ -126,9 +128,13 @@ class RuntimeContext:
         return _api.info()["gcs_address"]
 
     @property
-    def runtime_env(self) -> dict[str, Any]:
-        """The runtime environment."""
-        return {}
+    def runtime_env(self) -> RuntimeEnv:
+        """The runtime environment of this process, as it was merged."""
+        from skate import _runtime_env
+        from skate.runtime_env import RuntimeEnv
+
+        _api.info()
+        return RuntimeEnv(_validate=False, **_runtime_env.visible(_runtime_env.here.spec))
 
     @property
     def should_capture_child_tasks_in_placement_group(self) -> bool:

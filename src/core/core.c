@@ -136,6 +136,11 @@ static int take_welcome(struct core *c, const struct frame_node *n, bool driver,
     memcpy(c->config, p, len);
     i->config = c->config;
     i->config_len = len;
+    p = wire_welcome_env(m, &len);
+    i->env = c->env = malloc(len + 1);
+    if (!c->env) return -SKATE_ENOMEM;
+    memcpy(c->env, p, len);
+    i->env_len = len;
     return map_shared(c, n->fds);
 }
 
@@ -302,6 +307,7 @@ void core_close(struct core *c) {
     free(c->drops);
     free(c->unpins);
     free(c->config);
+    free(c->env);
     c->stop = c->forked = true;
     c->closed_next = closed; /* late destructors must find it: kept, a few KB a session */
     closed = c;

@@ -35,6 +35,8 @@ struct core_info {
     char gcs_address[96];
     const void *config; /* worker: the job's packed settings; lives as long as the core */
     uint32_t config_len;
+    const void *env; /* worker: the packed runtime environment it serves; empty: the job's own */
+    uint32_t env_len;
 };
 
 /* Driver: connect to the raylet's Unix socket. BLOCKS (bounded by timeout_ns). */
@@ -123,6 +125,8 @@ struct core_class_opts {
     uint32_t strategy; /* 0 default (hybrid), 1 spread, 2 node affinity hard, 3 soft */
     uint64_t affinity; /* node (proc of its raylet) for 2 and 3 */
     const char *name;  /* what to call it in messages */
+    const void *env;   /* packed runtime environment, empty: the job's own */
+    uint32_t env_len;
 };
 SKATE_NODISCARD int core_class(struct core *c, const struct core_class_opts *o,
                                uint32_t *ret_class);
@@ -159,6 +163,8 @@ struct core_actor {
     const char *name, *space, *cls; /* name "" for anonymous */
     const void *held, *placing;     /* packed resources: for life; to be placed */
     uint32_t held_len, placing_len;
+    const void *env; /* as in core_class_opts */
+    uint32_t env_len;
     struct core_value args;
     const struct skate_id *deps;
     uint32_t dep_count;

@@ -155,7 +155,7 @@ struct core {
     bool thread_on, stop, dead, forked, exiting, event_woken;
     struct skate_error death;
     struct core_info info;
-    void *config;
+    void *config, *env;
     pid_t pid;
 
     int sock, arena_fd;

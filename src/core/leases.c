@@ -17,6 +17,13 @@
 #define SHORT_TASK_NS 1e6
 enum { ASK_MOST = 64 };
 
+static void *copy_of(const void *data, uint32_t len) {
+    void *p = malloc(len + 1);
+
+    if (p && len) memcpy(p, data, len);
+    return p;
+}
+
 int core_class(struct core *c, const struct core_class_opts *o, uint32_t *ret_class) {
     struct sched_class *k;
     int r = core_enter(c);
@@ -25,7 +32,8 @@ int core_class(struct core *c, const struct core_class_opts *o, uint32_t *ret_cl
     for (uint32_t i = 0; i < c->class_count; i++) {
         k = &c->classes[i];
         if (k->opts.resources_len == o->resources_len && k->opts.strategy == o->strategy &&
-            k->opts.affinity == o->affinity &&
+            k->opts.affinity == o->affinity && k->opts.env_len == o->env_len &&
+            (!o->env_len || !memcmp(k->opts.env, o->env, o->env_len)) &&
             !memcmp(k->opts.resources, o->resources, o->resources_len)) {
             *ret_class = i;
             core_leave(c);
@@ -37,11 +45,10 @@ int core_class(struct core *c, const struct core_class_opts *o, uint32_t *ret_cl
     c->classes = k;
     k += c->class_count;
     *k = (struct sched_class){.opts = *o, .head = NONE, .tail = NONE};
-    k->opts.resources = malloc(o->resources_len + 1);
+    k->opts.resources = copy_of(o->resources, o->resources_len);
+    k->opts.env = copy_of(o->env, o->env_len);
     k->opts.name = strdup(o->name ? o->name : "");
-    if (!k->opts.resources || !k->opts.name) return core_leave(c), -SKATE_ENOMEM;
-    if (o->resources_len) memcpy((void *)(uintptr_t)k->opts.resources, o->resources,
-                                 o->resources_len);
+    if (!k->opts.resources || !k->opts.name || !k->opts.env) return core_leave(c), -SKATE_ENOMEM;
     *ret_class = c->class_count++;
     core_leave(c);
     return 0;
@@ -147,6 +154,7 @@ static void lease_ask(struct core *c, struct sched_class *k, uint32_t backlog) {
     m->affinity = k->opts.affinity;
     WIRE_PUT(&b, lease_req, resources, k->opts.resources, k->opts.resources_len);
     WIRE_PUT(&b, lease_req, name, k->opts.name, strlen(k->opts.name));
+    WIRE_PUT(&b, lease_req, env, k->opts.env, k->opts.env_len);
     if (wire_end(&b) == 0 && sock_send(c, b.p, b.len) == 0) k->asked = want;
     wire_release(&b);
     if (k->worker_count == 0) return_idle(c, k);

@@ -60,7 +60,7 @@ int gcs_new(const struct gcs_opts *opts, struct gcs **ret) {
     if (!g->opts.dead_max) g->opts.dead_max = 10000;
     if (!g->opts.subs_max) g->opts.subs_max = 1000000;
     if (!g->opts.spec_bytes) g->opts.spec_bytes = UINT64_C(1) << 30;
-    if (!g->opts.kv_bytes) g->opts.kv_bytes = UINT64_C(64) << 20;
+    if (!g->opts.kv_bytes) g->opts.kv_bytes = UINT64_C(1) << 30;
     if (!g->opts.heartbeat_ms) g->opts.heartbeat_ms = 5000;
     g->pending = g->pending_last = g->dead_first = g->dead_last = MAP_NONE;
     *ret = g;

@@ -26,7 +26,7 @@ struct gcs_opts {
     uint32_t dead_max;      /* dead actors that can still be asked for (10000); the oldest go */
     uint32_t subs_max;      /* subscriptions in all (1000000) */
     uint64_t spec_bytes;    /* creation specs and job settings together (1 GB) */
-    uint64_t kv_bytes;      /* keys and values together (64 MB) */
+    uint64_t kv_bytes;      /* keys and values together (1 GB) */
     uint32_t heartbeat_ms;  /* silence after which a node is dead (5000) */
 };
 

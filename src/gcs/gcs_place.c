@@ -90,6 +90,7 @@ static void start(struct gcs *g, struct gcs_actor *a) {
     COPY(&b, spec, m);
     COPY(&b, fn_value, m);
     COPY(&b, fn_data, m);
+    COPY(&b, env, m);
     gcs_send_link(g, g->nodes[a->node - 1]->link, &b);
 }
 

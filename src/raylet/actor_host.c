@@ -42,11 +42,15 @@ static void refuse(struct raylet *r, struct placement *pl, const char *reason) {
 
 static bool try_place(struct raylet *r, struct placement *pl, const struct resources *placing) {
     struct sched_node *own = node_own(r);
+    const void *env;
+    uint32_t env_len;
     struct job *j;
 
     if (!resources_fit(&own->avail, placing, NULL) || pool_is_full(r)) return false;
     j = job_find(r, pl->start->job);
-    if (!j) return false;
+    env = wire_actor_start_env(pl->start, &env_len);
+    if (j && !pl->env) pl->env = env_get(j, env, env_len);
+    if (!j || !pl->env) return false;
     resources_take(&own->avail, &pl->used);
     pool_place(r, j, pl);
     grants_wake(r);
@@ -183,8 +187,7 @@ static bool cancel_start(struct raylet *r, const struct skate_id *actor) {
             }
             *link = pl->next;
             if (!pl->next) j->waiting_last = last;
-            j->waiting_count--;
-            r->waiting--;
+            pool_unqueue(r, pl);
             resources_give(&own->avail, &pl->used);
             placement_free(pl);
             return true;

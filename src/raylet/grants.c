@@ -61,7 +61,9 @@ static int place(struct raylet *r, const struct lease_ask *a, const struct resou
     struct placement *pl = j ? calloc(1, sizeof *pl) : NULL;
 
     if (!pl) return -SKATE_ENOMEM;
-    *pl = (struct placement){.owner = a->owner, .req = a->req, .used = *want};
+    *pl = (struct placement){.owner = a->owner, .req = a->req, .used = *want,
+                             .env = env_get(j, a->env, a->env_len)};
+    if (!pl->env) return placement_free(pl), -SKATE_ENOMEM;
     resources_take(&own->avail, want);
     if (want->count == 0) r->free_leases++;
     pool_place(r, j, pl);
@@ -87,6 +89,7 @@ static void send_request(struct raylet *r, uint32_t node, const struct lease_ask
     m->hops = hops;
     WIRE_PUT(&b, lease_req, resources, packed, len);
     WIRE_PUT(&b, lease_req, name, a->name, strlen(a->name));
+    WIRE_PUT(&b, lease_req, env, a->env, a->env_len);
     if (wire_end(&b) == 0) route_send(r, proc_make(node, 0), b.p, b.len);
     wire_release(&b);
 }
@@ -135,6 +138,7 @@ void grants_request(struct raylet *r, uint64_t src, const struct wire_lease_req 
     near = wire_lease_req_locality(m, &len);
     a.locality_count = len < LEASES_LOCALITY_MAX ? len : LEASES_LOCALITY_MAX;
     memcpy(a.locality, near, a.locality_count * sizeof *near);
+    a.env = (void *)(uintptr_t)wire_lease_req_env(m, &a.env_len);
     if (proc_node(m->owner) != r->node) {
         serve_foreign(r, &a, &c, m->hops);
         return;
@@ -298,7 +302,9 @@ static bool in_the_way(struct raylet *r, const struct proc *p) {
         for (uint32_t i = 0; same && i < c->want.count; i++)
             same = resources_amount(&p->used, c->want.v[i].name) == c->want.v[i].amount;
         for (const struct lease_ask *a = c->first; a; a = a->next)
-            if (!c->told && (!same || a->owner != p->owner)) return true;
+            if (!c->told && (!same || a->owner != p->owner ||
+                             !env_is(p->env, a->env, a->env_len)))
+                return true;
     }
     return false;
 }

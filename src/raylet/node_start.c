@@ -1,6 +1,7 @@
 /* node_start.c - the node's own things: directory, socket, arena, signals, lifeline, its end. */
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -71,9 +72,26 @@ struct sched_node *node_own(struct raylet *r) { return sched_view_find(&r->view,
 
 /* ---- the end ---- */
 
+static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *ftw) {
+    (void)st;
+    (void)ftw;
+    if (kind == FTW_DP ? rmdir(path) : unlink(path)) {} /* what cannot go stays */
+    return 0;
+}
+
+/* Packages and Python environments of runtime environments: what the workers made for this node. */
+static void remove_resources(struct raylet *r) {
+    char path[300];
+
+    snprintf(path, sizeof path, "%s/runtime_resources", r->set.run_dir);
+    for (int i = 0; i < 3 && access(path, F_OK) == 0; i++) /* a worker may still be writing */
+        (void)nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
 static void remove_files(struct raylet *r) {
     const char *folders[2] = {"/logs", ""};
 
+    remove_resources(r);
     for (int i = 0; i < 2; i++) {
         char path[300];
         struct dirent *d;

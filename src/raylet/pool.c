@@ -18,7 +18,9 @@
 enum { PRESTART_MAX = 2, BYE_MS = 500 };
 
 struct placement *placement_free(struct placement *pl) {
-    if (pl) free(pl->start);
+    if (!pl) return NULL;
+    env_unref(pl->env);
+    free(pl->start);
     free(pl);
     return NULL;
 }
@@ -31,6 +33,7 @@ struct job *job_find(struct raylet *r, uint32_t number) {
     if (!j) return NULL;
     j->number = number;
     j->r = r;
+    j->plain = (struct job_env){.job = j, .refs = 1};
     if (table_set(&r->jobs, number, j) < 0) {
         free(j);
         return NULL;
@@ -59,7 +62,7 @@ static int make_fds(int ours[3], int theirs[3]) {
     return 0;
 }
 
-static int start_worker(struct raylet *r, struct job *j) {
+static int start_worker(struct raylet *r, struct job *j, struct job_env *env) {
     int ours[3], theirs[3], e;
     struct proc *p;
 
@@ -68,6 +71,7 @@ static int start_worker(struct raylet *r, struct job *j) {
     e = make_fds(ours, theirs);
     if (e < 0) return e;
     p = proc_new(r, PROC_WORKER, j->number);
+    if (p) p->env = env_ref(env);
     e = p ? proc_attach(p, ours[0]) : -SKATE_ENOMEM;
     if (e < 0) close(ours[0]);
     if (e == 0) {
@@ -83,15 +87,16 @@ static int start_worker(struct raylet *r, struct job *j) {
         return e;
     }
     proc_welcome(p);
-    j->starting++;
+    env->starting++;
     r->starting++;
     return 0;
 }
 
 void pool_kick(struct raylet *r, struct job *j) {
     if (!j->known) return;
-    while (j->starting < j->waiting_count && r->starting < RAYLET_STARTING_MAX)
-        if (start_worker(r, j) < 0) break;
+    for (struct job_env *e = &j->plain; e; e = e == &j->plain ? j->envs : e->next)
+        while (e->starting < e->waiting && r->starting < RAYLET_STARTING_MAX)
+            if (start_worker(r, j, e) < 0) return;
 }
 
 static void kick_all(struct raylet *r) {
@@ -118,9 +123,10 @@ static void assign(struct proc *p, struct placement *pl) {
     placement_free(pl);
 }
 
-/* An idle worker may own the very tasks that ask for a lease: it cannot be its own worker. */
+/* An idle worker may own the very tasks that ask for a lease: it cannot be its own worker. One of
+ * another runtime environment never serves. */
 static bool may_serve(const struct proc *p, const struct placement *pl) {
-    return pl->is_actor || pl->owner != p->id;
+    return p->env == pl->env && (pl->is_actor || pl->owner != p->id);
 }
 
 /* Every placement becomes a process: what waits for one counts, too. */
@@ -145,8 +151,15 @@ void pool_place(struct raylet *r, struct job *j, struct placement *pl) {
         j->waiting = pl;
     j->waiting_last = pl;
     j->waiting_count++;
+    pl->env->waiting++;
     r->waiting++;
     pool_kick(r, j);
+}
+
+void pool_unqueue(struct raylet *r, struct placement *pl) {
+    pl->env->job->waiting_count--;
+    pl->env->waiting--;
+    r->waiting--;
 }
 
 void pool_idle(struct proc *p) {
@@ -158,8 +171,7 @@ void pool_idle(struct proc *p) {
         if (!may_serve(p, pl)) continue;
         *(before ? &before->next : &j->waiting) = pl->next;
         if (j->waiting_last == pl) j->waiting_last = before;
-        j->waiting_count--;
-        p->r->waiting--;
+        pool_unqueue(p->r, pl);
         assign(p, pl);
         return;
     }
@@ -171,8 +183,8 @@ void pool_idle(struct proc *p) {
 void pool_forked(struct raylet *r, struct proc *p, int pid) {
     struct job *j = table_get(&r->jobs, p->job);
 
-    SKATE_ASSERT(j && j->starting > 0 && r->starting > 0);
-    j->starting--;
+    SKATE_ASSERT(j && p->env->starting > 0 && r->starting > 0);
+    p->env->starting--;
     r->starting--;
     p->pid = (uint32_t)pid;
     logs_set_pid(r, p->id, p->pid);
@@ -190,8 +202,8 @@ void pool_forked(struct raylet *r, struct proc *p, int pid) {
 void pool_fork_lost(struct raylet *r, struct proc *p) {
     struct job *j = table_get(&r->jobs, p->job);
 
-    SKATE_ASSERT(j && j->starting > 0 && r->starting > 0);
-    j->starting--;
+    SKATE_ASSERT(j && p->env->starting > 0 && r->starting > 0);
+    p->env->starting--;
     r->starting--;
     proc_free(p);
 }
@@ -243,8 +255,7 @@ void pool_cancel(struct raylet *r, uint64_t owner, uint64_t req) {
                 continue;
             }
             *link = pl->next;
-            j->waiting_count--;
-            r->waiting--;
+            pool_unqueue(r, pl);
             if (own) resources_give(&own->avail, &pl->used);
             if (pl->used.count == 0) r->free_leases--;
             placement_free(pl);
@@ -273,7 +284,7 @@ void job_info(struct raylet *r, const struct wire_job_info *m) {
         driver->job = j->number;
         cpus = own ? resources_amount(&own->total, "CPU") / RESOURCE_UNIT : 1;
         for (int64_t i = 0; i < PRESTART_MAX && i < cpus; i++)
-            if (start_worker(r, j) < 0) break;
+            if (start_worker(r, j, &j->plain) < 0) break;
     }
     pool_kick(r, j);
     grants_wake(r);

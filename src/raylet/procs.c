@@ -70,6 +70,7 @@ void proc_free(struct proc *p) {
     if (p->bell) munmap(p->bell, 4096);
     if (p->bell_fd >= 0) close(p->bell_fd);
     free(p->channels);
+    env_unref(p->env);
     free(p);
 }
 
@@ -173,6 +174,7 @@ void proc_welcome(struct proc *p) {
     WIRE_PUT(&b, welcome, session_dir, r->set.session_dir, strlen(r->set.session_dir));
     WIRE_PUT(&b, welcome, gcs_address, gcs, strlen(gcs));
     if (j) WIRE_PUT(&b, welcome, config, j->config, j->config_len);
+    if (p->env) WIRE_PUT(&b, welcome, env, p->env->bytes, p->env->len);
     if (fds[1] < 0 || wire_end(&b) < 0)
         proc_doom(p, "no memory for its ledger");
     else

@@ -62,32 +62,10 @@ struct proc {
     struct skate_id actor;   /* WORK_ACTOR */
     uint32_t incarnation;
     struct resources used;   /* taken from the node for it */
+    struct job_env *env;     /* what it was forked for; holds a ref */
     struct proc *idle_next;
     uint32_t hung_up;        /* beats since a worker's socket ended: its exit is forced at 2 */
     uint32_t zygote;         /* number of the zygote that forked it */
-};
-
-/* A lease or an actor that has its resources and waits for a worker of its job. */
-struct placement {
-    bool is_actor;
-    uint64_t owner, req;
-    struct resources used;
-    struct wire_actor_start *start; /* owned copy of the frame */
-    struct placement *next;
-};
-
-struct job {
-    uint32_t number, starting, waiting_count, logs_open;
-    bool known, ended;
-    uint64_t driver;
-    void *config;
-    uint32_t config_len;
-    struct proc *idle;
-    struct placement *waiting, *waiting_last;
-    uint64_t bye_to; /* who waits for bye, and the call */
-    uint32_t bye_call;
-    struct loop_timer *bye_timer;
-    struct raylet *r;
 };
 
 struct death {
@@ -97,7 +75,10 @@ struct death {
     bool intended;
     char text[RAYLET_REASON];
 };
+struct job;
+struct job_env;
 struct links;
+struct placement;
 struct pulls;
 struct raylet {
     struct raylet_settings set;
@@ -189,23 +170,6 @@ void zygote_gone(struct raylet *r, int wait_status);
 SKATE_NODISCARD int zygote_fork(struct raylet *r, struct proc *p, const int fds[3]);
 void zygote_stop(struct raylet *r);
 
-/* pool.c */
-struct job *job_find(struct raylet *r, uint32_t number); /* made when there is none */
-void job_info(struct raylet *r, const struct wire_job_info *m);
-void job_end(struct raylet *r, uint32_t number, const char *why, bool tell_gcs);
-void job_bye(struct raylet *r, struct proc *p, uint32_t call);
-void job_log_closed(struct raylet *r, uint32_t number);
-void pool_place(struct raylet *r, struct job *j, struct placement *pl); /* owns pl */
-void pool_forked(struct raylet *r, struct proc *p, int pid);
-void pool_fork_lost(struct raylet *r, struct proc *p);
-void pool_release(struct proc *p); /* its work is over: resources back, lease forgotten */
-void pool_idle(struct proc *p);    /* ... and it may serve again */
-void pool_remove(struct proc *p);  /* it is dead: out of all lists */
-void pool_kick(struct raylet *r, struct job *j);
-bool pool_is_full(const struct raylet *r);
-struct placement *placement_free(struct placement *pl);
-void pool_cancel(struct raylet *r, uint64_t owner, uint64_t req); /* req 0: all of owner */
-
 /* grants.c */
 void grants_request(struct raylet *r, uint64_t src, const struct wire_lease_req *m);
 void grants_return(struct raylet *r, uint64_t src, const struct wire_lease_return *m);
@@ -246,5 +210,7 @@ void route_send(struct raylet *r, uint64_t dst, const void *frame, uint32_t len)
 void logs_watch(struct raylet *r, struct proc *p, int out_fd, int err_fd); /* takes them */
 void logs_set_pid(struct raylet *r, uint64_t proc, uint32_t pid);
 void logs_drain(struct raylet *r, uint64_t proc); /* it is dead: read what is there */
+
+#include "raylet/pool.h"
 
 #endif

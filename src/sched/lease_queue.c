@@ -51,6 +51,7 @@ static void drop(struct lease_queue *q, struct lease_ask *a) {
     SKATE_ASSERT(q->requests > 0);
     unlink_ask(a);
     q->requests--;
+    free(a->env);
     free(a);
 }
 
@@ -121,6 +122,9 @@ int leases_put(struct lease_queue *q, const struct lease_ask *ask,
     a = malloc(sizeof *a);
     if (!a) return -SKATE_ENOMEM;
     *a = *ask;
+    a->env = malloc(ask->env_len + 1);
+    if (!a->env) return free(a), -SKATE_ENOMEM;
+    if (ask->env_len) memcpy(a->env, ask->env, ask->env_len);
     append_ask(c, a);
     q->requests++;
     return 0;

@@ -22,6 +22,8 @@ struct lease_ask {
     uint64_t locality[LEASES_LOCALITY_MAX];
     uint32_t locality_count;
     char name[64];
+    void *env; /* the runtime environment its workers need; the queue keeps a copy */
+    uint32_t env_len;
     struct lease_class *cls;      /* set by the queue */
     struct lease_ask *prev, *next; /* the queue's */
 };

@@ -11,7 +11,10 @@ import sys
 import pytest
 
 DOCS = pathlib.Path(__file__).parents[2] / "docs"
-PAGES = ["actors.md", "faults.md", "objects.md", "tasks.md", "tune_rllib.md", "typing.md"]
+PAGES = [
+    "actors.md", "faults.md", "objects.md", "runtime_env.md", "tasks.md", "tune_rllib.md",
+    "typing.md",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("page", PAGES)

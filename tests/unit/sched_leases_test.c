@@ -46,6 +46,23 @@ static void test_owners_in_turn(void **state) {
     leases_free(q);
 }
 
+/* The queue keeps its own copy of what the workers of a request need around them. */
+static void test_environment_is_copied(void **state) {
+    struct lease_queue *q = leases_new(10);
+    char env[4] = "abc";
+    struct lease_ask a = {.owner = 1, .req = 1, .count = 2, .env = env, .env_len = 4};
+    struct lease_class c = class_of(1);
+    uint32_t at = 0;
+
+    (void)state;
+    assert_int_equal(leases_put(q, &a, &c, false), 0);
+    memset(env, 'x', sizeof env);
+    at = 0;
+    assert_memory_equal(leases_next_class(q, &at)->first->env, "abc", 4);
+    leases_drop_owner(q, 1);
+    leases_free(q);
+}
+
 static void test_same_name_replaces(void **state) {
     struct lease_queue *q = leases_new(10);
     struct lease_ask back = {.owner = 1, .req = 5, .count = 2};
@@ -130,7 +147,8 @@ static void test_classes_in_turn(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_owners_in_turn), cmocka_unit_test(test_same_name_replaces),
+        cmocka_unit_test(test_owners_in_turn),
+        cmocka_unit_test(test_environment_is_copied), cmocka_unit_test(test_same_name_replaces),
         cmocka_unit_test(test_ends),           cmocka_unit_test(test_bounds),
         cmocka_unit_test(test_classes_in_turn),
     };
