@@ -43,6 +43,13 @@ int py_ref_check(PyObject *ref) {
     return -1;
 }
 
+/* _check(): ValueError when the id belongs to a session that has ended. */
+static PyObject *ref_check(PyObject *self, PyObject *unused) {
+    (void)unused;
+    if (py_ref_check(self) < 0) return NULL;
+    Py_RETURN_NONE;
+}
+
 void py_task_bytes(const struct skate_id *id, uint8_t out[24]) {
     struct skate_id task = id_with_index(*id, SKATE_INDEX_TASK);
     uint32_t job = py.core ? core_get_info(py.core)->job : 0;
@@ -297,6 +304,7 @@ static PyMethodDef actor_methods[] = {
     {"job_id", ref_job_id, METH_NOARGS, "The id of the job."},
     {"nil", ref_nil, METH_NOARGS | METH_CLASS, "The id of nothing."},
     {"size", ref_size, METH_NOARGS | METH_CLASS, "Bytes of an id."},
+    {"_check", ref_check, METH_NOARGS, NULL},
     {"_raw", ref_raw, METH_NOARGS, NULL},
     {"__reduce__", ref_reduce, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},

@@ -6,7 +6,7 @@ import os
 import sys
 
 from skate import _core, _wire
-from skate.exceptions import RaySystemError
+from skate.exceptions import ActorHandleNotFoundError, RaySystemError
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
@@ -487,6 +487,10 @@ def kill(actor: Any, *, no_restart: bool = True) -> None:
     if not isinstance(actor, ActorHandle):
         raise ValueError(f"kill() takes the handle of an actor, not {actor!r}")
     auto_init()
+    try:
+        actor._actor_id._check()
+    except ValueError as error:
+        raise ActorHandleNotFoundError(str(error)) from None
     frame = _wire.build(
         "actor_kill", actor=actor._actor_id._raw(), no_restart=int(no_restart),
         reason="it was killed by kill()",
