@@ -18,6 +18,7 @@
 #include <stdint.h>
 
 #include "core/core.h"
+#include "core/core_async.h"
 #include "wire/frame.h"
 
 enum { PY_SCRATCH = 4096, PY_PARTS = 8, PY_REFS = 16, PY_DEPTH = 48 };
@@ -27,9 +28,10 @@ struct py_state {
     uint64_t epoch;    /* session number, from 1; 0 is no session */
     unsigned inside;   /* threads inside a blocking call */
     bool forked;
-    struct core_job *job; /* worker: what runs now */
+    struct core_job *job; /* worker: what runs now; NULL when several do */
     bool in_task;         /* worker: code of a task runs; an interrupt may come */
-    PyTypeObject *ref_type, *actor_type, *buffer_type, *slot_type, *call_type;
+    bool several;         /* an actor that runs several calls at once: py_job.c */
+    PyTypeObject *ref_type, *actor_type, *buffer_type, *slot_type, *call_type, *job_type;
     PyObject *empty_tuple;
 };
 extern struct py_state py;
@@ -52,6 +54,7 @@ enum py_hook {
     HOOK_FUNCTION,  /* skate._worker.load_function(key, value) -> callable */
     HOOK_METHOD,    /* skate._worker.find_method(name) -> callable */
     HOOK_CONSTRUCT, /* skate._worker.construct(class, args, kwargs) */
+    HOOK_JOB,       /* skate._async.current_job.get() -> Job or None */
     HOOK_COUNT
 };
 PyObject *py_hook(enum py_hook hook);
@@ -141,6 +144,20 @@ PyObject *py_slot_new(uint32_t index);
 /* Before the session ends: what is pinned becomes this process's own, at the same address. */
 void py_buffers_keep(void);
 
+/* ---- py_worker.c: one job ---- */
+
+/* Call what the job names: a new reference, or NULL with the user's (or our) exception. */
+PyObject *py_perform(struct core_job *job);
+/* Send its result, or the exception that is set. -1 with an exception: the job is still open. */
+int py_finish_ok(struct core_job *job, PyObject *result);
+int py_finish_error(struct core_job *job);
+PyObject *py_find_method(const char *name); /* borrowed */
+PyObject *py_describe(uint32_t kind, const struct skate_id *id, const struct skate_id *actor,
+                      const char *name, const char *method, uint32_t attempt);
+/* py_job.c: current() where several jobs run. */
+PyObject *py_job_current(void);
+int py_job_init(PyObject *module);
+
 /* ---- the functions of the module, by file ---- */
 int py_call_init(PyObject *module);
 PyObject *py_create_actor(PyObject *module, PyObject *args);
@@ -151,6 +168,13 @@ PyObject *py_define(PyObject *module, PyObject *args);
 PyObject *py_class(PyObject *module, PyObject *args);
 PyObject *py_run(PyObject *module, PyObject *unused);
 PyObject *py_current(PyObject *module, PyObject *unused);
+PyObject *py_groups(PyObject *module, PyObject *args);
+PyObject *py_concurrency(PyObject *module, PyObject *unused);
+PyObject *py_group_bell(PyObject *module, PyObject *args);
+PyObject *py_next_job(PyObject *module, PyObject *args);
+PyObject *py_serve(PyObject *module, PyObject *unused);
+PyObject *py_serve_end(PyObject *module, PyObject *unused);
+PyObject *py_actor_calls(PyObject *module, PyObject *args);
 PyObject *py_exit_intended(PyObject *module, PyObject *args);
 PyObject *py_child_setup(PyObject *module, PyObject *parent);
 PyObject *py_cancel(PyObject *module, PyObject *args);

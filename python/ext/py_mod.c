@@ -26,6 +26,7 @@ static const struct {
     [HOOK_FUNCTION] = {"skate._worker", "load_function"},
     [HOOK_METHOD] = {"skate._worker", "find_method"},
     [HOOK_CONSTRUCT] = {"skate._worker", "construct"},
+    [HOOK_JOB] = {"skate._async", "running_job"},
 };
 
 PyObject *py_hook(enum py_hook hook) {
@@ -399,6 +400,13 @@ static PyMethodDef methods[] = {
     {"forget_refs", py_forget_refs, METH_NOARGS, NULL},
     {"run", py_run, METH_NOARGS, NULL},
     {"current", py_current, METH_NOARGS, NULL},
+    {"groups", py_groups, METH_VARARGS, NULL},
+    {"concurrency", py_concurrency, METH_NOARGS, NULL},
+    {"group_bell", py_group_bell, METH_VARARGS, NULL},
+    {"next_job", py_next_job, METH_VARARGS, NULL},
+    {"serve", py_serve, METH_NOARGS, NULL},
+    {"serve_end", py_serve_end, METH_NOARGS, NULL},
+    {"actor_calls", py_actor_calls, METH_VARARGS, NULL},
     {"exit_intended", py_exit_intended, METH_VARARGS, NULL},
     {"_child_setup", py_child_setup, METH_O, NULL},
     {"cancel", py_cancel, METH_VARARGS, NULL},
@@ -417,7 +425,8 @@ static int mod_exec(PyObject *module) {
     }
     py.empty_tuple = PyTuple_New(0);
     if (!py.empty_tuple) return -1;
-    if (py_ref_init(module) < 0 || py_decode_init(module) < 0 || py_call_init(module) < 0)
+    if (py_ref_init(module) < 0 || py_decode_init(module) < 0 || py_call_init(module) < 0 ||
+        py_job_init(module) < 0)
         return -1;
     return PyModule_AddStringConstant(module, "version", SKATE_VERSION);
 }

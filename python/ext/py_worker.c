@@ -56,7 +56,7 @@ static PyObject *find_function(struct core_job *job, uint64_t fn) {
     return found;
 }
 
-static PyObject *find_method(const char *name) {
+PyObject *py_find_method(const char *name) {
     PyObject *key = PyUnicode_FromString(name), *hook, *found;
     int r;
 
@@ -102,7 +102,7 @@ static int take_deps(struct core_job *job, PyObject **ret) {
 }
 
 /* Call what the job names. A new reference, or NULL with the user's (or our) exception. */
-static PyObject *perform(struct core_job *job) {
+PyObject *py_perform(struct core_job *job) {
     struct py_source s = {.view = job->args, .job = job};
     PyObject *deps, *args = NULL, *kwargs = NULL, *callable, *out = NULL;
 
@@ -117,7 +117,7 @@ static PyObject *perform(struct core_job *job) {
             out = PyObject_CallFunctionObjArgs(hook, callable, args, kwargs ? kwargs : Py_None,
                                                NULL);
     } else {
-        callable = job->kind == 1 ? find_method(job->method) : find_function(job, job->fn);
+        callable = job->kind == 1 ? py_find_method(job->method) : find_function(job, job->fn);
         if (callable) {
             Py_INCREF(callable);
             out = PyObject_Call(callable, args, kwargs);
@@ -136,13 +136,14 @@ out:
 static int finish(struct core_job *job, enum core_status status, const struct core_value *values,
                   uint32_t count) {
     PyThreadState *save;
-    bool large = false;
+    bool large = false, mine = py.job == job;
     int r;
 
+    if (!py.core) return 0;
     for (uint32_t i = 0; i < count; i++)
         for (uint32_t k = 0; k < values[i].part_count; k++)
             large |= values[i].parts[k].size > 65536;
-    py.job = NULL;
+    if (mine) py.job = NULL; /* other threads may ask while it is freed */
     do {
         if (large) {
             save = py_leave();
@@ -153,7 +154,7 @@ static int finish(struct core_job *job, enum core_status status, const struct co
         }
     } while (r == -SKATE_EINTR);
     if (r == -SKATE_ESHUTDOWN || r == -SKATE_EDEAD) return 0; /* the next core_next says so */
-    if (r < 0) py.job = job; /* still open: its error can be sent instead */
+    if (r < 0 && mine) py.job = job; /* still open: its error can be sent instead */
     return r;
 }
 
@@ -204,7 +205,7 @@ out:
 }
 
 /* 0, or -1 with an exception; then the job is not finished yet. */
-static int finish_ok(struct core_job *job, PyObject *result) {
+int py_finish_ok(struct core_job *job, PyObject *result) {
     uint8_t scratch[PY_SCRATCH];
     struct py_value pv;
     int r;
@@ -225,8 +226,8 @@ static int finish_ok(struct core_job *job, PyObject *result) {
     return r < 0 ? -1 : 0;
 }
 
-/* The exception that is set becomes the value of every result of the job. */
-static int finish_error(struct core_job *job) {
+/* The exception that is set becomes the value of every result of the job; -1: still open. */
+int py_finish_error(struct core_job *job) {
     static const char lost[] = "system\nthe error of the task could not be sent";
     struct core_part part = {lost, sizeof lost - 1, 8};
     struct core_value plain = {.format = FORMAT_RAW, .flags = VAL_ERROR | VAL_SYSTEM,
@@ -259,23 +260,26 @@ static int finish_error(struct core_job *job) {
     return 0;
 }
 
+/* 0; 1: a constructor that asks for core_groups; -1 with an exception that ends the worker. */
 static int run_one(struct core_job *job) {
     PyObject *result;
-    int r;
+    int r, several;
 
     py.job = job;
     py.in_task = true;
-    result = perform(job);
+    result = py_perform(job);
     py.in_task = false;
-    r = result ? finish_ok(job, result) : -1;
+    several = result && job->kind == 2 && result == Py_True;
+    r = result ? py_finish_ok(job, result) : -1;
     Py_XDECREF(result);
-    if (r == 0) return 0;
+    if (r == 0) return several;
     /* An exception of the task, or its result could not be encoded: the job is still open. */
     if (!py.job || PyErr_ExceptionMatches(PyExc_SystemExit)) return -1;
-    return finish_error(job);
+    return py_finish_error(job);
 }
 
-/* run(): until the session is over; returns the reason's code, or passes SystemExit on. */
+/* run(): until the session is over; returns the reason's code, or passes SystemExit on. 1: this
+ * worker is an actor now that runs several calls at once (skate._async.serve goes on). */
 PyObject *py_run(PyObject *module, PyObject *unused) {
     (void)module;
     (void)unused;
@@ -296,22 +300,34 @@ PyObject *py_run(PyObject *module, PyObject *unused) {
             continue;
         }
         if (r < 0) return PyLong_FromLong(r);
-        if (run_one(job) < 0) return NULL;
+        r = run_one(job);
+        if (r < 0) return NULL;
+        if (r > 0) return PyLong_FromLong(r);
     }
 }
 
-/* current(): None, or (kind, task id, actor id, name, method, attempt, incarnation, class). */
-PyObject *py_current(PyObject *module, PyObject *unused) {
+/* What current() says of a job. */
+PyObject *py_describe(uint32_t kind, const struct skate_id *id, const struct skate_id *actor,
+                      const char *name, const char *method, uint32_t attempt) {
     struct core_job *j = py.job;
     uint8_t task[24];
 
+    py_task_bytes(id, task);
+    return Py_BuildValue("(Iy#y#zzIIzzz)", kind, (char *)task, (Py_ssize_t)24, (char *)actor,
+                         (Py_ssize_t)16, name, method, attempt, j ? j->incarnation : 0,
+                         j ? j->cls : NULL, j ? j->actor_name : NULL, j ? j->space : NULL);
+}
+
+/* current(): None, or (kind, task id, actor id, name, method, attempt, incarnation, class, actor
+ * name, namespace) of what runs on this thread or in this coroutine. */
+PyObject *py_current(PyObject *module, PyObject *unused) {
+    struct core_job *j = py.job;
+
     (void)module;
     (void)unused;
+    if (!j && py.several) return py_job_current();
     if (!j) Py_RETURN_NONE;
-    py_task_bytes(&j->task, task);
-    return Py_BuildValue("(Iy#y#zzIIzzz)", j->kind, (char *)task, (Py_ssize_t)24,
-                         (char *)&j->actor, (Py_ssize_t)16, j->name, j->method, j->attempt,
-                         j->incarnation, j->cls, j->actor_name, j->space);
+    return py_describe(j->kind, &j->task, &j->actor, j->name, j->method, j->attempt);
 }
 
 /* exit_intended(why, reason) */

@@ -10,6 +10,8 @@ TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
     from typing import Any
 
+GROUP_SHIFT = 8  # enum core_task_flag
+
 _SPECIAL = {
     "__ray_ready__": _signature.Arity(star=False, stars=False),
     "__ray_terminate__": _signature.Arity(star=False, stars=False),
@@ -36,12 +38,48 @@ class ActorMeta:
     """What a handle knows about its class, in plain values when it travels."""
 
     def __init__(
-        self, name: str, module: str, methods: dict[str, MethodSpec], retries: int
+        self,
+        name: str,
+        module: str,
+        methods: dict[str, MethodSpec],
+        retries: int,
+        unordered: bool = False,
+        max_pending: int = 0,
+        groups: tuple[str, ...] = (),
     ) -> None:
         self.name = name
         self.module = module
         self.methods = methods
         self.retries = retries
+        self.unordered = unordered  # calls may overtake those whose arguments are missing
+        self.max_pending = max_pending  # 0: no limit
+        self.groups = groups  # of concurrency, besides the default one
+
+    def variant(self, retries: int, unordered: bool, max_pending: int) -> ActorMeta:
+        """The same class with an actor's options."""
+        if (retries, unordered, max_pending) == (self.retries, self.unordered, self.max_pending):
+            return self
+        return ActorMeta(
+            self.name, self.module, self.methods, retries, unordered, max_pending, self.groups
+        )
+
+    def tell_core(self, ref: _core.ActorID) -> None:
+        """What the core must know of calls of the actor."""
+        if self.retries:
+            _core.actor_retries(ref, self.retries)
+        if self.unordered or self.max_pending:
+            _core.actor_calls(ref, self.unordered, self.max_pending)
+
+    def group(self, name: str | None) -> int:
+        """The number of a concurrency group, 0 for the default one. ValueError: no such group."""
+        if name is None:
+            return 0
+        if name not in self.groups:
+            raise ValueError(
+                f"the actor class {self.name} has no concurrency group {name!r}; it has: "
+                f"{', '.join(self.groups) or 'none'}"
+            )
+        return 1 + self.groups.index(name)
 
     def pack(self) -> tuple[Any, ...]:
         """Plain values."""
@@ -49,17 +87,18 @@ class ActorMeta:
             (name, spec.arity.fields(), tuple(spec.options.items()))
             for name, spec in self.methods.items()
         )
-        return self.name, self.module, methods, self.retries
+        calls = (self.unordered, self.max_pending, self.groups)
+        return self.name, self.module, methods, self.retries, calls
 
     @staticmethod
     def unpack(plain: tuple[Any, ...]) -> ActorMeta:
         """The other way."""
-        name, module, methods, retries = plain
+        name, module, methods, retries, (unordered, max_pending, groups) = plain
         specs = {
             method: MethodSpec(_signature.Arity(*fields), dict(options))
             for method, fields, options in methods
         }
-        return ActorMeta(name, module, specs, retries)
+        return ActorMeta(name, module, specs, retries, unordered, max_pending, tuple(groups))
 
 
 def _methods_of(cls: type) -> dict[str, MethodSpec]:
@@ -127,6 +166,7 @@ class ActorMethod(_core.Call):
                 f"the handle of the actor {self._meta.name} belongs to a session that has ended"
             )
         flags = _remote.RETRY_EXCEPTIONS if options.get("retry_exceptions") else 0
+        flags |= self._meta.group(options.get("concurrency_group")) << GROUP_SHIFT
         least, most = self._spec.limits
         label = options.get("name") or f"{self._meta.name}.{self._method_name}"
         self._set(
@@ -220,8 +260,8 @@ def _rebuild_handle(ref: _core.ActorID, plain: tuple[Any, ...]) -> ActorHandle:
             meta = _metas[plain] = ActorMeta.unpack(plain)
     except TypeError:  # an option that cannot be hashed
         meta = ActorMeta.unpack(plain)
-    if meta.retries and _core.epoch():
-        _core.actor_retries(ref, meta.retries)
+    if _core.epoch():
+        meta.tell_core(ref)
     return ActorHandle(ref, meta)
 
 
@@ -289,22 +329,26 @@ class ActorClass:
         if self._meta is None:
             cls = self._cls
             methods = _methods_of(cls)
-            for name in methods:
-                flags = _remote.code_flags(getattr(_raw_attribute(cls, name), "__func__", None)
-                                           or _raw_attribute(cls, name))
-                if flags & 0x280:
-                    raise NotImplementedError(
-                        f"{cls.__name__}.{name} is async: async actors are not supported yet"
-                    )
-            self._meta = ActorMeta(cls.__name__, cls.__module__, methods, 0)
+            groups = tuple(self._groups())
+            self._meta = ActorMeta(cls.__name__, cls.__module__, methods, 0, groups=groups)
+            for spec in methods.values():
+                self._meta.group(spec.options.get("concurrency_group"))
             self._arity = _signature.constructor_arity(cls)
         return self._meta
+
+    def _groups(self) -> dict[str, int]:
+        return dict(self._default_options.get("concurrency_groups") or {})
 
     def _key(self) -> int:
         epoch = _core.epoch()
         if self._defined[0] != epoch:
+            kind, groups = self._cls, self._groups()
+            if groups:
+                from skate import _async
+
+                kind = _async.Grouped(kind, groups)
             try:
-                self._defined = (epoch, _core.define(self._cls.__name__, self._cls))
+                self._defined = (epoch, _core.define(self._cls.__name__, kind))
             except TypeError as error:
                 raise TypeError(
                     f"Could not serialize the actor class {self._cls.__name__}: {error}. It, or "
@@ -323,22 +367,37 @@ class ActorClass:
         meta = base._get_meta()
         assert base._arity is not None
         base._arity.check(f"{meta.name}.__init__()", len(args), tuple(kwargs))
-        if (chosen.get("max_concurrency") or 1) > 1:
-            raise NotImplementedError("max_concurrency above 1 is not supported yet")
+        concurrency, unordered = base._concurrency(chosen)
         _api.auto_init()
         key = base._key()
         retries = chosen.get("max_task_retries") or 0
-        if retries != meta.retries:
-            meta = ActorMeta(meta.name, meta.module, meta.methods, retries)
-        ref = self._create(key, meta, args, kwargs)
-        if retries:
-            _core.actor_retries(ref, retries)
+        meta = meta.variant(retries, unordered, max(0, chosen.get("max_pending_calls") or 0))
+        ref = self._create(key, meta, args, kwargs, concurrency)
+        meta.tell_core(ref)
         handle = ActorHandle(ref, meta)
         if chosen.get("name"):
             _api.publish_meta(ref, meta)
         return handle
 
-    def _create(self, key: int, meta: ActorMeta, args: Any, kwargs: Any) -> _core.ActorID:
+    def _concurrency(self, chosen: dict[str, Any]) -> tuple[int, bool]:
+        """How many calls run at once in the default group, and whether calls keep their order."""
+        from skate import _async
+
+        is_async = _async.is_async_class(self._cls)
+        given = chosen.get("max_concurrency")
+        limit = given if given is not None else _async.DEFAULT_ASYNC if is_async else 1
+        several = is_async or limit > 1 or bool(self._groups())
+        wanted = chosen.get("allow_out_of_order_execution")
+        if wanted is False and several:
+            raise ValueError(
+                "allow_out_of_order_execution=False is for actors that run one call at a time: "
+                f"{self._cls.__name__} is async or has several threads"
+            )
+        return limit, several if wanted is None else bool(wanted)
+
+    def _create(
+        self, key: int, meta: ActorMeta, args: Any, kwargs: Any, concurrency: int
+    ) -> _core.ActorID:
         from skate import _api
 
         chosen = self._default_options
@@ -352,8 +411,8 @@ class ActorClass:
         try:
             return _core.create_actor(
                 key, chosen.get("max_restarts") or 0, chosen.get("max_task_retries") or 0,
-                chosen.get("lifetime") == "detached", bool(chosen.get("get_if_exists")), 1,
-                strategy, node, name, space, meta.name, held, placing,
+                chosen.get("lifetime") == "detached", bool(chosen.get("get_if_exists")),
+                concurrency, strategy, node, name, space, meta.name, held, placing,
                 _runtime_env.for_call(chosen.get("runtime_env")), tuple(args), dict(kwargs),
             )  # fmt: skip
         except TypeError as error:

@@ -518,7 +518,9 @@ def get_actor(name: str, namespace: str | None = None) -> Any:
     plain = _read_meta(raw)
     if plain is None:
         raise ValueError(f"the actor {name!r} is not ready to be found yet")
-    return ActorHandle(_core._actor_from_bytes(raw, False), ActorMeta.unpack(plain))
+    ref, meta = _core._actor_from_bytes(raw, False), ActorMeta.unpack(plain)
+    meta.tell_core(ref)
+    return ActorHandle(ref, meta)
 
 
 def _meta_key(raw: bytes) -> str:

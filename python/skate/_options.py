@@ -70,6 +70,21 @@ def _returns(name: str, value: Any) -> None:
         raise ValueError(f"{name} is at most {_MAX_RETURNS}, it is {value}")
 
 
+def _groups(name: str, value: Any) -> None:
+    if value is None:
+        return
+    if not isinstance(value, dict):
+        raise TypeError(f"{name} must be a dict of names and limits, not {value!r}")
+    if len(value) > 254:
+        raise ValueError(f"{name} has at most 254 groups, not {len(value)}")
+    for group, limit in value.items():
+        if not isinstance(group, str):
+            raise TypeError(f"the name of a concurrency group must be a str, not {group!r}")
+        if limit is None:
+            raise TypeError(f"{name}[{group!r}] must be an int, not None")
+        _count(1)(f"{name}[{group!r}]", limit)
+
+
 def _text(name: str, value: Any) -> None:
     if value is None:
         return
@@ -165,8 +180,8 @@ ACTOR: dict[str, Check] = {
     "max_restarts": _count(-1),
     "max_task_retries": _count(-1),
     "max_concurrency": _count(1),
-    "max_pending_calls": _unsupported,
-    "concurrency_groups": _unsupported,
+    "max_pending_calls": _count(-1),
+    "concurrency_groups": _groups,
     "allow_out_of_order_execution": _flag,
     "enable_tensor_transport": _any,
     "_actor_generator_backpressure_num_objects": _any,

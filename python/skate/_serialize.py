@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 # Errors of the core: base/err.h.
 ENOMEM, EINVAL, EAGAIN, ETIMEOUT, EINTR, EDEAD, EFULL = 1, 2, 4, 5, 6, 7, 8
 ENOENT, EEXIST, EAUTH, ETOOBIG, ESHUTDOWN, EFORKED, EVERSION = 9, 10, 11, 13, 14, 15, 17
+EBUSY = 18
 
 
 class _NotSafe(Exception):  # noqa: N818
@@ -308,6 +309,11 @@ def core_error(code: int, text: str) -> BaseException:
         return exceptions.GetTimeoutError(text)
     if code == EAUTH:
         return exceptions.AuthenticationError(text)
+    if code == EBUSY:
+        return exceptions.PendingCallsLimitExceeded(
+            "the actor has as many unanswered calls as max_pending_calls allows: get() some of "
+            "their results first"
+        )
     if code in (EINVAL, ETOOBIG):
         return ValueError(text)
     return exceptions.RaySystemError(text)

@@ -8,6 +8,7 @@ import sys
 
 from skate import _actor, _api, _core, _runtime_env, _serialize, _wire
 from skate._remote import Retryable
+from skate.exceptions import AsyncioActorExit
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
@@ -74,10 +75,15 @@ def setup_error() -> BaseException | None:
     return _worker.setup_error
 
 
-def construct(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> None:
-    """Make the instance; from now on this worker is that actor."""
+def construct(cls: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> bool:
+    """Make the instance; from now on this worker is that actor. True: it runs several calls."""
+    from skate import _async
+
     if _worker.setup_error is not None:
         raise _worker.setup_error
+    groups: dict[str, int] = {}
+    if isinstance(cls, _async.Grouped):
+        cls, groups = cls.cls, cls.groups
     now = _core.current()
     assert now is not None
     worker = _worker
@@ -87,12 +93,26 @@ def construct(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -
     worker.first_incarnation = now[6]
     worker.log_name = cls.__name__
     _api._session.actor = now[2]
-    worker.instance = cls(*args, **(kwargs or {}))
+    several = _async.construct(
+        cls, lambda: _make(cls, args, kwargs or {}), _core.concurrency(), groups
+    )
     if cls.__repr__ is not object.__repr__:
         try:
             worker.log_name = repr(worker.instance).replace("\n", " ")[:200]
         except Exception:
             pass
+    return several
+
+
+def _make(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The instance; with an async constructor, a coroutine that completes it."""
+    from skate import _async
+
+    if not _async.is_coroutine(cls.__init__):
+        _worker.instance = cls(*args, **kwargs)
+        return None
+    _worker.instance = cls.__new__(cls, *args, **kwargs)
+    return _worker.instance.__init__(*args, **kwargs)
 
 
 def find_method(name: str) -> Any:
@@ -353,9 +373,12 @@ def main(fd: int) -> None:
 def _serve() -> int:
     """Run tasks; the exit status of the process."""
     try:
-        _core.run()
+        if _core.run() == 1:
+            from skate import _async
+
+            _async.serve()
         return 0
-    except _actor.ActorExit:
+    except (_actor.ActorExit, AsyncioActorExit):
         _core.exit_intended(EXIT_ACTOR, "the actor ended itself: exit_actor() was called")
         return 0
     except SystemExit as error:

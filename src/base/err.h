@@ -25,7 +25,8 @@
     X(ESHUTDOWN, 14, "the runtime is shut down")                                               \
     X(EFORKED, 15, "used in a forked child")                                                   \
     X(ESYS, 16, "a system call failed")                                                        \
-    X(EVERSION, 17, "the peer speaks another protocol version")
+    X(EVERSION, 17, "the peer speaks another protocol version")                                \
+    X(EBUSY, 18, "too many calls are unanswered")
 
 #define SKATE_ERROR_ENUM(name, number, text) SKATE_##name = number,
 enum { SKATE_ERRORS(SKATE_ERROR_ENUM) SKATE_ERROR_MAX };

@@ -54,6 +54,23 @@ void core_actor_retries(struct core *c, const struct skate_id *actor, int32_t re
     core_leave(c);
 }
 
+void core_actor_calls(struct core *c, const struct skate_id *actor, bool unordered,
+                      uint32_t max_pending) {
+    struct actor *a;
+
+    if (core_enter(c) < 0) return;
+    a = actor_get(c, actor);
+    if (a) {
+        a->unordered = unordered;
+        a->max_pending = max_pending;
+    }
+    core_leave(c);
+}
+
+bool actor_full(const struct actor *a) {
+    return a->max_pending && a->queued + a->worker.inflight + a->unready >= a->max_pending;
+}
+
 void core_actor_state(struct core *c, const struct skate_id *actor,
                       struct core_actor_state *ret) {
     struct actor *a;
@@ -281,6 +298,10 @@ void actor_enqueue(struct core *c, uint32_t index) {
     struct actor *a = actor_get(c, &m->actor);
 
     SKATE_ASSERT(a); /* core_submit made it */
+    if (a->unordered && t->missing) { /* others go first: task_dep_ready sends it here again */
+        a->unready++;
+        return;
+    }
     if (t->state == TASK_PUSHED) { /* tried again after an exception: to the end */
         t->state = TASK_QUEUED;
     } else {
@@ -295,6 +316,19 @@ void actor_enqueue(struct core *c, uint32_t index) {
     a->tail = index;
     a->queued++;
     actor_flush(c, a);
+}
+
+/* The last argument of a call is there. */
+void actor_call_ready(struct core *c, uint32_t index) {
+    struct task *t = task_get(c, index);
+    const struct wire_task *m = (const void *)(c->ledger.area + t->spec);
+    struct actor *a = actor_get(c, &m->actor);
+
+    if (t->state == TASK_DEPS) {
+        if (a && a->unready) a->unready--;
+        actor_enqueue(c, index);
+    } else
+        actor_flush(c, a);
 }
 
 void actor_call_done(struct core *c, struct actor *a) {

@@ -233,6 +233,7 @@ void core_interrupt(struct core *c) {
     c->stop = true;
     (void)pthread_cond_broadcast(&c->cond);
     (void)pthread_cond_broadcast(&c->event_cond);
+    groups_wake(c);
     if (c->bell) {
         (void)at_add_seq(&c->bell->leader_bell, 1);
         (void)at_add_seq(&c->bell->core_bell, 1);
@@ -289,6 +290,7 @@ void core_close(struct core *c) {
     core_interrupt(c);
     if (c->thread_on) (void)pthread_join(c->thread, NULL);
     tables_release(c);
+    groups_release(c);
     for (size_t i = 0; i < sizeof maps / sizeof *maps; i++) map_release(maps[i]);
     links_release(c);
     frames_release(&c->deferred);

@@ -146,6 +146,8 @@ struct core_task {
 };
 enum core_task_flag {
     CORE_RETRY_EXCEPTIONS = 1, /* status CORE_RETRY of the worker uses a retry */
+    CORE_GROUP_SHIFT = 8,      /* an actor's call: eight bits, its concurrency group */
+    CORE_GROUP_MASK = 255,
 };
 /* Submit. Returns at once; results are ids ret_task with index 1..returns, one local ref each.
  * -SKATE_EFULL: the caller's own task table is full (back-pressure). BLOCKS only for large args. */

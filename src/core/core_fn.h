@@ -13,6 +13,7 @@ struct actor;
 struct frame_list;
 struct frame_node;
 struct link;
+struct run;
 struct task;
 struct worker;
 
@@ -119,6 +120,8 @@ void actors_on_created(struct core *c, const struct wire_actor_created *m);
 void actors_on_died(struct core *c, uint64_t proc);
 void actor_handles_gone(struct core *c, const struct skate_id *id);
 void actor_call_done(struct core *c, struct actor *a);
+void actor_call_ready(struct core *c, uint32_t task);
+bool actor_full(const struct actor *a); /* max_pending_calls */
 
 int view_arena(struct core *c, uint32_t slot, struct core_view *ret);
 const uint8_t *object_bytes(struct core *c, uint32_t slot); /* of an arena value; may be NULL */
@@ -142,5 +145,13 @@ void task_fail_cancelled(struct core *c, uint32_t index);
 int cancel_text(const struct skate_id *task, const char *how, char *out, size_t cap);
 bool class_unqueue(struct core *c, uint32_t task);
 bool actor_unqueue(struct core *c, uint32_t task);
+int run_begin(struct core *c, struct run *r, struct core_job **ret);
+
+/* groups.c */
+void group_enqueue(struct core *c, struct run *r);
+void groups_wake(struct core *c); /* everything changed: look */
+void groups_run_ended(struct core *c);
+struct run *groups_forget(struct core *c, uint64_t proc);
+void groups_release(struct core *c);
 
 #endif

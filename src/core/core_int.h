@@ -15,6 +15,7 @@
 #include "base/map.h"
 #include "base/ring.h"
 #include "core/core.h"
+#include "core/core_async.h"
 #include "core/heap.h"
 #include "own/ledger.h"
 #include "wire/wire_gen.h"
@@ -129,7 +130,8 @@ struct actor {
     char *reason;
     struct frame_node *error;   /* the actor_state frame with a constructor's error */
     uint32_t ctor;              /* task index while dependencies are missing */
-    bool subscribed, owned, unused_sent, unsettled, named;
+    uint32_t unready, max_pending; /* calls whose arguments are missing (unordered); 0: no limit */
+    bool subscribed, owned, unused_sent, unsettled, named, unordered;
 };
 struct function { /* a definition: ours (blob to send) or received */
     struct frame_node *frame; /* the func frame */
@@ -216,6 +218,9 @@ struct core {
     int interrupt_signal;
     int64_t interrupt_since_ns;
     bool blocked_told;
+    struct run_group *groups; /* of an actor that runs several calls at once, else NULL */
+    uint32_t group_count, runs_out;
+    bool serve_end;
     uint64_t pins;
     struct core *closed_next;
 };

@@ -22,11 +22,15 @@ static void run_release(struct run *r) {
 }
 
 static void enqueue(struct core *c, struct run *r) {
+    c->runs++;
+    if (r->link) r->link->queued_runs++;
+    if (c->groups) {
+        group_enqueue(c, r);
+        return;
+    }
     r->next = NULL;
     *c->run_tail = r;
     c->run_tail = &r->next;
-    c->runs++;
-    if (r->link) r->link->queued_runs++;
 }
 
 static void send_returned(struct core *c, struct link *l, const struct skate_id *ids, uint32_t n,
@@ -111,6 +115,11 @@ void runs_give_back(struct core *c) {
 }
 
 void runs_forget(struct core *c, uint64_t proc) {
+    for (struct run *r = groups_forget(c, proc), *next; r; r = next) {
+        next = r->next;
+        c->runs--;
+        run_release(r);
+    }
     for (struct run **at = &c->run_head; *at;) {
         struct run *r = *at;
 
@@ -388,6 +397,37 @@ static void refuse(struct core *c, struct run *r, int e) {
 
 static int answer_cancelled(struct core *c, struct run *r, const char *how);
 
+/* A run that was taken from its queue: its job, or why there is none (its owner was told). */
+int run_begin(struct core *c, struct run *r, struct core_job **ret) {
+    int e;
+
+    c->runs--;
+    if (r->link) {
+        r->link->queued_runs--;
+        if (r->link->state == LINK_OPEN) {
+            uint64_t *started = &r->link->in.shared->started;
+
+            /* Calls of several groups start in any order. */
+            if (!c->groups || (int32_t)(r->sequence - (uint32_t)at_load(started)) > 0)
+                at_store_release(started, r->sequence);
+        }
+    }
+    r->number = ++c->run_number;
+    e = prepare(c, r);
+    if (r->cancelled && (e == 0 || e == -SKATE_EINTR)) {
+        e = answer_cancelled(c, r, "it had not started");
+        if (e == 0) e = -SKATE_EAGAIN; /* take the next */
+    }
+    if (e == 0) {
+        r->began_ns = time_now_ns();
+        *ret = &r->job;
+        return 0;
+    }
+    if (e != -SKATE_EDEAD && e != -SKATE_ESHUTDOWN && e != -SKATE_EAGAIN) refuse(c, r, e);
+    run_release(r);
+    return e;
+}
+
 static bool have_run(struct core *c, void *arg) {
     (void)arg;
     return c->run_head || c->exiting;
@@ -410,27 +450,10 @@ int core_next(struct core *c, struct core_job **ret) {
         }
         c->run_head = r->next;
         if (!r->next) c->run_tail = &c->run_head;
-        c->runs--;
-        if (r->link) {
-            r->link->queued_runs--;
-            if (r->link->state == LINK_OPEN)
-                at_store_release(&r->link->in.shared->started, r->sequence);
-        }
-        r->number = ++c->run_number;
         c->run_current = r;
-        e = prepare(c, r);
-        if (r->cancelled && (e == 0 || e == -SKATE_EINTR)) {
-            e = answer_cancelled(c, r, "it had not started");
-            if (e == 0) e = -SKATE_EAGAIN; /* take the next */
-        }
-        if (e == 0) {
-            r->began_ns = time_now_ns();
-            *ret = &r->job;
-            break;
-        }
-        if (e != -SKATE_EDEAD && e != -SKATE_ESHUTDOWN && e != -SKATE_EAGAIN) refuse(c, r, e);
+        e = run_begin(c, r, ret);
+        if (e == 0) break;
         c->run_current = NULL;
-        run_release(r);
         if (e == -SKATE_EDEAD || e == -SKATE_ESHUTDOWN) break;
     }
     core_leave(c);
@@ -623,7 +646,7 @@ int core_finish(struct core *c, struct core_job *job, enum core_status status,
     int bytes, r = core_enter(c);
 
     if (r < 0) return r;
-    SKATE_ASSERT(run == c->run_current);
+    SKATE_ASSERT(c->groups || run == c->run_current);
     r = vals ? 0 : -SKATE_ENOMEM;
     if (run->cancelled && job->kind == 1 && status == CORE_OK) {
         r = bytes = answer_cancelled(c, run, "its actor was told while it ran");
@@ -644,6 +667,7 @@ sent:
     if (run->cancelled) cancel_over(c);
     c->run_current = NULL;
     c->blocked_told = false;
+    if (c->groups) groups_run_ended(c);
     run_release(run);
     if (c->backlogs) link_flush(c);
     core_leave(c);

@@ -100,6 +100,7 @@ static void on_reply(struct core *c, uint64_t src, const void *frame, uint32_t l
 
 static void on_exit_frame(struct core *c, uint64_t src, const void *frame, uint32_t len) {
     c->exiting = true;
+    groups_wake(c);
     keep_event(c, src, frame, len);
 }
 
@@ -178,6 +179,7 @@ void core_die(struct core *c, const char *reason) {
     (void)skate_fail(&c->death, 0, "%s", reason);
     (void)pthread_cond_broadcast(&c->cond);
     (void)pthread_cond_broadcast(&c->event_cond);
+    groups_wake(c);
 }
 
 /* What may wake the core thread: results only when they unlock something. */

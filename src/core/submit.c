@@ -260,6 +260,7 @@ int core_submit(struct core *c, const struct core_task *in, struct skate_id *ret
         struct actor *a = actor_get(c, &in->actor);
 
         if (!a) return core_leave(c), -SKATE_ENOMEM;
+        if (actor_full(a)) return core_leave(c), -SKATE_EBUSY;
         copy.retries = in->retries ? in->retries : a->task_retries;
     } else if (in->cls >= c->class_count)
         return core_leave(c), skate_fail(err, -SKATE_EINVAL, "no such scheduling class");
@@ -284,11 +285,9 @@ void task_dep_ready(struct core *c, uint32_t index) {
 
     SKATE_ASSERT(t->state != TASK_FREE && t->missing > 0);
     if (--t->missing > 0) return;
-    if (t->kind == 1) {
-        const struct wire_task *m = (const void *)(c->ledger.area + t->spec);
-
-        actor_flush(c, actor_get(c, &m->actor));
-    } else
+    if (t->kind == 1)
+        actor_call_ready(c, index);
+    else
         task_settle_deps(c, index);
 }
 

@@ -1,0 +1,31 @@
+/* core_async.h - the part of the core's interface for programs that do several things at once:
+ * actors that run several calls. The rules of core.h hold. */
+#ifndef SKATE_CORE_CORE_ASYNC_H
+#define SKATE_CORE_CORE_ASYNC_H
+
+#include "core/core.h"
+
+/* ---- the caller's side ---- */
+
+/* Calls of the actor may overtake those whose arguments are missing; at most max_pending (0: any
+ * number) of this process may be unanswered, the next core_submit is refused with -SKATE_EBUSY. */
+void core_actor_calls(struct core *c, const struct skate_id *actor, bool unordered,
+                      uint32_t max_pending);
+
+/* ---- a worker that runs several calls at once: threaded and async actors (groups.c) ---- */
+
+/* From now on (inside the constructor) calls go to `count` groups, 1..255; several jobs may run,
+ * and core_finish may be called by any thread. core_next must not be called any more. */
+SKATE_NODISCARD int core_groups(struct core *c, uint32_t count);
+/* Ring this eventfd when a call comes into a group whose queue was found empty (-EAGAIN) last. */
+SKATE_NODISCARD int core_group_bell(struct core *c, uint32_t group, int fd);
+/* The next job of a group. wait: BLOCKS until there is one; else -SKATE_EAGAIN. -SKATE_ESHUTDOWN:
+ * no more will come. */
+SKATE_NODISCARD int core_group_next(struct core *c, uint32_t group, bool wait,
+                                    struct core_job **ret);
+/* The main thread: reads the input until the actor is to end and no call is left, or until
+ * core_serve_end(); -SKATE_ESHUTDOWN then. BLOCKS. */
+SKATE_NODISCARD int core_serve(struct core *c);
+void core_serve_end(struct core *c);
+
+#endif
