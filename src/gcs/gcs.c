@@ -153,6 +153,8 @@ static void on_message(struct gcs *g, const struct gcs_from *from, const void *m
         case WIRE_LIST: gcs_list(g, from, m); break;
         case WIRE_KV_PUT: gcs_kv_put(g, from, m); break;
         case WIRE_KV_GET: gcs_kv_get(g, from, m); break;
+        case WIRE_KV_DEL: gcs_kv_del(g, from, m); break;
+        case WIRE_KV_LIST: gcs_kv_list(g, from, m); break;
         case WIRE_PING: on_ping(g, from, m); break;
         default:
             if (from->call)

@@ -162,6 +162,8 @@ void gcs_unsubscribe(struct gcs *g, uint64_t proc, bool node); /* of all actors 
 void gcs_list(struct gcs *g, const struct gcs_from *from, const struct wire_list *m);
 void gcs_kv_put(struct gcs *g, const struct gcs_from *from, const struct wire_kv_put *m);
 void gcs_kv_get(struct gcs *g, const struct gcs_from *from, const struct wire_kv_get *m);
+void gcs_kv_del(struct gcs *g, const struct gcs_from *from, const struct wire_kv_del *m);
+void gcs_kv_list(struct gcs *g, const struct gcs_from *from, const struct wire_kv_list *m);
 void gcs_kv_drop_actor(struct gcs *g, const struct skate_id *actor);
 void gcs_kv_release(struct gcs *g);
 

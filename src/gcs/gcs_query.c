@@ -118,11 +118,80 @@ void gcs_kv_get(struct gcs *g, const struct gcs_from *from, const struct wire_kv
     gcs_reply(g, from, &b);
 }
 
+/* The last value takes the freed place. */
+static void drop_value(struct gcs *g, struct gcs_value *v) {
+    uint32_t last = g->value_count - 1;
+
+    g->kv_bytes -= (uint64_t)v->len + v->name_len + sizeof *v;
+    (void)map_remove(&g->value_keys, &v->key);
+    free(v->name);
+    free(v->bytes);
+    if (v != &g->values[last]) {
+        *v = g->values[last];
+        SKATE_ASSERT(map_put(&g->value_keys, &v->key, (uint32_t)(v - g->values)) == 0);
+    }
+    g->value_count--;
+}
+
+static bool begins(const struct gcs_value *v, const char *prefix, uint32_t len) {
+    return v->name_len >= len && memcmp(v->name, prefix, len) == 0;
+}
+
+void gcs_kv_del(struct gcs *g, const struct gcs_from *from, const struct wire_kv_del *m) {
+    uint32_t name_len, gone = 0;
+    const char *name = wire_kv_del_key(m, &name_len);
+    struct gcs_value *v = m->prefix ? NULL : find_value(g, name, name_len);
+
+    if (v) {
+        drop_value(g, v);
+        gone = 1;
+    }
+    for (uint32_t i = g->value_count; m->prefix && i-- > 0;) /* what takes a place was looked at */
+        if (begins(&g->values[i], name, name_len)) {
+            drop_value(g, &g->values[i]);
+            gone++;
+        }
+    if (gone) g->out->changed = true;
+    gcs_reply_status(g, from, (int)gone, "");
+}
+
+void gcs_kv_list(struct gcs *g, const struct gcs_from *from, const struct wire_kv_list *m) {
+    uint32_t len, count = 0;
+    const char *prefix = wire_kv_list_prefix(m, &len);
+    struct rows r = {0};
+    struct wire_kv_keys *keys;
+    struct wire_buf b;
+    int status = 0;
+
+    for (uint32_t i = 0; i < g->value_count; i++) {
+        const struct gcs_value *v = &g->values[i];
+
+        if (!begins(v, prefix, len)) continue;
+        if (r.used + sizeof v->name_len + v->name_len > ROWS_BYTES_MAX) {
+            status = -SKATE_EFULL;
+            break;
+        }
+        while (r.room < r.used + sizeof v->name_len + v->name_len)
+            r.p = gcs_grow(r.p, &r.room, 1);
+        memcpy(r.p + r.used, &v->name_len, sizeof v->name_len);
+        memcpy(r.p + r.used + sizeof v->name_len, v->name, v->name_len);
+        r.used += (uint32_t)sizeof v->name_len + v->name_len;
+        count++;
+    }
+    wire_init(&b, NULL, 0);
+    keys = wire_begin(&b, WIRE_KV_KEYS);
+    keys->status = status;
+    keys->count = count;
+    WIRE_PUT(&b, kv_keys, keys, r.p, r.used);
+    free(r.p);
+    gcs_reply(g, from, &b);
+}
+
 /* What is known of an actor by its id goes with it: see src/gcs/README.md, rule 11. */
 void gcs_kv_drop_actor(struct gcs *g, const struct skate_id *actor) {
     static const char prefix[] = "actor-meta:", digits[] = "0123456789abcdef";
     char name[sizeof prefix + 2 * sizeof *actor];
-    uint32_t n = sizeof prefix - 1, last = g->value_count - 1;
+    uint32_t n = sizeof prefix - 1;
     struct gcs_value *v;
     uint8_t raw[sizeof *actor];
 
@@ -133,16 +202,7 @@ void gcs_kv_drop_actor(struct gcs *g, const struct skate_id *actor) {
         name[n++] = digits[raw[i] & 15];
     }
     v = find_value(g, name, n);
-    if (!v) return;
-    g->kv_bytes -= (uint64_t)v->len + v->name_len + sizeof *v;
-    (void)map_remove(&g->value_keys, &v->key);
-    free(v->name);
-    free(v->bytes);
-    if (v != &g->values[last]) {
-        *v = g->values[last];
-        SKATE_ASSERT(map_put(&g->value_keys, &v->key, (uint32_t)(v - g->values)) == 0);
-    }
-    g->value_count--;
+    if (v) drop_value(g, v);
 }
 
 void gcs_kv_release(struct gcs *g) {

@@ -217,6 +217,66 @@ static void values(void **state) {
     }
 }
 
+static int del(const char *key, bool prefix) {
+    struct wire_buf b;
+    struct wire_kv_del *m;
+
+    wire_init(&b, NULL, 0);
+    m = wire_begin(&b, WIRE_KV_DEL);
+    m->head.call = 7;
+    m->prefix = prefix;
+    WIRE_PUT(&b, kv_del, key, key, strlen(key));
+    give(1, WORKER, &b);
+    return ((const struct wire_status *)sent(WORKER, WIRE_STATUS))->status;
+}
+
+/* How many keys begin so; the first of them is `first`. */
+static uint32_t keys(const char *prefix, const char *first) {
+    const struct wire_kv_keys *k;
+    const uint8_t *p;
+    struct wire_buf b;
+    uint32_t len, n;
+
+    wire_init(&b, NULL, 0);
+    ((struct wire_kv_list *)wire_begin(&b, WIRE_KV_LIST))->head.call = 8;
+    WIRE_PUT(&b, kv_list, prefix, prefix, strlen(prefix));
+    give(1, WORKER, &b);
+    k = sent(WORKER, WIRE_KV_KEYS);
+    assert_int_equal(k->status, 0);
+    p = wire_kv_keys_keys(k, &len);
+    if (k->count == 0) return 0;
+    memcpy(&n, p, sizeof n);
+    assert_int_equal(n, strlen(first));
+    assert_memory_equal(p + sizeof n, first, n);
+    return k->count;
+}
+
+/* Taken away one by one or by prefix; the others are still found, and the bytes come back. */
+static void values_go(void **state) {
+    uint64_t before;
+
+    (void)state;
+    join(1, 2);
+    before = counts().kv_bytes;
+    assert_int_equal(keys("", ""), 0);
+    assert_int_equal(put("a/1", 5, false), 0);
+    assert_int_equal(put("b/1", 5, false), 0);
+    assert_int_equal(put("a/2", 5, false), 0);
+    assert_int_equal(put("b/2", 5, false), 0);
+    assert_int_equal(keys("", "a/1"), 4);
+    assert_int_equal(keys("b/", "b/1"), 2);
+    assert_int_equal(keys("b/11", ""), 0);
+    assert_int_equal(del("a", false), 0);
+    assert_int_equal(del("b/1", false), 1);
+    assert_int_equal(del("b/1", false), 0);
+    assert_int_equal(keys("b/", "b/2"), 1);
+    assert_int_equal(put("b/2", 5, false), -SKATE_EEXIST);
+    assert_int_equal(del("a/", true), 2);
+    assert_int_equal(keys("", "b/2"), 1);
+    assert_int_equal(del("", true), 1);
+    assert_int_equal(counts().kv_bytes, before);
+}
+
 static uint64_t seed;
 
 static uint64_t dice(void) {
@@ -273,6 +333,7 @@ int main(void) {
         TEST(job_ends),
         TEST(bounds),
         TEST(values),
+        TEST(values_go),
         TEST(bad_input),
     };
 
