@@ -41,11 +41,31 @@ def _by_reference(kind: type) -> bool:
 _STDLIB = sys.stdlib_module_names - {"__main__"}
 
 
+_custom: dict[type, tuple[Any, Any]] = {}  # util.register_serializer()
+
+
+def set_custom(cls: type, serializer: Any, deserializer: Any) -> None:
+    """Values of exactly this class travel as serializer(value), with the deserializer."""
+    _custom[cls] = (serializer, deserializer)
+
+
+def drop_custom(cls: type) -> None:
+    """Forget it, if there is one."""
+    _custom.pop(cls, None)
+
+
+def rebuild_custom(deserializer: Any, state: Any) -> Any:
+    """At the receiver."""
+    return deserializer(state)
+
+
 class _PlainPickler(Pickler):
     """The C pickler, for data. Functions, modules and user classes send us to cloudpickle."""
 
     def reducer_override(self, obj: Any) -> Any:
         kind = type(obj)
+        if kind in _custom:
+            raise _NotSafe
         if kind is type:
             if _by_reference(obj):
                 return NotImplemented
@@ -73,7 +93,9 @@ _PLAIN_KINDS = frozenset(
 def dumps(obj: Any, buffers: list[Any]) -> bytes:
     """Pickle, protocol 5; large buffers are appended to `buffers` instead."""
     kind = type(obj)
-    if kind.__module__ == "numpy" and kind.__name__ == "ndarray" and not obj.dtype.hasobject:
+    if kind.__module__ == "numpy" and kind.__name__ == "ndarray" and not (
+        obj.dtype.hasobject or kind in _custom
+    ):
         if not (obj.flags.c_contiguous or obj.flags.f_contiguous):
             obj = obj.copy()
         return _pickle_dumps(obj, protocol=5, buffer_callback=buffers.append)
@@ -98,6 +120,9 @@ def _cloud_pickler() -> Any:
 
         class SlotsPickler(cloudpickle.Pickler):
             def reducer_override(self, obj: Any) -> Any:
+                if type(obj) in _custom:
+                    serializer, deserializer = _custom[type(obj)]
+                    return rebuild_custom, (deserializer, serializer(obj))
                 made = super().reducer_override(obj)
                 if isinstance(obj, type) and type(made) is tuple and obj.__dict__.get("__slots__"):
                     args = made[1]

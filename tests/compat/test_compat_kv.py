@@ -7,6 +7,8 @@ from compat_target import ray
 
 kv = pytest.importorskip(f"{ray.__name__}.experimental.internal_kv")
 
+pytestmark = pytest.mark.row("9.locations")
+
 
 @pytest.fixture()
 def clean(cluster):
