@@ -32,6 +32,7 @@ struct py_state {
     bool in_task;         /* worker: code of a task runs; an interrupt may come */
     bool several;         /* an actor that runs several calls at once: py_job.c */
     PyTypeObject *ref_type, *actor_type, *buffer_type, *slot_type, *call_type, *job_type;
+    PyTypeObject *stream_type, *generator_type; /* generator_type: Python's own */
     PyObject *empty_tuple;
 };
 extern struct py_state py;
@@ -55,6 +56,8 @@ enum py_hook {
     HOOK_METHOD,    /* skate._worker.find_method(name) -> callable */
     HOOK_CONSTRUCT, /* skate._worker.construct(class, args, kwargs) */
     HOOK_JOB,       /* skate._async.current_job.get() -> Job or None */
+    HOOK_STREAM,    /* skate._generator.ObjectRefGenerator(ref, stream) */
+    HOOK_DYNAMIC,   /* skate._generator.DynamicObjectRefGenerator(refs) */
     HOOK_COUNT
 };
 PyObject *py_hook(enum py_hook hook);
@@ -84,6 +87,26 @@ PyObject *py_ref_from_bytes(PyObject *module, PyObject *arg);
 PyObject *py_actor_from_bytes(PyObject *module, PyObject *args);
 /* The 24 bytes at the border of Ray's task ids. */
 void py_task_bytes(const struct skate_id *id, uint8_t out[24]);
+
+void py_ref_dealloc(PyObject *self); /* of all types with this layout */
+
+/* ---- py_stream.c: generators ---- */
+
+int py_stream_init(PyObject *module);
+/* What `.remote()` of a generator gives; the counts of the handle and of result 1 pass over. */
+PyObject *py_stream_new(const struct skate_id *task);
+/* Send what the generator yields and finish the job: 0, or -1 with an exception and an open job. */
+int py_yield_all(struct core_job *job, PyObject *generator);
+/* The same for a task with a fixed number of results, which takes the first n items. */
+int py_yield_fixed(struct core_job *job, PyObject *generator);
+
+/* ---- py_worker.c, py_wait.c: for other files ---- */
+
+/* End the job: 0, or a negative code and the job is open still. */
+int py_job_finish(struct core_job *job, enum core_status status, const struct core_value *values,
+                  uint32_t count);
+/* Wait for one object to exist: 1, 0 when the time (None: for ever) is over, -1 an exception. */
+int py_wait_one(const struct skate_id *id, PyObject *timeout);
 
 /* ---- py_encode.c: objects to values ---- */
 

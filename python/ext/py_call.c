@@ -200,7 +200,8 @@ static PyObject *do_call(struct call *c, PyObject *const *args, Py_ssize_t count
         py_fail(SKATE_ESHUTDOWN, NULL);
         goto out;
     }
-    if (submit(&t, &task) == 0) out = results(&task, c->returns);
+    if (submit(&t, &task) == 0)
+        out = c->flags & CORE_STREAM ? py_stream_new(&task) : results(&task, c->returns);
 out:
     py_value_release(&pv);
     if (deps != deps_fixed) free(deps);

@@ -27,6 +27,8 @@ static const struct {
     [HOOK_METHOD] = {"skate._worker", "find_method"},
     [HOOK_CONSTRUCT] = {"skate._worker", "construct"},
     [HOOK_JOB] = {"skate._async", "running_job"},
+    [HOOK_STREAM] = {"skate._generator", "ObjectRefGenerator"},
+    [HOOK_DYNAMIC] = {"skate._generator", "DynamicObjectRefGenerator"},
 };
 
 PyObject *py_hook(enum py_hook hook) {
@@ -428,6 +430,7 @@ static int mod_exec(PyObject *module) {
     if (py_ref_init(module) < 0 || py_decode_init(module) < 0 || py_call_init(module) < 0 ||
         py_job_init(module) < 0)
         return -1;
+    if (py_stream_init(module) < 0) return -1;
     return PyModule_AddStringConstant(module, "version", SKATE_VERSION);
 }
 

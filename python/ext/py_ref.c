@@ -24,7 +24,7 @@ PyObject *py_ref_new(PyTypeObject *type, const struct skate_id *id, bool add) {
     return (PyObject *)r;
 }
 
-static void ref_dealloc(PyObject *self) {
+void py_ref_dealloc(PyObject *self) {
     struct py_ref *r = as_ref(self);
     PyTypeObject *type = Py_TYPE(self);
 
@@ -311,13 +311,13 @@ static PyMethodDef actor_methods[] = {
 };
 
 static PyType_Slot ref_slots[] = {
-    {Py_tp_dealloc, ref_dealloc},   {Py_tp_repr, ref_repr},       {Py_tp_hash, ref_hash},
+    {Py_tp_dealloc, py_ref_dealloc},   {Py_tp_repr, ref_repr},       {Py_tp_hash, ref_hash},
     {Py_tp_methods, ref_methods},   {Py_am_await, ref_await},     {Py_tp_richcompare, ref_compare},
     {Py_tp_doc, "A promise of a value: the result of a task, or what put() stored."},
     {0, NULL},
 };
 static PyType_Slot actor_slots[] = {
-    {Py_tp_dealloc, ref_dealloc},   {Py_tp_repr, ref_repr}, {Py_tp_hash, ref_hash},
+    {Py_tp_dealloc, py_ref_dealloc},   {Py_tp_repr, ref_repr}, {Py_tp_hash, ref_hash},
     {Py_tp_methods, actor_methods}, {Py_tp_richcompare, ref_compare},
     {Py_tp_doc, "The id of an actor; a counted one keeps it alive."},
     {0, NULL},

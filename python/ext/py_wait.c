@@ -71,6 +71,13 @@ static int wait_ready(const struct skate_id *ids, uint32_t n, uint32_t need, int
     }
 }
 
+int py_wait_one(const struct skate_id *id, PyObject *timeout) {
+    int64_t ns = timeout_ns(timeout);
+    uint8_t ready = 0;
+
+    return ns == -2 ? -1 : wait_ready(id, 1, 1, ns, 0, &ready);
+}
+
 /* ---- get ---- */
 
 static PyObject *raise_value(struct py_source *s, const struct skate_id *id) {
@@ -217,6 +224,7 @@ PyObject *py_get(PyObject *module, PyObject *const *args, Py_ssize_t count) {
         return get_one(args[0], args[1]);
     }
     if (!PyList_Check(args[0])) {
+        if (PyObject_HasAttrString(args[0], "_generator_ref")) return Py_NewRef(args[0]);
         PyErr_Format(PyExc_ValueError, "get() takes an ObjectRef or a list of them, not %R",
                      Py_TYPE(args[0]));
         return NULL;

@@ -133,7 +133,7 @@ out:
 
 /* ---- what comes out ---- */
 
-static int finish(struct core_job *job, enum core_status status, const struct core_value *values,
+int py_job_finish(struct core_job *job, enum core_status status, const struct core_value *values,
                   uint32_t count) {
     PyThreadState *save;
     bool large = false, mine = py.job == job;
@@ -194,7 +194,7 @@ static int finish_many(struct core_job *job, PyObject *result) {
         }
         values[made] = pvs[made].v;
     }
-    r = finish(job, CORE_OK, values, n);
+    r = py_job_finish(job, CORE_OK, values, n);
     if (r < 0) py_fail(r, NULL);
 out:
     while (made > 0) py_value_release(&pvs[--made]);
@@ -211,15 +211,17 @@ int py_finish_ok(struct core_job *job, PyObject *result) {
     int r;
 
     if (job->kind == 2) result = Py_None;
+    if (job->flags & (CORE_STREAM | CORE_DYNAMIC)) return py_yield_all(job, result);
+    if (Py_TYPE(result) == py.generator_type && job->returns) return py_yield_fixed(job, result);
     if (job->returns > 1 && job->kind != 2) return finish_many(job, result);
     if (job->returns == 0 && job->kind != 2) {
-        r = finish(job, CORE_OK, NULL, 0);
+        r = py_job_finish(job, CORE_OK, NULL, 0);
         return r < 0 ? (py_fail(r, NULL), -1) : 0;
     }
     py_value_init(&pv, scratch, sizeof scratch);
     r = py_encode(&pv, result);
     if (r == 0) {
-        r = finish(job, CORE_OK, &pv.v, 1);
+        r = py_job_finish(job, CORE_OK, &pv.v, 1);
         if (r < 0) py_fail(r, NULL);
     }
     py_value_release(&pv);
@@ -250,7 +252,7 @@ int py_finish_error(struct core_job *job) {
     }
     values = calloc(count ? count : 1, sizeof *values);
     for (uint32_t i = 0; values && i < count; i++) values[i] = *one;
-    r = values ? finish(job, status, values, count) : -SKATE_ENOMEM;
+    r = values ? py_job_finish(job, status, values, count) : -SKATE_ENOMEM;
     free(values);
     py_value_release(&pv);
     Py_XDECREF(type);

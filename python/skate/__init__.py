@@ -38,6 +38,7 @@ from skate._api import (
     shutdown,
     timeline,
 )
+from skate._generator import DynamicObjectRefGenerator, ObjectRefGenerator
 from skate.runtime_context import get_runtime_context
 
 TYPE_CHECKING = False  # typing is slow to import
@@ -82,8 +83,9 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
-    "ActorClassID", "ActorID", "ClusterID", "FunctionID", "JobID", "LOCAL_MODE", "NodeID",
-    "ObjectID", "ObjectRef", "PlacementGroupID", "RayContext", "SCRIPT_MODE", "TaskID", "UniqueID",
+    "ActorClassID", "ActorID", "ClusterID", "DynamicObjectRefGenerator", "FunctionID", "JobID",
+    "LOCAL_MODE", "NodeID", "ObjectID", "ObjectRef", "ObjectRefGenerator", "PlacementGroupID",
+    "RayContext", "SCRIPT_MODE", "TaskID", "UniqueID",
     "WORKER_MODE", "WorkerID", "__commit__", "__version__", "available_resources", "cancel",
     "cluster_resources", "exceptions", "get", "get_actor", "get_gpu_ids", "get_runtime_context",
     "init", "is_initialized", "kill", "method", "nodes", "put", "remote", "shutdown", "timeline",

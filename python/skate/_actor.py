@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from skate import _core, _options, _remote, _runtime_env, _signature
+from skate import _core, _generator, _options, _remote, _runtime_env, _signature
 from skate._wire import pack_resources
 from skate.exceptions import ActorClassInheritanceException, ActorHandleNotFoundError
 
@@ -122,7 +122,7 @@ def _methods_of(cls: type) -> dict[str, MethodSpec]:
         if not callable(function):
             continue
         options = getattr(function, "__skate_method_options__", {})
-        if _remote.code_flags(function) & _remote.GENERATOR:
+        if _generator.is_generator(function):
             options = {**options, "_generator": True}
         out[name] = MethodSpec(_signature.arity(function, skip), options)
     return out
@@ -153,24 +153,21 @@ class ActorMethod(_core.Call):
 
     def _prepare(self, first: bool = False) -> None:
         options = self._options
-        returns = options.get("num_returns")
         retries = options.get("max_task_retries")
         if retries is None:
             retries = self._meta.retries
-        if returns is None and options.get("_generator"):
-            if first:
-                return  # handle.m.options(num_returns=2) is right: wait for remote()
-            _remote.refuse_generator(f"{self._meta.name}.{self._method_name}")
         if not first or not _core.epoch():
             raise ActorHandleNotFoundError(
                 f"the handle of the actor {self._meta.name} belongs to a session that has ended"
             )
-        flags = _remote.RETRY_EXCEPTIONS if options.get("retry_exceptions") else 0
+        what = f"{self._meta.name}.{self._method_name}"
+        returns, flags = _generator.returns_of(what, bool(options.get("_generator")), options)
+        flags |= _remote.RETRY_EXCEPTIONS if options.get("retry_exceptions") else 0
         flags |= self._meta.group(options.get("concurrency_group")) << GROUP_SHIFT
         least, most = self._spec.limits
-        label = options.get("name") or f"{self._meta.name}.{self._method_name}"
+        label = options.get("name") or what
         self._set(
-            0, 0, 1 if returns is None else returns, retries, flags, label.encode(),
+            0, 0, returns, retries, flags, label.encode(),
             self._method_name.encode(), self._ref, least, most,
         )  # fmt: skip
 

@@ -6,6 +6,7 @@ import os
 import sys
 
 from skate import _core, _wire
+from skate._generator import ObjectRefGenerator
 from skate.exceptions import ActorHandleNotFoundError, RaySystemError
 
 TYPE_CHECKING = False  # typing is slow to import
@@ -428,7 +429,14 @@ def wait(
         raise ValueError(
             f"num_returns of wait() is {num_returns}, but there are {len(object_refs)} refs"
         )
-    return _core.wait(object_refs, num_returns, timeout, fetch_local)
+    try:
+        return _core.wait(object_refs, num_returns, timeout, fetch_local)
+    except TypeError:
+        from skate import _generator
+
+        if not any(type(one) is _generator.ObjectRefGenerator for one in object_refs):
+            raise
+        return _generator.wait(object_refs, num_returns, timeout, fetch_local)
 
 
 def cancel(ref: Any, *, force: bool = False, recursive: bool = True) -> None:
@@ -439,8 +447,10 @@ def cancel(ref: Any, *, force: bool = False, recursive: bool = True) -> None:
     `recursive` does the same to the tasks it submitted. What has ended keeps its value.
     TypeError: not a ref. ValueError: force for a call of an actor.
     """
+    if type(ref) is ObjectRefGenerator:
+        ref = ref.completed()
     if type(ref) is not _core.ObjectRef:
-        raise TypeError(f"cancel() takes an ObjectRef, not {ref!r}")
+        raise TypeError(f"cancel() takes an ObjectRef or a generator of them, not {ref!r}")
     _core.cancel(ref, force, recursive)
 
 

@@ -62,9 +62,9 @@ def _count(least: int) -> Check:
 
 def _returns(name: str, value: Any) -> None:
     if value in ("streaming", "dynamic"):
-        raise NotImplementedError(f"{name}={value!r}: generators are not supported yet")
+        return
     if isinstance(value, str):
-        raise ValueError(f"{name} must be an int, not {value!r}")
+        raise ValueError(f"{name} must be an int, 'streaming' or 'dynamic', not {value!r}")
     _count(0)(name, value)
     if value is not None and value > _MAX_RETURNS:
         raise ValueError(f"{name} is at most {_MAX_RETURNS}, it is {value}")
@@ -83,6 +83,23 @@ def _groups(name: str, value: Any) -> None:
         if limit is None:
             raise TypeError(f"{name}[{group!r}] must be an int, not None")
         _count(1)(f"{name}[{group!r}]", limit)
+
+
+def _unread(name: str, value: Any) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, not {value!r}")
+    if value == 0:
+        raise ValueError(
+            f"{name} must not be 0: with 1 the generator pauses after each item until it is "
+            "taken, with -1 it never pauses"
+        )
+
+
+def _per_yield(name: str, value: Any) -> None:
+    if value not in (None, 1):
+        raise NotImplementedError(f"{name}={value!r} is not supported: each yield is one object")
 
 
 def _text(name: str, value: Any) -> None:
@@ -167,8 +184,8 @@ TASK: dict[str, Check] = {
     "max_retries": _count(-1),
     "retry_exceptions": _retry_exceptions,
     "max_calls": _count(0),
-    "_generator_backpressure_num_objects": _any,
-    "_num_objects_per_yield": _any,
+    "_generator_backpressure_num_objects": _unread,
+    "_num_objects_per_yield": _per_yield,
 }
 ACTOR: dict[str, Check] = {
     **_COMMON,
@@ -194,8 +211,8 @@ METHOD: dict[str, Check] = {
     "concurrency_group": _any,
     "enable_task_events": _any,
     "tensor_transport": _any,
-    "_generator_backpressure_num_objects": _any,
-    "_num_objects_per_yield": _any,
+    "_generator_backpressure_num_objects": _unread,
+    "_num_objects_per_yield": _per_yield,
 }
 
 

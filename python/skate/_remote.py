@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import FunctionType
 
-from skate import _core, _options, _runtime_env, _signature
+from skate import _core, _generator, _options, _runtime_env, _signature
 from skate._wire import pack_resources
 
 TYPE_CHECKING = False  # typing is slow to import
@@ -56,6 +56,8 @@ class RemoteFunction(_core.Call):
         _options.check(_options.TASK, "a remote function", options)
         if options.get("max_calls") is not None:
             raise ValueError("max_calls can be given to @remote only, not to options()")
+        generator = _generator.is_generator(self._function)
+        _generator.check(self._function_name, generator, options)
         return RemoteFunction(self._function, {**self._default_options, **options}, self._base)
 
     def _remote(
@@ -108,11 +110,8 @@ class RemoteFunction(_core.Call):
     def _prepare(self) -> None:
         """Called from C at the first call of a session."""
         function, options = self._function, self._default_options
-        returns = options.get("num_returns")
-        if returns is None:
-            if code_flags(function) & GENERATOR:
-                refuse_generator(self._function_name)
-            returns = 1
+        generator = _generator.is_generator(function)
+        returns, streams = _generator.returns_of(self._function_name, generator, options)
         wanted = _options.amounts(options, 1)
         packed = pack_resources(wanted)
         strategy, node = _options.strategy(options)
@@ -126,7 +125,7 @@ class RemoteFunction(_core.Call):
         cls = _core.scheduling_class(packed, strategy, node, name, env)
         # What a task holds travels in the method's place when it is not the usual CPU.
         held = None if wanted == {"CPU": 1.0} else _resource_text(wanted)
-        flags = RETRY_EXCEPTIONS if retry else 0
+        flags = (RETRY_EXCEPTIONS if retry else 0) | streams
         least, most = self._arity.limits()
         self._set(key, cls, returns, retries, flags, name.encode(), held, None, least, most)
 
@@ -137,14 +136,6 @@ class RemoteFunction(_core.Call):
             self._arity.check(f"{self._function_name}()", count, keywords)
             if len(self._fits) < 64:
                 self._fits.add(case)
-
-
-def refuse_generator(name: str) -> None:
-    """A generator function was called that has no num_returns."""
-    raise NotImplementedError(
-        f"{name} is a generator function: streaming its items is not supported yet; give "
-        "num_returns, or return a list"
-    )
 
 
 def refuse_argument(what: str, error: TypeError) -> None:
@@ -181,6 +172,8 @@ def make(target: Any, options: dict[str, Any]) -> Any:
     _options.check(_options.TASK, "a remote function", options)
     if options.get("max_calls"):
         raise NotImplementedError("max_calls is not supported yet")
+    name = getattr(target, "__name__", "it")
+    _generator.check(name, _generator.is_generator(target), options)
     return RemoteFunction(target, options)
 
 

@@ -299,6 +299,8 @@ def system_error(value: bytes, ref: bytes) -> BaseException:
         "node_died": exceptions.NodeDiedError,
         "raylet_died": exceptions.LocalRayletDiedError,
         "store_full": exceptions.ObjectStoreFullError,
+        "replay_inconsistent": exceptions.StreamingGeneratorReplayInconsistentError,
+        "stream_end": exceptions.ObjectRefStreamEndOfStreamError,
     }.get(kind)
     return simple(text) if simple else exceptions.RaySystemError(text or head)
 

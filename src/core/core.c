@@ -275,6 +275,7 @@ static void tables_release(struct core *c) {
         }
         if (ledger_state_of(&c->ledger.slots[i]) != LEDGER_FREE) free(o->contained);
     }
+    streams_release(c);
     free(c->actor_v);
     free(c->classes);
     free(c->function_v);

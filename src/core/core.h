@@ -148,6 +148,9 @@ enum core_task_flag {
     CORE_RETRY_EXCEPTIONS = 1, /* status CORE_RETRY of the worker uses a retry */
     CORE_GROUP_SHIFT = 8,      /* an actor's call: eight bits, its concurrency group */
     CORE_GROUP_MASK = 255,
+    CORE_STREAM = 16,          /* a generator: its items come one by one: items.h; returns 1 */
+    CORE_DYNAMIC = 32,         /* a generator whose one value holds the refs of all its items */
+    CORE_UNREAD = 1 << 16,     /* times n (up to 65535): pause the producer at n unread items */
 };
 /* Submit. Returns at once; results are ids ret_task with index 1..returns, one local ref each.
  * -SKATE_EFULL: the caller's own task table is full (back-pressure). BLOCKS only for large args. */

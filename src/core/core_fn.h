@@ -79,6 +79,7 @@ void objects_on_release(struct core *c, uint64_t src, const struct wire_release 
 void objects_on_free(struct core *c, const struct wire_free *m);
 void objects_on_died(struct core *c, uint64_t proc, const char *text);
 void objects_on_pulled(struct core *c, const struct wire_pulled *m);
+void object_handed(struct core *c, uint32_t slot); /* a hold becomes a local ref */
 int object_store(struct core *c, const struct core_value *v, const struct skate_id *id,
                  struct wire_val *ret, struct skate_error *err);
 void value_copy(void *to, const struct core_value *v);
@@ -126,6 +127,24 @@ bool actor_full(const struct actor *a); /* max_pending_calls */
 int view_arena(struct core *c, uint32_t slot, struct core_view *ret);
 const uint8_t *object_bytes(struct core *c, uint32_t slot); /* of an arena value; may be NULL */
 bool usable(struct core *c, uint32_t slot, bool fetch);
+
+/* items.c: items of our generator tasks. The hooks do nothing for other tasks. */
+int stream_new(struct core *c, const struct skate_id *task, uint32_t flags);
+void stream_pushed(struct core *c, const struct skate_id *task, struct link *l);
+void stream_over(struct core *c, const struct skate_id *task);
+void stream_handle_gone(struct core *c, const struct skate_id *task);
+void streams_on_item(struct core *c, uint64_t src, const struct wire_gen_item *m);
+void streams_on_end(struct core *c, uint64_t src, const struct wire_gen_end *m);
+void streams_release(struct core *c);
+
+/* yield.c: generators that run here. */
+struct run;
+enum { STREAM_WINDOW = 512, STREAM_CHUNK = 65533, STREAM_UNREAD_MAX = 1 << 20 };
+uint32_t stream_unread(uint32_t flags); /* how many unread items the task's flags allow */
+int yield_begin(struct core *c, struct run *r); /* a no-op for what is no generator */
+void yield_done(struct core *c, struct run *r);
+void yield_free(struct run *r);
+void yields_on_ack(struct core *c, uint64_t src, const struct wire_gen_ack *m);
 
 /* execute.c */
 void runs_on_task(struct core *c, uint64_t src, struct link *l, const void *frame, uint32_t len,

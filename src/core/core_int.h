@@ -137,8 +137,11 @@ struct function { /* a definition: ours (blob to send) or received */
     struct frame_node *frame; /* the func frame */
     double run_ns;            /* estimate of a call's time, < 0 unknown */
 };
+struct stream; /* items.c: the items of a generator task of ours */
+struct yield;  /* yield.c: those that a task here produces */
 struct run { /* a task that came to us to be run */
     struct core_job job;
+    struct yield *yield; /* of a generator, else NULL */
     struct run *next;
     struct link *link; /* the owner's; NULL for a constructor */
     struct frame_node *node, *start; /* the task frame; the actor_start it came in */
@@ -221,6 +224,11 @@ struct core {
     struct run_group *groups; /* of an actor that runs several calls at once, else NULL */
     uint32_t group_count, runs_out;
     bool serve_end;
+    struct map streams; /* task id -> index */
+    struct stream **stream_v;
+    uint32_t stream_cap;
+    struct yield *yields; /* of the generators that run here */
+    uint64_t heap_frees;  /* grows when bytes of ours are given free by others */
     uint64_t pins;
     struct core *closed_next;
 };

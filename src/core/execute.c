@@ -14,6 +14,7 @@
 enum { REFILL_EVERY = 32 };
 
 static void run_release(struct run *r) {
+    if (r->yield) yield_free(r);
     free(r->node);
     free(r->start);
     free(r->views);
@@ -360,6 +361,7 @@ static int prepare(struct core *c, struct run *r) {
     r->job.args = r->views[0];
     r->job.deps = r->views + 1;
     r->job.dep_count = ndeps;
+    if (e == 0) e = yield_begin(c, r);
     return e;
 }
 
@@ -665,6 +667,7 @@ sent:
         return r;
     }
     if (run->cancelled) cancel_over(c);
+    if (run->yield) yield_done(c, run);
     c->run_current = NULL;
     c->blocked_told = false;
     if (c->groups) groups_run_ended(c);

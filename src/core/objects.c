@@ -108,7 +108,10 @@ static void check(struct core *c, uint32_t slot) {
     if (o->local || o->holds) return;
     if (o->borrowers) return;
     if (o->pulling) return; /* its answer is on the way */
-    if (owned(c, &id) && id_index(&id) == SKATE_INDEX_TASK) actor_handles_gone(c, &id);
+    if (owned(c, &id) && id_index(&id) == SKATE_INDEX_TASK) {
+        actor_handles_gone(c, &id);
+        stream_handle_gone(c, &id);
+    }
     object_delete(c, slot);
 }
 
@@ -127,6 +130,13 @@ void object_unhold(struct core *c, const struct skate_id *id) {
     c->object_v[slot].holds--;
     count(c, slot);
     check(c, slot);
+}
+
+void object_handed(struct core *c, uint32_t slot) {
+    SKATE_ASSERT(c->object_v[slot].holds > 0);
+    c->object_v[slot].holds--;
+    c->object_v[slot].local++;
+    count(c, slot);
 }
 
 void object_registered(struct core *c, const struct skate_id *id) {
@@ -497,6 +507,7 @@ void objects_on_free(struct core *c, const struct wire_free *m) {
     const uint64_t *offsets = wire_free_offsets(m, &n);
 
     for (uint32_t i = 0; i < n; i++) (void)heap_free(c->heap, offsets[i]);
+    c->heap_frees += n;
 }
 
 void objects_on_pulled(struct core *c, const struct wire_pulled *m) {

@@ -116,6 +116,9 @@ static void dispatch_peer(struct core *c, uint64_t src, const void *frame, uint3
     case WIRE_BORROW: objects_on_borrow(c, frame); break;
     case WIRE_RELEASE: objects_on_release(c, src, frame); break;
     case WIRE_FREE: objects_on_free(c, frame); break;
+    case WIRE_GEN_ITEM: streams_on_item(c, src, frame); break;
+    case WIRE_GEN_END: streams_on_end(c, src, frame); break;
+    case WIRE_GEN_ACK: yields_on_ack(c, src, frame); break;
     case WIRE_STEAL:
         if (l) runs_on_steal(c, l, ((const struct wire_steal *)frame)->max);
         break;

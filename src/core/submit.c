@@ -234,6 +234,7 @@ int task_new(struct core *c, const struct core_task *in, uint32_t kind, uint32_t
     if (r == 0) r = map_put(&c->tasks, &t->id, index);
     if (r == 0) r = returns_make(c, t);
     if (r == 0) r = deps_watch(c, index);
+    if (r == 0 && t->flags & (CORE_STREAM | CORE_DYNAMIC)) r = stream_new(c, &t->id, t->flags);
     wire_release(&b);
     if (r < 0) {
         task_end(c, index);
@@ -365,6 +366,7 @@ void task_fail_like(struct core *c, uint32_t index, const struct wire_val *v,
         else
             object_set_system(c, slot, "store_full\nno room for the error of a dependency");
     }
+    if (task_get(c, index)->flags & (CORE_STREAM | CORE_DYNAMIC)) stream_over(c, &id);
     task_end(c, index);
 }
 
@@ -469,6 +471,7 @@ int task_push(struct core *c, uint32_t index, struct worker *w) {
         r = link_send(c, l, m, m->head.size, BELL_QUIET, t->sequence);
     wire_release(&b);
     if (r < 0) return r;
+    if (t->flags & (CORE_STREAM | CORE_DYNAMIC)) stream_pushed(c, &t->id, l);
     t->state = TASK_PUSHED;
     t->next = NONE;
     if (w->inflight++ == 0)
@@ -563,6 +566,7 @@ void tasks_on_result(struct core *c, uint64_t src, struct link *l, const struct 
     }
     index = task_find(c, &id);
     if (index != MAP_NONE) {
+        if (task_get(c, index)->flags & (CORE_STREAM | CORE_DYNAMIC)) stream_over(c, &id);
         if (m->status != CORE_CANCELLED)
             learn_time(c, task_get(c, index), (double)m->exec_ns);
         task_end(c, index);

@@ -36,10 +36,10 @@ class Holder:
         return x
 
 
-def test_a_generator_method_is_refused_at_the_call():
+def test_streaming_of_a_plain_method_names_it():
     holder = Holder.remote()
-    with pytest.raises(NotImplementedError, match="Holder.items is a generator"):
-        holder.items.remote()
+    with pytest.raises(ValueError, match="Holder.keep is none"):
+        holder.keep.options(num_returns="streaming").remote(1)
     assert skate.get(holder.items.options(num_returns=2).remote()) == [1, 2]
 
 
@@ -58,7 +58,7 @@ def test_what_cannot_be_sent_names_the_callee():
 def test_a_result_that_cannot_be_sent():
     @skate.remote
     def lazy():
-        return (i for i in range(3))
+        return {"items": (i for i in range(3))}
 
     with pytest.raises(TypeError, match=r"the result of lazy\(\) cannot be sent.*list") as caught:
         skate.get(lazy.remote())
