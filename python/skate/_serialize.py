@@ -293,7 +293,8 @@ def system_error(value: bytes, ref: bytes) -> BaseException:
             "owner_died": exceptions.OwnerDiedError,
             "out_of_scope": exceptions.ReferenceCountingAssertionError,
         }.get(kind, exceptions.ObjectLostError)
-        return lost(ref.hex(), None, "", text)
+        name = _ref_hex(ref)
+        return lost(name, None, "", f"Failed to retrieve object {name}: {text}")
     simple = {
         "worker_crashed": exceptions.WorkerCrashedError,
         "node_died": exceptions.NodeDiedError,
@@ -305,11 +306,18 @@ def system_error(value: bytes, ref: bytes) -> BaseException:
     return simple(text) if simple else exceptions.RaySystemError(text or head)
 
 
+def _ref_hex(ref: bytes) -> str:
+    """What ObjectRef.hex() says of a ref, from the core's 16 bytes of it."""
+    task = _task_bytes((ref[:8] + bytes(2) + ref[10:]).hex())
+    return task.hex() + (ref[8:10] + bytes(2)).hex()
+
+
 def _task_bytes(text: str) -> bytes:
     """Ray's 24 bytes of a task id that the core wrote as hexadecimal text."""
     from skate import _api
 
-    return bytes.fromhex(text[:32]) + bytes(4) + _api.info()["job"].to_bytes(4, "little")
+    job = _api.info()["job"] if _api.is_initialized() else 0
+    return bytes.fromhex(text[:32]) + bytes(4) + job.to_bytes(4, "little")
 
 
 def core_error(code: int, text: str) -> BaseException:

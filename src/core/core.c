@@ -255,6 +255,7 @@ static void tables_release(struct core *c) {
         free(c->classes[i].workers);
         free((void *)(uintptr_t)c->classes[i].opts.resources);
         free((void *)(uintptr_t)c->classes[i].opts.name);
+        free((void *)(uintptr_t)c->classes[i].opts.env);
     }
     for (uint32_t i = 0; i < c->function_count; i++) free(c->function_v[i].frame);
     for (uint32_t i = 0; i < c->task_count; i++) free(c->task_v[i].holds);
@@ -273,9 +274,9 @@ static void tables_release(struct core *c) {
             o->dependents = d->next;
             free(d);
         }
-        if (ledger_state_of(&c->ledger.slots[i]) != LEDGER_FREE) free(o->contained);
     }
     streams_release(c);
+    estates_free(c);
     free(c->actor_v);
     free(c->classes);
     free(c->function_v);
@@ -285,7 +286,8 @@ static void tables_release(struct core *c) {
 static struct core *closed;
 
 void core_close(struct core *c) {
-    struct map *maps[] = {&c->objects, &c->tasks, &c->workers, &c->actors, &c->functions};
+    struct map *maps[] = {&c->objects, &c->tasks, &c->workers, &c->actors, &c->functions,
+                          &c->estates};
 
     if (!c || c->forked) return; /* a forked child leaves all to its parent */
     core_interrupt(c);

@@ -10,6 +10,7 @@
 #include "wire/wire_gen.h"
 
 struct actor;
+struct borrower;
 struct frame_list;
 struct frame_node;
 struct link;
@@ -74,7 +75,7 @@ void object_pass_refs(struct core *c, const struct skate_id *refs, uint32_t n, u
 void objects_apply_drops(struct core *c);
 void objects_on_value_req(struct core *c, uint64_t src, const struct wire_value_req *m);
 void objects_on_value(struct core *c, const struct wire_value *m);
-void objects_on_borrow(struct core *c, const struct wire_borrow *m);
+void objects_on_borrow(struct core *c, uint64_t src, const struct wire_borrow *m);
 void objects_on_release(struct core *c, uint64_t src, const struct wire_release *m);
 void objects_on_free(struct core *c, const struct wire_free *m);
 void objects_on_died(struct core *c, uint64_t proc, const char *text);
@@ -84,6 +85,11 @@ int object_store(struct core *c, const struct core_value *v, const struct skate_
                  struct wire_val *ret, struct skate_error *err);
 void value_copy(void *to, const struct core_value *v);
 uint64_t value_size(const struct core_value *v);
+void object_drop_refs(struct core *c, const struct wire_val *v, const struct skate_id *refs);
+void object_check(struct core *c, uint32_t slot); /* remove it when nothing needs it */
+void object_release(struct core *c, const struct skate_id *id, uint32_t n); /* tell its owner */
+struct borrower *borrower_of(struct core *c, uint32_t slot, uint64_t proc, bool make);
+void borrowers_tidy(struct core *c, uint32_t slot);
 void borrower_add(struct core *c, const struct skate_id *id, uint64_t proc, int64_t n);
 
 /* submit.c, leases.c, actors.c */
@@ -123,6 +129,27 @@ void actor_handles_gone(struct core *c, const struct skate_id *id);
 void actor_call_done(struct core *c, struct actor *a);
 void actor_call_ready(struct core *c, uint32_t task);
 bool actor_full(const struct actor *a); /* max_pending_calls */
+
+/* estate.c: objects that outlive their owner. The heir's side... */
+bool estate_owns(const struct core *c, const struct skate_id *id);
+bool estate_keeps(struct core *c, uint32_t slot); /* nothing needs it: true: not yet to be freed */
+void estate_claim(struct core *c, const struct skate_id *id, uint64_t proc, bool own_word);
+void estate_release(struct core *c, const struct skate_id *id, uint64_t proc);
+bool estate_result(struct core *c, uint64_t src, const struct wire_result *m);
+void estate_on_adopt(struct core *c, const struct wire_adopt *m);
+void estate_on_task(struct core *c, const struct wire_adopt_task *m);
+void estate_on_claim(struct core *c, uint64_t src, const struct wire_claim *m);
+void estate_on_kept(struct core *c, uint64_t src, const struct wire_orphans_kept *m);
+void estates_on_died(struct core *c, uint64_t proc, const char *text);
+void estates_tick(struct core *c);
+void estates_free(struct core *c);
+/* ... and everybody else's. */
+uint64_t heir_of(struct core *c, uint64_t dead); /* 0: none, or it lives */
+void heir_known(struct core *c, struct link *l, uint64_t heir); /* before its ring is unmapped */
+void heir_gone(struct core *c, uint64_t heir);
+void claim_new(struct core *c, uint32_t slot);
+void orphans_on(struct core *c, const struct wire_orphans *m);
+bool orphan_is_kept(const struct link *l, const struct skate_id *task);
 
 int view_arena(struct core *c, uint32_t slot, struct core_view *ret);
 const uint8_t *object_bytes(struct core *c, uint32_t slot); /* of an arena value; may be NULL */

@@ -52,6 +52,8 @@ struct link { /* the path to one other process */
     uint32_t arena_live;       /* entries of ours whose bytes this process holds */
     uint32_t queued_runs;      /* its unstarted tasks here (we are the worker) */
     bool in_backlog, extents_done;
+    uint64_t heir;             /* dead: who owns now what others held of it; 0: nobody */
+    struct id_list *orphans;   /* its tasks that we are to finish though it is dead */
     char *death;               /* why it died, once it did */
 };
 
@@ -65,22 +67,20 @@ struct dependent {
     struct dependent *next;
     uint32_t task;
 };
-struct id_list {
-    uint32_t count;
-    struct skate_id ids[];
-};
-
 /* Working state of the object in ledger slot i; objects[i]. The slot holds id, state and counts. */
 struct object {
     struct borrower *borrowers;
     struct dependent *dependents;
-    struct id_list *contained;
+    struct id_list *contained; /* in the ledger's byte area */
     uint64_t local_offset; /* where a pulled copy lies in this node's arena, 0: none */
     uint32_t registered;   /* foreign: borrows registered for us at the owner */
     uint32_t local, holds; /* local refs; holds of tasks, pins, containers */
     uint8_t requested;     /* foreign: value_req is out */
     uint8_t pulling;
     uint8_t waited;
+    uint8_t claimed; /* of a dead owner: its heir was told that we have it */
+    uint8_t limbo;   /* inherited: enum limbo (estate.c) */
+    uint32_t heard_ms; /* inherited: when somebody last spoke of it */
 };
 
 enum task_state { TASK_FREE, TASK_DEPS, TASK_QUEUED, TASK_PUSHED };
@@ -209,6 +209,13 @@ struct core {
     struct map functions;  /* key -> index (ours and received) */
     struct function *function_v;
     uint32_t function_count;
+
+    struct map estates;    /* dead process -> index: we are its heir (estate.c) */
+    struct estate *estate_v;
+    uint32_t estate_count, heirs_known; /* heirs_known: dead owners with another heir */
+    struct limbo_entry *limbo_v;
+    uint32_t limbo_count, limbo_cap;
+    int64_t limbo_looked_ns;
 
     uint32_t next_call, calls_open;
     struct frame_list replies, events;

@@ -124,7 +124,8 @@ void runs_forget(struct core *c, uint64_t proc) {
     for (struct run **at = &c->run_head; *at;) {
         struct run *r = *at;
 
-        if (!r->link || r->link->proc != proc) {
+        if (!r->link || r->link->proc != proc ||
+            orphan_is_kept(r->link, &((struct wire_task *)(void *)r->node->data)->task)) {
             at = &r->next;
             continue;
         }
@@ -589,7 +590,7 @@ static int send_result(struct core *c, struct run *run, enum core_status status,
     int r;
 
     for (uint32_t i = 0; i < count; i++) {
-        object_pass_refs(c, values[i].refs, values[i].ref_count, l->proc);
+        object_pass_refs(c, values[i].refs, values[i].ref_count, l->heir ? l->heir : l->proc);
         total += values[i].ref_count;
     }
     (void)wire_task_refs(task, &nrefs);
@@ -617,7 +618,9 @@ static int send_result(struct core *c, struct run *run, enum core_status status,
                       l->queued_runs % REFILL_EVERY == 0 ? BELL_WANTED : BELL_QUIET, 0);
     wire_release(&b);
     if (kept != few) free(kept);
-    return r == -SKATE_EDEAD ? 0 : r; /* the owner is gone: nobody wants it */
+    for (uint32_t i = 0; r == -SKATE_EDEAD && i < count; i++) /* nobody wants it */
+        if (vals[i].kind == VAL_ARENA) (void)heap_free(c->heap, vals[i].offset);
+    return r == -SKATE_EDEAD ? 0 : r;
 }
 
 /* Cancelled while its arguments came, or while it ran in an actor: that is its result. */

@@ -206,7 +206,6 @@ static void append(struct core *c, struct stream *s, const struct wire_val *v,
     }
     s->peeked = false;
     s->produced++;
-    c->ledger.slots[slot].task = s->task.seq;
     object_set(c, slot, v, data, refs);
 }
 

@@ -127,7 +127,7 @@ int link_send(struct core *c, struct link *l, const void *frame, uint32_t len,
     int r;
 
     switch (l->state) {
-    case LINK_DEAD: return -SKATE_EDEAD;
+    case LINK_DEAD: return l->heir ? route(c, l->proc, frame, len) : -SKATE_EDEAD;
     case LINK_ROUTED: return route(c, l->proc, frame, len);
     case LINK_NEW: ask_channel(c, l); break;
     case LINK_OPEN:
@@ -286,6 +286,7 @@ void link_arena(struct core *c, uint64_t holder, int change) {
     l = link_get(c, holder);
     if (!l) return;
     l->arena_live += (uint32_t)change;
+    if (change > 0) l->extents_done = false; /* inherited of one that is dead already */
     if (l->death && l->arena_live == 0) tell_extents_done(c, l);
 }
 
@@ -301,8 +302,13 @@ static void died(struct core *c, struct link *l, const struct wire_proc_died *m)
     if (l->my_bit) c->by_bit[l->my_bit] = NULL;
     l->state = LINK_DEAD;
     map_release(&l->functions);
+    if (m->heir && proc_number(m->proc))
+        heir_known(c, l, m->heir);
+    else
+        runs_forget(c, l->proc);
     frames_release(&l->backlog);
-    runs_forget(c, l->proc);
+    heir_gone(c, l->proc);
+    estates_on_died(c, l->proc, l->death ? l->death : "it died");
     objects_on_died(c, l->proc, l->death ? l->death : "it died");
     if (l->channel) {
         (void)munmap(l->channel, CHANNEL_BYTES);
@@ -322,6 +328,7 @@ void link_on_died(struct core *c, const struct wire_proc_died *m) {
     if (proc_node(m->proc) == proc_node(c->info.proc)) return;
     for (uint32_t i = 0; i < c->link_count; i++) /* a whole node */
         if (proc_node(c->link_v[i]->proc) == proc_node(m->proc)) died(c, c->link_v[i], m);
+    estates_on_died(c, m->proc, "its node is lost");
     objects_on_died(c, m->proc, "its node is lost");
 }
 
@@ -336,6 +343,7 @@ void links_release(struct core *c) {
         frames_release(&l->backlog);
         map_release(&l->functions);
         free(l->death);
+        free(l->orphans);
         free(l);
     }
     free(c->link_v);

@@ -12,7 +12,7 @@
 #include "core/core_int.h"
 
 static bool owned(const struct core *c, const struct skate_id *id) {
-    return id->owner == c->info.proc;
+    return id->owner == c->info.proc || (c->estates.count && estate_owns(c, id));
 }
 
 uint32_t object_find(struct core *c, const struct skate_id *id) {
@@ -30,8 +30,9 @@ uint32_t object_make(struct core *c, const struct skate_id *id) {
     s = &c->ledger.slots[slot];
     s->id = *id;
     s->refs = s->borrows = 0;
-    s->holder = s->offset = s->size = s->task = 0;
+    s->holder = s->offset = s->size = s->contained = 0;
     ledger_move(&c->ledger, slot, LEDGER_PENDING, 0, 0);
+    if (c->heirs_known) claim_new(c, slot);
     return slot;
 }
 
@@ -66,30 +67,34 @@ static void unpull(struct core *c, uint64_t offset) {
     (void)sock_send(c, &m, sizeof m);
 }
 
-static void send_release(struct core *c, const struct skate_id *id, uint32_t n) {
+void object_release(struct core *c, const struct skate_id *id, uint32_t n) {
     struct wire_release m = {.head = {.size = sizeof m, .kind = WIRE_RELEASE, .fixed = sizeof m},
                              .obj = *id, .n = n};
 
     (void)proc_send(c, id->owner, &m, sizeof m, BELL_QUIET);
 }
 
-static void drop_later(struct core *c, const struct skate_id *ids, uint32_t n) {
-    for (uint32_t i = 0; i < n; i++) core_ref_drop(c, &ids[i]);
+static void contained_drop(struct core *c, struct id_list *in) {
+    if (!in) return;
+    for (uint64_t i = 0; i < in->count; i++) core_ref_drop(c, &in->ids[i]);
+    ledger_free(&c->ledger, (uint64_t)((uint8_t *)in - c->ledger.area),
+                sizeof *in + in->count * sizeof *in->ids);
 }
 
 static void object_delete(struct core *c, uint32_t slot) {
-    struct ledger_slot *s = &c->ledger.slots[slot];
+    struct ledger_slot *s = &c->ledger.slots[slot], was = *s;
     struct object *o = &c->object_v[slot];
     struct skate_id id = s->id;
 
-    if (ledger_state_of(s) == LEDGER_INLINE) ledger_free(&c->ledger, s->offset, s->size);
-    if (ledger_state_of(s) == LEDGER_ARENA) {
+    ledger_move(&c->ledger, slot, LEDGER_FREE, 0, 0); /* first: freed pieces are overwritten */
+    if (ledger_state_of(&was) == LEDGER_INLINE) ledger_free(&c->ledger, was.offset, was.size);
+    if (ledger_state_of(&was) == LEDGER_ARENA) {
         if (o->local_offset) unpull(c, o->local_offset);
-        free_bytes(c, s->holder, s->offset, owned(c, &id));
+        free_bytes(c, was.holder, was.offset, owned(c, &id));
     }
-    if (o->registered) send_release(c, &id, o->registered);
-    if (o->contained) drop_later(c, o->contained->ids, o->contained->count);
-    free(o->contained);
+    if (o->registered || o->claimed) object_release(c, &id, o->registered ? o->registered : 1);
+    contained_drop(c, o->contained);
+    o->contained = NULL;
     while (o->dependents) {
         struct dependent *d = o->dependents;
 
@@ -101,13 +106,14 @@ static void object_delete(struct core *c, uint32_t slot) {
 }
 
 /* Remove the entry when nothing needs it any more. */
-static void check(struct core *c, uint32_t slot) {
+void object_check(struct core *c, uint32_t slot) {
     struct object *o = &c->object_v[slot];
     struct skate_id id = c->ledger.slots[slot].id;
 
     if (o->local || o->holds) return;
     if (o->borrowers) return;
     if (o->pulling) return; /* its answer is on the way */
+    if (c->estates.count && estate_keeps(c, slot)) return;
     if (owned(c, &id) && id_index(&id) == SKATE_INDEX_TASK) {
         actor_handles_gone(c, &id);
         stream_handle_gone(c, &id);
@@ -129,7 +135,7 @@ void object_unhold(struct core *c, const struct skate_id *id) {
     if (slot == MAP_NONE || c->object_v[slot].holds == 0) return;
     c->object_v[slot].holds--;
     count(c, slot);
-    check(c, slot);
+    object_check(c, slot);
 }
 
 void object_handed(struct core *c, uint32_t slot) {
@@ -232,7 +238,7 @@ void objects_apply_drops(struct core *c) {
             if (slot == MAP_NONE || c->object_v[slot].local == 0) continue;
             c->object_v[slot].local--;
             count(c, slot);
-            check(c, slot);
+            object_check(c, slot);
         }
         for (uint32_t i = 0; i < p; i++) {
             uint32_t slot = (uint32_t)(pins[i] - 1);
@@ -241,14 +247,14 @@ void objects_apply_drops(struct core *c) {
             c->object_v[slot].holds--;
             c->pins--;
             count(c, slot);
-            check(c, slot);
+            object_check(c, slot);
         }
     }
 }
 
 /* ---- borrowers of objects of ours ---- */
 
-static struct borrower *borrower_of(struct core *c, uint32_t slot, uint64_t proc, bool make) {
+struct borrower *borrower_of(struct core *c, uint32_t slot, uint64_t proc, bool make) {
     struct borrower *b = c->object_v[slot].borrowers;
 
     while (b && b->proc != proc) b = b->next;
@@ -261,7 +267,7 @@ static struct borrower *borrower_of(struct core *c, uint32_t slot, uint64_t proc
     return b;
 }
 
-static void borrowers_tidy(struct core *c, uint32_t slot) {
+void borrowers_tidy(struct core *c, uint32_t slot) {
     struct borrower **at = &c->object_v[slot].borrowers;
     uint32_t n = 0;
 
@@ -277,7 +283,7 @@ static void borrowers_tidy(struct core *c, uint32_t slot) {
         }
     }
     c->ledger.slots[slot].borrows = n;
-    check(c, slot);
+    object_check(c, slot);
 }
 
 void borrower_add(struct core *c, const struct skate_id *id, uint64_t proc, int64_t n) {
@@ -290,15 +296,18 @@ void borrower_add(struct core *c, const struct skate_id *id, uint64_t proc, int6
     borrowers_tidy(c, slot);
 }
 
-void objects_on_borrow(struct core *c, const struct wire_borrow *m) {
+void objects_on_borrow(struct core *c, uint64_t src, const struct wire_borrow *m) {
     struct link *l = m->proc == c->info.proc ? NULL : link_get(c, m->proc);
 
     if (!owned(c, &m->obj) || !l || l->death) return;
+    if (m->obj.owner != c->info.proc) return estate_claim(c, &m->obj, m->proc, src == m->proc);
     borrower_add(c, &m->obj, m->proc, m->n);
 }
 
 void objects_on_release(struct core *c, uint64_t src, const struct wire_release *m) {
-    if (owned(c, &m->obj)) borrower_add(c, &m->obj, src, -(int64_t)m->n);
+    if (!owned(c, &m->obj)) return;
+    if (m->obj.owner != c->info.proc) return estate_release(c, &m->obj, src);
+    borrower_add(c, &m->obj, src, -(int64_t)m->n);
 }
 
 /* We hand these refs to process `to` for good: their owners must know. */
@@ -307,8 +316,10 @@ void object_pass_refs(struct core *c, const struct skate_id *refs, uint32_t n, u
         struct wire_borrow m = {.head = {.size = sizeof m, .kind = WIRE_BORROW, .fixed = sizeof m},
                                 .obj = refs[i], .proc = to, .n = 1};
 
-        if (owned(c, &refs[i]))
+        if (refs[i].owner == c->info.proc)
             borrower_add(c, &refs[i], to, 1);
+        else if (owned(c, &refs[i]))
+            estate_claim(c, &refs[i], to, false);
         else if (refs[i].owner != to)
             (void)proc_send(c, refs[i].owner, &m, sizeof m, BELL_QUIET);
     }
@@ -399,19 +410,37 @@ void object_drop_val(struct core *c, const struct wire_val *v, const struct skat
         else
             free_remote(c, v->holder, v->offset);
     }
+    object_drop_refs(c, v, refs);
+}
+
+/* Refs that came for us and have no place: their owners have counted them. */
+void object_drop_refs(struct core *c, const struct wire_val *v, const struct skate_id *refs) {
     for (uint32_t i = 0; i < v->nref; i++)
         if (!owned(c, &refs[v->ref0 + i]) && object_find(c, &refs[v->ref0 + i]) == MAP_NONE)
-            send_release(c, &refs[v->ref0 + i], 1);
+            object_release(c, &refs[v->ref0 + i], 1);
         else {
             object_registered(c, &refs[v->ref0 + i]);
             core_ref_drop(c, &refs[v->ref0 + i]);
         }
 }
 
+/* What a value contains goes on record before the value does. */
+static void contained_set(struct core *c, uint32_t slot, const struct skate_id *refs, uint32_t n) {
+    uint64_t at;
+    struct id_list *in;
+
+    if (n == 0 || ledger_alloc(&c->ledger, sizeof *in + n * sizeof *refs, &at) < 0) return;
+    in = (void *)(c->ledger.area + at);
+    in->count = n;
+    memcpy(in->ids, refs, n * sizeof *refs);
+    c->ledger.slots[slot].contained = at + 1;
+    c->object_v[slot].contained = in;
+}
+
 void object_set(struct core *c, uint32_t slot, const struct wire_val *v, const uint8_t *data,
                 const struct skate_id *refs) {
     struct ledger_slot *s = &c->ledger.slots[slot];
-    struct object *o = &c->object_v[slot];
+    struct id_list *in;
 
     if (object_ready(c, slot)) return object_drop_val(c, v, refs);
     if (v->kind == VAL_NONE || (v->kind == VAL_INLINE && v->len > LIMIT_INLINE_VALUE)) {
@@ -428,19 +457,18 @@ void object_set(struct core *c, uint32_t slot, const struct wire_val *v, const u
         if (v->len) memcpy(c->ledger.area + offset, data + v->off, v->len);
         s->offset = offset;
         s->size = v->len;
+        if (v->nref) contained_set(c, slot, refs + v->ref0, v->nref);
         ledger_move(&c->ledger, slot, LEDGER_INLINE, v->format, v->flags);
     } else {
         s->holder = v->holder;
         s->offset = v->offset;
         s->size = v->size;
+        if (v->nref) contained_set(c, slot, refs + v->ref0, v->nref);
         link_arena(c, v->holder, 1);
         ledger_move(&c->ledger, slot, LEDGER_ARENA, v->format, v->flags);
     }
-    if (v->nref && (o->contained = malloc(sizeof *o->contained + v->nref * sizeof *refs))) {
-        o->contained->count = v->nref;
-        memcpy(o->contained->ids, refs + v->ref0, v->nref * sizeof *refs);
-        for (uint32_t i = 0; i < v->nref; i++) object_registered(c, &refs[v->ref0 + i]);
-    }
+    in = c->object_v[slot].contained;
+    for (uint64_t i = 0; in && i < in->count; i++) object_registered(c, &in->ids[i]);
     became_ready(c, slot);
 }
 
@@ -462,7 +490,7 @@ void object_want(struct core *c, uint32_t slot) {
     if (owned(c, &s->id) || object_ready(c, slot) || o->requested) return;
     o->requested = 1;
     l = link_get(c, s->id.owner);
-    if (!l || l->death || link_send(c, l, &m, sizeof m, BELL_URGENT, 0) == -SKATE_EDEAD)
+    if (!l || link_send(c, l, &m, sizeof m, BELL_URGENT, 0) == -SKATE_EDEAD)
         object_set_system(c, slot, "owner_died\nthe process that owned the object has ended");
 }
 
@@ -478,7 +506,7 @@ void objects_on_value_req(struct core *c, uint64_t src, const struct wire_value_
         object_set_system(c, slot, "object_lost\nits owner has freed it: no reference was left");
         c->object_v[slot].holds--;
         send_value(c, slot, src);
-        check(c, slot);
+        object_check(c, slot);
         return;
     }
     if (object_ready(c, slot)) {
@@ -496,7 +524,10 @@ void objects_on_value(struct core *c, const struct wire_value *m) {
     const uint8_t *data = wire_value_data(m, &ndata);
 
     if (n != 1 || wire_check_vals(v, n, ndata, nrefs) < 0 || v->kind == VAL_NONE) return;
-    if (slot == MAP_NONE || owned(c, &m->obj))
+    if (m->obj.owner == c->info.proc || (slot != MAP_NONE && owned(c, &m->obj) &&
+                                         object_ready(c, slot)))
+        object_drop_refs(c, v, refs); /* inherited meanwhile: its bytes are in use */
+    else if (slot == MAP_NONE)
         object_drop_val(c, v, refs);
     else
         object_set(c, slot, v, data, refs);
@@ -531,7 +562,7 @@ void objects_on_pulled(struct core *c, const struct wire_pulled *m) {
         object_set_system(c, slot, "object_lost\nits node is lost and no copy is left");
     }
     slot = object_find(c, &m->obj);
-    if (slot != MAP_NONE) check(c, slot);
+    if (slot != MAP_NONE) object_check(c, slot);
 }
 
 static bool same_process(uint64_t proc, uint64_t dead) {
@@ -556,7 +587,8 @@ void objects_on_died(struct core *c, uint64_t proc, const char *text) {
             continue;
         }
         if (!owned(c, &s->id)) {
-            if (state == LEDGER_PENDING && same_process(s->id.owner, proc))
+            if (state == LEDGER_PENDING && same_process(s->id.owner, proc) &&
+                !(c->heirs_known && heir_of(c, s->id.owner)))
                 object_set_system(c, i, reason);
             continue;
         }

@@ -113,7 +113,7 @@ static void dispatch_peer(struct core *c, uint64_t src, const void *frame, uint3
     case WIRE_FUNC: functions_on_func(c, src, frame, len); break;
     case WIRE_VALUE_REQ: objects_on_value_req(c, src, frame); break;
     case WIRE_VALUE: objects_on_value(c, frame); break;
-    case WIRE_BORROW: objects_on_borrow(c, frame); break;
+    case WIRE_BORROW: objects_on_borrow(c, src, frame); break;
     case WIRE_RELEASE: objects_on_release(c, src, frame); break;
     case WIRE_FREE: objects_on_free(c, frame); break;
     case WIRE_GEN_ITEM: streams_on_item(c, src, frame); break;
@@ -125,6 +125,9 @@ static void dispatch_peer(struct core *c, uint64_t src, const void *frame, uint3
     case WIRE_RETURNED: leases_on_returned(c, src, frame); break;
     case WIRE_UNBLOCKED: leases_on_unblocked(c, src); break;
     case WIRE_CANCEL: cancel_on_frame(c, src, frame); break;
+    case WIRE_CLAIM: estate_on_claim(c, src, frame); break;
+    case WIRE_ORPHANS: orphans_on(c, frame); break;
+    case WIRE_ORPHANS_KEPT: estate_on_kept(c, src, frame); break;
     default: break; /* a kind of a later version: ignoring */
     }
 }
@@ -149,6 +152,10 @@ void pump_dispatch(struct core *c, uint64_t src, const void *frame, uint32_t len
         case WIRE_NOTICE: keep_event(c, src, frame, len); return;
         case WIRE_ACTOR_STATE: actors_on_state(c, frame); break;
         case WIRE_ACTOR_START: runs_on_start(c, frame, len); return;
+        case WIRE_ADOPT: estate_on_adopt(c, frame); return;
+        case WIRE_ADOPT_TASK: estate_on_task(c, frame); return;
+        case WIRE_BORROW: objects_on_borrow(c, src, frame); return; /* on behalf of a dead one */
+        case WIRE_FREE: objects_on_free(c, frame); return;
         case WIRE_ACTOR_EXIT: on_exit_frame(c, src, frame, len); return;
         default: break;
         }
@@ -314,11 +321,14 @@ static void *core_thread(void *arg) {
             at_store_seq(&c->bell->core, 0);
             pump(c);
             leases_tick(c);
+            if (c->limbo_count) estates_tick(c);
             set_level(c);
             if (c->followers) (void)pthread_cond_broadcast(&c->cond);
             if (bell_any(c->bell) && !c->dead) continue;
-        } else
+        } else {
             leases_tick(c);
+            if (c->limbo_count) estates_tick(c);
+        }
         if (c->interrupt) cancel_tick(c);
         if (c->dead || c->stop) break;
         /* leases are returned when idle, an interrupt is said again */

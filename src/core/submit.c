@@ -77,8 +77,8 @@ void task_end(struct core *c, uint32_t index) {
     if (t->missing) deps_unwatch(c, index);
     (void)map_remove(&c->tasks, &t->id);
     if (t->slot != NONE) {
+        ledger_slot_free(&c->ledger, t->slot); /* first: a freed piece is overwritten */
         ledger_free(&c->ledger, t->spec, t->spec_len);
-        ledger_slot_free(&c->ledger, t->slot);
     }
     t->holds = NULL;
     task_give(c, index);
@@ -108,6 +108,7 @@ static int spec_build(struct core *c, struct task *t, const struct core_task *in
                       const struct wire_val *args, struct wire_buf *b) {
     uint8_t copy[LIMIT_INLINE_VALUE];
     struct wire_task *m = wire_begin(b, WIRE_TASK);
+    struct wire_val *deps;
     int r;
 
     m->task = t->id;
@@ -119,7 +120,8 @@ static int spec_build(struct core *c, struct task *t, const struct core_task *in
     if (in->name) WIRE_PUT(b, task, name, in->name, strlen(in->name));
     if (in->method) WIRE_PUT(b, task, method, in->method, strlen(in->method));
     WIRE_PUT(b, task, args, args, sizeof *args);
-    WIRE_PUT(b, task, deps, NULL, in->dep_count * sizeof *args);
+    deps = WIRE_PUT(b, task, deps, NULL, in->dep_count * sizeof *args);
+    for (uint32_t i = 0; deps && i < in->dep_count; i++) deps[i].id = in->deps[i];
     WIRE_PUT(b, task, refs, t->holds + in->dep_count, t->ref_count * sizeof *t->holds);
     if (args->kind == VAL_INLINE && args->len) {
         value_copy(copy, &in->args);
@@ -136,6 +138,7 @@ static int spec_build(struct core *c, struct task *t, const struct core_task *in
     c->ledger.slots[t->slot].id = t->id;
     c->ledger.slots[t->slot].offset = t->spec;
     c->ledger.slots[t->slot].size = t->spec_len;
+    c->ledger.slots[t->slot].holder = 0;
     ledger_move(&c->ledger, t->slot, LEDGER_TASK, 0, 0);
     return 0;
 }
@@ -188,7 +191,6 @@ static int returns_make(struct core *c, const struct task *t) {
         if (slot == NONE) return -SKATE_EFULL;
         c->object_v[slot].local = 1;
         c->ledger.slots[slot].refs = 1;
-        c->ledger.slots[slot].task = t->id.seq;
     }
     return 0;
 }
@@ -474,6 +476,7 @@ int task_push(struct core *c, uint32_t index, struct worker *w) {
     if (t->flags & (CORE_STREAM | CORE_DYNAMIC)) stream_pushed(c, &t->id, l);
     t->state = TASK_PUSHED;
     t->next = NONE;
+    c->ledger.slots[t->slot].holder = w->proc;
     if (w->inflight++ == 0)
         w->head = index;
     else
@@ -540,6 +543,7 @@ void tasks_on_result(struct core *c, uint64_t src, struct link *l, const struct 
 
     (void)l;
     if (wire_check_vals(vals, n, ndata, nrefs) < 0) return;
+    if (index == MAP_NONE && c->estates.count && estate_result(c, src, m)) return;
     if (index == MAP_NONE || !w || !unpush(c, w, index)) {
         for (uint32_t i = 0; i < n; i++) object_drop_val(c, &vals[i], refs);
         return;

@@ -7,7 +7,7 @@
  * in the slot is written before it. Offsets, never pointers.
  *
  * Writer: the owning process, under its core mutex. Readers: the raylet, after its death.
- * Tests: tests/unit/ledger_test.c. */
+ * Tests: tests/unit/own_ledger_test.c. */
 #ifndef SKATE_OWN_LEDGER_H
 #define SKATE_OWN_LEDGER_H
 
@@ -32,14 +32,20 @@ enum ledger_state {
 struct ledger_slot {
     uint64_t state; /* enum ledger_state, low byte; format << 8; value flags << 16 */
     struct skate_id id;
-    uint64_t holder; /* process whose extent holds the bytes (LEDGER_ARENA) */
+    uint64_t holder; /* whose extent holds the bytes (ARENA); where it was pushed to (TASK) */
     uint64_t offset;
     uint64_t size;
     uint32_t refs; /* what keeps it: local refs and holds */
     uint32_t borrows;
-    uint64_t task; /* sequence of the producing task */
+    uint64_t contained; /* offset + 1 in the byte area of an id_list: refs in the value */
 };
 _Static_assert(sizeof(struct ledger_slot) == 64, "one cache line");
+
+/* Ids in the byte area: what a value contains. */
+struct id_list {
+    uint64_t count;
+    struct skate_id ids[];
+};
 
 struct ledger_header {
     uint64_t magic;

@@ -50,6 +50,7 @@ static int build(struct wire_buf *b, const struct death *d) {
     m->signal = d->signal;
     m->code = d->code;
     m->intended = d->intended;
+    m->heir = d->heir;
     WIRE_PUT(b, proc_died, text, d->text, strlen(d->text));
     return wire_end(b);
 }
@@ -58,11 +59,12 @@ static int build(struct wire_buf *b, const struct death *d) {
  * nothing of it: it is not woken, but reads the news within its next bounded sleep (waking two
  * hundred idle actors cost 20 ms for each death). */
 static void tell_procs(struct raylet *r, uint64_t dead, const void *frame, uint32_t len) {
+    bool heir = heirs_of(r, dead) != 0; /* they may wait for what it owned */
     struct proc *p;
     uint32_t at = 0;
 
     while ((p = table_next(&r->procs, &at, NULL))) {
-        bool urgent = p->role == PROC_DRIVER || proc_node(dead) != r->node ||
+        bool urgent = p->role == PROC_DRIVER || proc_node(dead) != r->node || heir ||
                       channels_linked(p, dead);
 
         if (p->state == PROC_LIVE) proc_send_as(p, frame, len, urgent ? BELL_URGENT : BELL_QUIET);
@@ -133,12 +135,14 @@ void death_of(struct proc *p, int sig, int code) {
     if (p->stream) stream_drain(p->stream);
     d.intended = p->intended;
     describe(p, sig, code, d.text, sizeof d.text);
-    remember(r, &d);
     actor_host_died_early(p, d.text);
     pool_remove(p);
     table_take(&r->procs, proc_number(p->id));
+    d.heir = heirs_adopt(r, p, d.text);
+    heirs_note(r, d.proc, d.heir);
     grants_owner_died(r, p->id);
     if (!driver) logs_drain(r, p->id);
+    remember(r, &d);
     spread_news(r, &d);
     channels_forget(r, p);
     answered_for(r, p->id);
@@ -169,7 +173,7 @@ void death_heard(struct raylet *r, const struct wire_proc_died *m) {
                                               .fixed = sizeof done},
                                      .proc = m->proc};
     struct death d = {.proc = m->proc, .pid = m->pid, .signal = m->signal, .code = m->code,
-                      .intended = m->intended != 0};
+                      .intended = m->intended != 0, .heir = m->heir};
     const char *text;
     uint32_t len;
 
@@ -177,6 +181,7 @@ void death_heard(struct raylet *r, const struct wire_proc_died *m) {
     text = wire_proc_died_text(m, &len);
     snprintf(d.text, sizeof d.text, "%.*s", (int)len, len ? text : "");
     remember(r, &d);
+    heirs_note(r, d.proc, d.heir);
     pulls_holder_died(r, m->proc, d.text);
     grants_owner_died(r, m->proc);
     tell_procs(r, m->proc, m, m->head.size);
@@ -213,7 +218,25 @@ void death_answer(struct raylet *r, uint64_t dst, uint64_t src) {
         snprintf(d.text, sizeof d.text, "process %u of node %u has ended", proc_number(dst),
                  proc_node(dst));
     d.proc = dst;
+    d.heir = heirs_of(r, dst);
     wire_init(&b, room, sizeof room);
     if (build(&b, &d) == 0) route_send(r, src, b.p, b.len);
+    wire_release(&b);
+}
+
+void death_tell_again(struct raylet *r, uint64_t dead, uint64_t to) {
+    struct death d = {.proc = dead, .signal = -1, .code = -1, .heir = heirs_of(r, dead)};
+    const struct death *known = recall(r, dead);
+    uint64_t room[96];
+    struct wire_buf b;
+
+    snprintf(d.text, sizeof d.text, "%s", known ? known->text : "it has ended");
+    wire_init(&b, room, sizeof room);
+    if (build(&b, &d) == 0) {
+        if (proc_number(to))
+            route_send(r, to, b.p, b.len);
+        else if (links_to_node(r, proc_node(to), b.p, b.len) < 0)
+            node_log("node %u does not hear of an old death", proc_node(to));
+    }
     wire_release(&b);
 }

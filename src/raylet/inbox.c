@@ -82,6 +82,7 @@ void inbox_frame(struct raylet *r, uint64_t src, const struct wire_head *head) {
         pool_cancel(r, c->owner, c->req);
         return;
     }
+    case WIRE_LEASE_HEIR: heirs_on_lease(r, src, m); return;
     case WIRE_LEASE_RETURN: grants_return(r, src, m); return;
     case WIRE_EXTENTS_DONE:
         death_extents_done(r, ((const struct wire_extents_done *)m)->proc, src);

@@ -414,6 +414,7 @@ static void on_node_info(struct raylet *r, const struct wire_node_info *m) {
         set_state(p, PEER_ALIVE);
         retry(&p->control);
         retry(&p->bulk);
+        heirs_tell_node(r, m->node);
     } else if (m->state != 1) {
         peer_dead(p, why[0] ? why : "the node is lost");
     }

@@ -306,6 +306,7 @@ void job_end(struct raylet *r, uint32_t number, const char *why, bool tell_gcs) 
 
     if (!j || j->ended) return;
     j->ended = true;
+    heirs_job_end(r, j->driver);
     while ((p = table_next(&r->procs, &at, NULL)))
         if (p->role == PROC_WORKER && p->job == number && !outlives_job(r, p)) {
             p->intended = true;

@@ -42,7 +42,7 @@ struct proc *proc_new(struct raylet *r, enum proc_role role, uint32_t job) {
 
     if (!p) return NULL;
     *p = (struct proc){.id = proc_make(r->node, r->next_number++), .r = r, .job = job,
-                       .role = role, .pidfd = -1, .zygote = r->zygote_number};
+                       .role = role, .pidfd = -1, .ledger_fd = -1, .zygote = r->zygote_number};
     p->state = role == PROC_DRIVER ? PROC_LIVE : PROC_STARTING;
     p->bits[0] = 1;
     loop_task_init(&p->cut_off, on_cut_off, p);
@@ -69,6 +69,7 @@ void proc_free(struct proc *p) {
     if (p->pidfd >= 0) close(p->pidfd);
     if (p->bell) munmap(p->bell, 4096);
     if (p->bell_fd >= 0) close(p->bell_fd);
+    if (p->ledger_fd >= 0) close(p->ledger_fd);
     free(p->channels);
     env_unref(p->env);
     free(p);
@@ -180,7 +181,8 @@ void proc_welcome(struct proc *p) {
     else
         proc_send_fds(p, b.p, b.len, fds, 3);
     wire_release(&b);
-    if (fds[1] >= 0) close(fds[1]);
+    p->ledger_fd = fds[1]; /* read after its death */
+    heirs_welcome(r, p);
 }
 
 void proc_doom(struct proc *p, const char *reason) {

@@ -46,7 +46,7 @@ struct proc {
     enum proc_role role;
     enum proc_state state;
     struct stream *stream;
-    int pidfd, bell_fd; /* pidfd: drivers */
+    int pidfd, bell_fd, ledger_fd; /* pidfd: drivers */
     struct loop_watch *pid_watch;
     struct doorbell *bell;
     struct loop_task cut_off; /* a doomed driver */
@@ -73,6 +73,7 @@ struct death {
     uint32_t pid;
     int32_t signal, code;
     bool intended;
+    uint64_t heir; /* who owns what others hold of it; 0: nobody */
     char text[RAYLET_REASON];
 };
 struct job;
@@ -102,6 +103,7 @@ struct raylet {
     uint32_t next_number;
     struct death deaths[RAYLET_DEATHS];
     uint32_t death_count;
+    struct table heirs; /* heirs.c: dead process -> its heir's id */
     /* forks.c: the zygote */
     struct stream *zygote;
     pid_t zygote_pid;
@@ -201,6 +203,18 @@ void death_of_node(struct raylet *r, uint32_t node, const char *why);
 void death_answer(struct raylet *r, uint64_t dst, uint64_t src); /* dst is dead: tell src */
 void death_extents_done(struct raylet *r, uint64_t dead, uint64_t by);
 void death_of_pid(struct raylet *r, pid_t pid, int wait_status);
+
+void death_tell_again(struct raylet *r, uint64_t dead, uint64_t to); /* to: a process, a raylet */
+
+/* heirs.c */
+uint64_t heirs_adopt(struct raylet *r, struct proc *p, const char *text); /* the heir, or 0 */
+uint64_t heirs_of(const struct raylet *r, uint64_t dead);
+void heirs_note(struct raylet *r, uint64_t dead, uint64_t heir);
+bool heirs_forward(struct raylet *r, const struct wire_route *m); /* dst is dead: to its heir */
+void heirs_on_lease(struct raylet *r, uint64_t src, const struct wire_lease_heir *m);
+void heirs_welcome(struct raylet *r, struct proc *p);
+void heirs_tell_node(struct raylet *r, uint32_t node);
+void heirs_job_end(struct raylet *r, uint64_t driver);
 
 /* routes.c */
 void route_frame(struct raylet *r, const struct wire_route *m, uint64_t from);

@@ -19,9 +19,9 @@ static const struct wire_head *inner(const struct wire_route *m) {
 static void to_node(struct raylet *r, const struct wire_route *m) {
     int e = links_to_node(r, proc_node(m->dst), m, m->head.size);
 
-    if (e == -SKATE_EDEAD)
+    if (e == -SKATE_EDEAD && !heirs_forward(r, m))
         death_answer(r, m->dst, m->src);
-    else if (e < 0)
+    else if (e < 0 && e != -SKATE_EDEAD)
         node_log("a frame for node %u is lost: %s", proc_node(m->dst), skate_strerror(e));
 }
 
@@ -38,7 +38,7 @@ static void to_here(struct raylet *r, const struct wire_route *m) {
     p = proc_find(r, m->dst);
     if (p && p->state != PROC_DOOMED)
         proc_send(p, m, m->head.size);
-    else if (!p) /* a doomed one's end is told to all when it is known */
+    else if (!p && !heirs_forward(r, m)) /* a doomed one's end is told to all when it is known */
         death_answer(r, m->dst, m->src);
 }
 
