@@ -57,12 +57,12 @@ _LAZY = (
     "actor", "air", "cloudpickle", "remote_function", "rllib", "runtime_context", "runtime_env",
     "train", "tune",
     "types", "util",
-    "experimental",
+    "dag", "experimental",
 )  # fmt: skip
 
 # Parts of Ray that are not here: said so, and still False for hasattr().
 _ABSENT = (
-    "autoscaler", "client", "cross_language", "dag", "data", "internal",
+    "autoscaler", "client", "cross_language", "data", "internal",
     "java_actor_class", "java_function", "job_submission", "llm", "nodes_info", "serve",
     "workflow", "show_in_dashboard", "remove_placement_group",
 )  # fmt: skip

@@ -188,8 +188,12 @@ class ActorMethod(_core.Call):
         return target._call(args or (), kwargs or {})
 
     def bind(self, *args: Any, **kwargs: Any) -> Any:
-        """Nodes of a lazy graph are not supported yet."""
-        raise NotImplementedError("bind(): lazy graphs are not supported yet")
+        """The call as a node of a graph that runs later: docs/dag.md."""
+        from skate.dag.class_node import ClassMethodNode
+
+        handle = ActorHandle(self._ref, self._meta)
+        node = ClassMethodNode(handle, self._method_name, args, kwargs, self._options)
+        return node._outputs(self._options.get("num_returns"))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         name = self._method_name
@@ -319,8 +323,10 @@ class ActorClass:
         return self._remote(args, kwargs)
 
     def bind(self, *args: Any, **kwargs: Any) -> Any:
-        """Nodes of a lazy graph are not supported yet."""
-        raise NotImplementedError("bind(): lazy graphs are not supported yet")
+        """An actor that each execution of a graph makes anew: docs/dag.md."""
+        from skate.dag.class_node import ClassNode
+
+        return ClassNode(self, args, kwargs)
 
     def _get_meta(self) -> ActorMeta:
         if self._meta is None:

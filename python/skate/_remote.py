@@ -68,8 +68,10 @@ class RemoteFunction(_core.Call):
         return target._call(args or (), kwargs or {})
 
     def bind(self, *args: Any, **kwargs: Any) -> Any:
-        """Nodes of a lazy graph are not supported yet."""
-        raise NotImplementedError("bind(): lazy graphs are not supported yet")
+        """The call as a node of a graph that runs later: docs/dag.md."""
+        from skate.dag.function_node import FunctionNode
+
+        return FunctionNode(self, args, kwargs)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         name = self._function_name

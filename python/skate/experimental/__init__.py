@@ -6,7 +6,7 @@ TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
     from typing import Any
 
-_LAZY = ("internal_kv", "tqdm_ray")
+_LAZY = ("compiled_dag_ref", "internal_kv", "tqdm_ray")
 _LOCATIONS = ("get_local_object_locations", "get_object_locations")
 
 
