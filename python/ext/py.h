@@ -199,6 +199,7 @@ PyObject *py_serve(PyObject *module, PyObject *unused);
 PyObject *py_serve_end(PyObject *module, PyObject *unused);
 PyObject *py_actor_calls(PyObject *module, PyObject *args);
 PyObject *py_exit_intended(PyObject *module, PyObject *args);
+PyObject *py_limited(PyObject *module, PyObject *last);
 PyObject *py_child_setup(PyObject *module, PyObject *parent);
 PyObject *py_cancel(PyObject *module, PyObject *args);
 PyObject *py_cancelled(PyObject *module, PyObject *unused);

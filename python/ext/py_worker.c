@@ -332,6 +332,18 @@ PyObject *py_current(PyObject *module, PyObject *unused) {
     return py_describe(j->kind, &j->task, &j->actor, j->name, j->method, j->attempt);
 }
 
+/* limited(last): results of the running task outlive this process; last: it takes no more. */
+PyObject *py_limited(PyObject *module, PyObject *last) {
+    int leave = PyObject_IsTrue(last);
+
+    (void)module;
+    if (leave < 0) return NULL;
+    if (!py.core) Py_RETURN_NONE;
+    core_lasting_results(py.core);
+    if (leave) core_retire(py.core);
+    Py_RETURN_NONE;
+}
+
 /* exit_intended(why, reason) */
 PyObject *py_exit_intended(PyObject *module, PyObject *args) {
     const char *reason;

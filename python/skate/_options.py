@@ -270,3 +270,11 @@ def default_retries() -> int:
         if name in os.environ:
             return int(os.environ[name])
     return 3
+
+
+def max_calls(options: dict[str, Any]) -> int:
+    """After how many runs the worker ends; 0: never. A GPU's memory is free only then."""
+    given = options.get("max_calls")
+    if given is None:
+        return 1 if (options.get("num_gpus") or 0) > 0 else 0
+    return int(given)

@@ -32,6 +32,17 @@ class Retryable:
         return Retryable, (self.function, self.kinds)
 
 
+class Limited:
+    """A function after so many runs of which a worker ends."""
+
+    def __init__(self, function: Any, max_calls: int) -> None:
+        self.function = function
+        self.max_calls = max_calls
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Limited, (self.function, self.max_calls)
+
+
 class RemoteFunction(_core.Call):
     """What `@remote` makes of a function. `.remote()` is in C: python/ext/py_call.c."""
 
@@ -88,8 +99,12 @@ class RemoteFunction(_core.Call):
 
     def _key(self, retry: Any) -> int:
         """The key of the function in this session: pickled once, at its first call."""
+        most = _options.max_calls(self._default_options)
         if isinstance(retry, (list, tuple)):
-            return self._define(Retryable(self._function, tuple(retry)))
+            kind = Retryable(self._function, tuple(retry))
+            return self._define(Limited(kind, most) if most else kind)
+        if most:
+            return self._define(Limited(self._function, most))
         base = self._base
         epoch = _core.epoch()
         if base._defined[0] != epoch:
@@ -172,8 +187,6 @@ def make(target: Any, options: dict[str, Any]) -> Any:
             "a remote function cannot be async: call asyncio.run() in it, or use an actor"
         )
     _options.check(_options.TASK, "a remote function", options)
-    if options.get("max_calls"):
-        raise NotImplementedError("max_calls is not supported yet")
     name = getattr(target, "__name__", "it")
     _generator.check(name, _generator.is_generator(target), options)
     return RemoteFunction(target, options)

@@ -7,7 +7,7 @@ import os
 import sys
 
 from skate import _actor, _api, _core, _runtime_env, _serialize, _wire
-from skate._remote import Retryable
+from skate._remote import Limited, Retryable
 from skate.exceptions import AsyncioActorExit
 
 TYPE_CHECKING = False  # typing is slow to import
@@ -31,6 +31,7 @@ class _Worker:
         self.first_incarnation = 0
         self.log_name = ""
         self.setup_error: BaseException | None = None  # its runtime environment failed
+        self.to_install: dict[str, Any] | None = None  # what waits for the first task
 
 
 _worker = _Worker()
@@ -41,11 +42,27 @@ _worker = _Worker()
 
 def load_function(key: int, value: Any) -> Any:
     """The callable for what the owner defined under a key."""
+    if _worker.to_install is not None:
+        _install_now()
     if _worker.setup_error is not None:
         return _refuse_task
+    if isinstance(value, Limited):
+        return _limited(value)
     if isinstance(value, Retryable):
         return _retryable(value)
     return value
+
+
+def _limited(value: Limited) -> Any:
+    function, left = load_function(0, value.function), value.max_calls
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        nonlocal left
+        left -= 1
+        _core.limited(left <= 0)
+        return function(*args, **kwargs)
+
+    return _named_like(call, function)
 
 
 def _retryable(value: Retryable) -> Any:
@@ -59,6 +76,10 @@ def _retryable(value: Retryable) -> Any:
                 error.__skate_no_retry__ = True  # type: ignore[attr-defined]
             raise
 
+    return _named_like(call, function)
+
+
+def _named_like(call: Any, function: Any) -> Any:
     call.__name__ = getattr(function, "__name__", "call")
     call.__qualname__ = getattr(function, "__qualname__", "call")
     call.__module__ = getattr(function, "__module__", None) or "__main__"
@@ -67,7 +88,16 @@ def _retryable(value: Retryable) -> Any:
 
 def _refuse_task(*_args: Any, **_kwargs: Any) -> None:
     assert _worker.setup_error is not None
+    _core.limited(True)  # the next task that asks for this environment gets a new attempt
     raise _worker.setup_error
+
+
+def _install_now() -> None:
+    from skate import _env_apply
+
+    spec, _worker.to_install = _worker.to_install, None
+    assert spec is not None
+    _set_up(_env_apply.install, spec)
 
 
 def setup_error() -> BaseException | None:
@@ -79,6 +109,8 @@ def construct(cls: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None) ->
     """Make the instance; from now on this worker is that actor. True: it runs several calls."""
     from skate import _async
 
+    if _worker.to_install is not None:
+        _install_now()
     if _worker.setup_error is not None:
         raise _worker.setup_error
     groups: dict[str, int] = {}
@@ -332,15 +364,23 @@ def _take_on(config: dict[str, Any]) -> None:
         _alias.install()
     spec = _runtime_env.be_worker(config.get("runtime_env") or {}, _core.info()["env"])
     if spec:
-        _set_up(spec)
+        from skate import _env_apply
+
+        _set_up(_env_apply.prepare, spec)
+        if (spec.get("config") or {}).get("eager_install", True):
+            _set_up(_env_apply.install, spec)
+        else:
+            _worker.to_install = spec
 
 
-def _set_up(spec: dict[str, Any]) -> None:
+def _set_up(part: Any, spec: dict[str, Any]) -> None:
     """Take on the runtime environment; what fails is told to every task that comes."""
     from skate import _env_apply, exceptions
 
+    if _worker.setup_error is not None:
+        return
     try:
-        _env_apply.apply(spec)
+        part(spec)
     except _env_apply.SetupError as error:
         _worker.setup_error = exceptions.RuntimeEnvSetupError(str(error))
     except Exception as error:

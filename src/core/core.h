@@ -222,6 +222,10 @@ uint64_t core_job_pin(struct core *c, struct core_job *job, const struct core_vi
 /* Tell the raylet (and for actors the GCS) that this worker ends by intention, with the reason,
  * after all sent results are on their way. BLOCKS shortly. */
 void core_exit_intended(struct core *c, uint32_t why, const char *reason);
+/* Take no more tasks; core_next says -SKATE_ESHUTDOWN when nothing needs this process any more. */
+void core_retire(struct core *c);
+/* Results of the running task outlive this process: the raylet keeps their bytes. */
+void core_lasting_results(struct core *c);
 
 /* ---- control ---- */
 

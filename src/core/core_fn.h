@@ -183,6 +183,14 @@ void functions_on_func(struct core *c, uint64_t src, const void *frame, uint32_t
 void runs_forget(struct core *c, uint64_t proc);
 bool runs_cancel(struct core *c, uint64_t owner, const struct skate_id *task);
 
+void runs_leave(struct core *c); /* give back what is queued, for good */
+
+/* retire.c */
+bool retire_may_end(struct core *c); /* nothing needs this process */
+void retire_on_asked(struct core *c);
+int retire_store(struct core *c, const struct core_value *v, const struct skate_id *id,
+                 struct wire_val *ret);
+
 /* cancel.c */
 void cancel_on_frame(struct core *c, uint64_t src, const struct wire_cancel *m);
 void cancel_tick(struct core *c); /* core thread, while c->interrupt */

@@ -107,7 +107,7 @@ struct worker { /* a leased worker, or the process of an actor */
     uint64_t proc;
     struct link *link;
     uint32_t cls, inflight, head, tail; /* FIFO of pushed tasks */
-    bool blocked, leaving, stealing, dead;
+    bool blocked, leaving, stealing, dead, retired;
     int64_t idle_since;
 };
 struct sched_class {
@@ -236,6 +236,7 @@ struct core {
     uint32_t stream_cap;
     struct yield *yields; /* of the generators that run here */
     uint64_t heap_frees;  /* grows when bytes of ours are given free by others */
+    bool retiring, lasting; /* retire.c; lasting: results of this run go to the raylet */
     uint64_t pins;
     struct core *closed_next;
 };

@@ -34,8 +34,9 @@ static void enqueue(struct core *c, struct run *r) {
     c->run_tail = &r->next;
 }
 
+/* blocked: 0 stolen, 1 we sleep, 2 we leave */
 static void send_returned(struct core *c, struct link *l, const struct skate_id *ids, uint32_t n,
-                          bool blocked) {
+                          uint32_t blocked) {
     uint64_t stack[LIMIT_RING_FRAME / 8];
     struct wire_returned *m;
     struct wire_buf b;
@@ -55,8 +56,8 @@ void runs_on_task(struct core *c, uint64_t src, struct link *l, const void *fram
 
     if (!l) l = link_get(c, src);
     if (!l || c->info.is_driver || m->kind > 1) return;
-    if (c->blocked_told && m->kind == 0) { /* sent before the owner knew: back at once */
-        send_returned(c, l, &m->task, 1, true);
+    if ((c->blocked_told || c->retiring) && m->kind == 0) { /* sent before the owner knew: back */
+        send_returned(c, l, &m->task, 1, c->retiring ? 2 : 1);
         return;
     }
     r = calloc(1, sizeof *r);
@@ -95,7 +96,7 @@ static uint32_t unqueue(struct core *c, struct link *l, uint32_t max, struct ska
     return n;
 }
 
-static void give(struct core *c, struct link *l, uint32_t max, bool blocked) {
+static void give(struct core *c, struct link *l, uint32_t max, uint32_t blocked) {
     struct skate_id *ids = malloc((c->runs + 1) * sizeof *ids);
     uint32_t n;
 
@@ -105,14 +106,18 @@ static void give(struct core *c, struct link *l, uint32_t max, bool blocked) {
     free(ids);
 }
 
-void runs_on_steal(struct core *c, struct link *l, uint32_t max) { give(c, l, max, false); }
+void runs_on_steal(struct core *c, struct link *l, uint32_t max) { give(c, l, max, 0); }
 
 void runs_give_back(struct core *c) {
     const struct run *r = c->run_current;
 
     if (!r || !r->link || r->job.kind != 0 || c->blocked_told) return;
     c->blocked_told = true;
-    give(c, r->link, UINT32_MAX, true);
+    give(c, r->link, UINT32_MAX, 1);
+}
+
+void runs_leave(struct core *c) {
+    if (c->run_current && c->run_current->link) give(c, c->run_current->link, UINT32_MAX, 2);
 }
 
 void runs_forget(struct core *c, uint64_t proc) {
@@ -433,7 +438,7 @@ int run_begin(struct core *c, struct run *r, struct core_job **ret) {
 
 static bool have_run(struct core *c, void *arg) {
     (void)arg;
-    return c->run_head || c->exiting;
+    return c->run_head || c->exiting || (c->retiring && retire_may_end(c));
 }
 
 int core_next(struct core *c, struct core_job **ret) {
@@ -532,7 +537,8 @@ static int place_values(struct core *c, struct core_job *job, const struct core_
                                         .flags = values[i].flags, .off = off, .id = id,
                                         .len = (uint32_t)size, .size = size};
         else {
-            int r = object_store(c, &values[i], &id, &vals[i], NULL);
+            int r = c->lasting ? retire_store(c, &values[i], &id, &vals[i])
+                               : object_store(c, &values[i], &id, &vals[i], NULL);
 
             if (r < 0) return r;
         }
@@ -672,7 +678,7 @@ sent:
     if (run->cancelled) cancel_over(c);
     if (run->yield) yield_done(c, run);
     c->run_current = NULL;
-    c->blocked_told = false;
+    c->blocked_told = c->lasting = false;
     if (c->groups) groups_run_ended(c);
     run_release(run);
     if (c->backlogs) link_flush(c);

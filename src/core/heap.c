@@ -64,6 +64,13 @@ void heap_free_all(struct heap *h) {
 
 uint64_t heap_held(const struct heap *h) { return h->held; }
 
+uint32_t heap_live(const struct heap *h) {
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < h->count; i++) n += h->extents[i]->live;
+    return n;
+}
+
 /* Index of the last extent that begins at or before offset, or -1. */
 static int64_t find(const struct heap *h, uint64_t offset) {
     int64_t low = 0, high = (int64_t)h->count - 1, best = -1;

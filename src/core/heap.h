@@ -49,5 +49,6 @@ SKATE_NODISCARD int heap_alloc(struct heap *h, uint64_t bytes, const struct skat
 /* Give one back. -SKATE_ENOENT when no object lies there (a peer's mistake; nothing changed). */
 int heap_free(struct heap *h, uint64_t offset);
 uint64_t heap_held(const struct heap *h); /* bytes of lent extents */
+uint32_t heap_live(const struct heap *h); /* objects; linear in the extents */
 
 #endif

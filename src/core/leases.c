@@ -114,7 +114,7 @@ bool class_unqueue(struct core *c, uint32_t index) {
 static void lease_return(struct core *c, struct worker *w, bool end_process) {
     struct wire_lease_return m = {
         .head = {.size = sizeof m, .kind = WIRE_LEASE_RETURN, .fixed = sizeof m},
-        .worker = w->proc, .kill = end_process};
+        .worker = w->proc, .kill = w->retired ? 2 : end_process};
     struct sched_class *k = &c->classes[w->cls];
     struct skate_id key = map_key(w->proc);
 
@@ -378,7 +378,8 @@ void leases_on_returned(struct core *c, uint64_t src, const struct wire_returned
 
     if (!w || w->cls == NONE) return;
     w->stealing = false;
-    if (m->blocked) w->blocked = true;
+    if (m->blocked == 1) w->blocked = true;
+    if (m->blocked == 2) w->leaving = w->retired = true;
     while (n-- > 0) (void)take_back(c, w, &ids[n]); /* from the last, so that order is kept */
     if (w->inflight == 0 && !w->blocked) class_worker_done(c, w);
 }

@@ -156,6 +156,7 @@ void pump_dispatch(struct core *c, uint64_t src, const void *frame, uint32_t len
         case WIRE_ADOPT_TASK: estate_on_task(c, frame); return;
         case WIRE_BORROW: objects_on_borrow(c, src, frame); return; /* on behalf of a dead one */
         case WIRE_FREE: objects_on_free(c, frame); return;
+        case WIRE_WORKER_RETIRE: retire_on_asked(c); return;
         case WIRE_ACTOR_EXIT: on_exit_frame(c, src, frame, len); return;
         default: break;
         }

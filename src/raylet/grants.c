@@ -260,6 +260,11 @@ void grants_return(struct raylet *r, uint64_t src, const struct wire_lease_retur
     r->reclaim_ms = RECLAIM_MIN_MS;
     pool_release(p);
     j = table_get(&r->jobs, p->job);
+    if (m->kill == 2 && p->state == PROC_LIVE && j && !j->ended) {
+        p->intended = p->retiring = true;
+        snprintf(p->reason, sizeof p->reason, "it has run as many tasks as its function allows");
+        return;
+    }
     if (m->kill || p->state != PROC_LIVE || !j || j->ended) {
         p->intended = true;
         proc_doom(p, "its owner ended it");

@@ -35,6 +35,16 @@ static void on_extent_req(struct raylet *r, struct proc *p, const struct wire_ex
     extent_answer(p, m->head.call, span, e, e < 0 ? err.text : "");
 }
 
+static void on_keep_req(struct raylet *r, struct proc *p, const struct wire_keep_req *m) {
+    struct extent_span span = {0};
+    struct skate_error err = {""};
+    int e = keeps_lend(r, p, m->bytes, &span, &err);
+
+    if (e == -SKATE_EFULL && pulls_evict(r, m->bytes))
+        e = keeps_lend(r, p, m->bytes, &span, &err);
+    extent_answer(p, m->head.call, span, e, e < 0 ? err.text : "");
+}
+
 static void on_exiting(struct proc *p, const struct wire_worker_exiting *m) {
     uint32_t len;
     const char *reason = wire_worker_exiting_reason(m, &len);
@@ -52,6 +62,8 @@ static void from_proc(struct raylet *r, struct proc *p, const struct wire_head *
     case WIRE_ROUTE: route_frame(r, m, p->id); break;
     case WIRE_CONNECT: channels_connect(r, p, m); break;
     case WIRE_EXTENT_REQ: on_extent_req(r, p, m); break;
+    case WIRE_KEEP_REQ: on_keep_req(r, p, m); break;
+    case WIRE_WORKER_STAYS: keeps_stays(p); break;
     case WIRE_EXTENT_RETURN:
         if (extents_return(r->extents, p->id, ((const struct wire_extent_return *)m)->offset) < 0)
             node_log("process %u returned an extent that it does not have", p->pid);
@@ -84,6 +96,7 @@ void inbox_frame(struct raylet *r, uint64_t src, const struct wire_head *head) {
     }
     case WIRE_LEASE_HEIR: heirs_on_lease(r, src, m); return;
     case WIRE_LEASE_RETURN: grants_return(r, src, m); return;
+    case WIRE_FREE: keeps_release(r, m); return;
     case WIRE_EXTENTS_DONE:
         death_extents_done(r, ((const struct wire_extents_done *)m)->proc, src);
         return;

@@ -291,6 +291,7 @@ static void on_beat(void *arg) {
     send_report(r);
     links_beat(r);
     proc_beat(r);
+    keeps_beat(r);
     while ((j = table_next(&r->jobs, &at, NULL)))
         if (j->waiting_count) pool_kick(r, j);
 }

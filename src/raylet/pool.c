@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/assert.h"
+#include "base/futex.h"
 #include "raylet/links.h"
 #include "raylet/raylet.h"
 
@@ -176,6 +177,7 @@ void pool_idle(struct proc *p) {
         return;
     }
     p->work = WORK_IDLE;
+    p->idle_since_ns = time_now_ns();
     p->idle_next = j->idle;
     j->idle = p;
 }
@@ -307,6 +309,7 @@ void job_end(struct raylet *r, uint32_t number, const char *why, bool tell_gcs) 
     if (!j || j->ended) return;
     j->ended = true;
     heirs_job_end(r, j->driver);
+    j->ended_number = r->next_number;
     while ((p = table_next(&r->procs, &at, NULL)))
         if (p->role == PROC_WORKER && p->job == number && !outlives_job(r, p)) {
             p->intended = true;

@@ -24,6 +24,7 @@ struct placement {
 
 struct job {
     uint32_t number, waiting_count, logs_open, env_count;
+    uint32_t ended_number; /* processes from this number on are younger than its end */
     bool known, ended;
     struct job_env plain, *envs; /* envs: all others */
     uint64_t driver;

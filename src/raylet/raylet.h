@@ -64,6 +64,8 @@ struct proc {
     struct resources used;   /* taken from the node for it */
     struct job_env *env;     /* what it was forked for; holds a ref */
     struct proc *idle_next;
+    int64_t idle_since_ns;
+    bool retiring;           /* asked to end, or ends by itself: given no work */
     uint32_t hung_up;        /* beats since a worker's socket ended: its exit is forced at 2 */
     uint32_t zygote;         /* number of the zygote that forked it */
 };
@@ -130,6 +132,7 @@ struct raylet {
     struct pulls *pulls;
     struct loop_timer *report_timer, *beat_timer;
     struct worker_log *logs; /* worker_logs.c */
+    struct table kept;       /* keeps.c: offset of an extent -> struct job */
 };
 
 /* node_start.c */
@@ -219,6 +222,13 @@ void heirs_job_end(struct raylet *r, uint64_t driver);
 /* routes.c */
 void route_frame(struct raylet *r, const struct wire_route *m, uint64_t from);
 void route_send(struct raylet *r, uint64_t dst, const void *frame, uint32_t len);
+
+/* keeps.c */
+SKATE_NODISCARD int keeps_lend(struct raylet *r, const struct proc *p, uint64_t bytes,
+                               struct extent_span *ret, struct skate_error *err);
+void keeps_release(struct raylet *r, const struct wire_free *m);
+void keeps_stays(struct proc *p);
+void keeps_beat(struct raylet *r);
 
 /* worker_logs.c */
 void logs_watch(struct raylet *r, struct proc *p, int out_fd, int err_fd); /* takes them */
