@@ -1,7 +1,8 @@
 """The worker's side of a runtime environment: variables, folders, packages, the setup hook.
 
-`apply` runs once, before the first task, in the main thread; the core thread serves the process's
-channels meanwhile. What goes wrong becomes a RuntimeEnvSetupError for every task that comes.
+Both parts run once, before the first task, in the main thread; the core thread serves the process's
+channels meanwhile. `install` waits for the first task when `eager_install` is off. What goes wrong
+becomes a RuntimeEnvSetupError for every task that comes.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ def set_variables(variables: dict[str, str]) -> None:
                     sys.path.insert(0, path)
 
 
-def apply(spec: dict[str, Any]) -> None:
-    """Make this process what the environment asks for. SetupError."""
+def prepare(spec: dict[str, Any]) -> None:
+    """The quick part: variables and folders. SetupError."""
     for name in ("conda", "image_uri", "container", "java_jars"):
         if spec.get(name):
             raise SetupError(
@@ -53,6 +54,14 @@ def apply(spec: dict[str, Any]) -> None:
         from skate import _env_packages
 
         _env_packages.use(spec)
+
+
+def install(spec: dict[str, Any]) -> None:
+    """The part that may take long: packages, then the hook. SetupError."""
+    if spec.get("pip") or spec.get("uv"):
+        from skate import _env_pip
+
+        _env_pip.use(spec)
     if spec.get("worker_process_setup_hook"):
         _run_hook(spec["worker_process_setup_hook"], spec.get("_hook"))
 
