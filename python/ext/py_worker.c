@@ -339,8 +339,7 @@ PyObject *py_limited(PyObject *module, PyObject *last) {
     (void)module;
     if (leave < 0) return NULL;
     if (!py.core) Py_RETURN_NONE;
-    core_lasting_results(py.core);
-    if (leave) core_retire(py.core);
+    core_limited(py.core, leave);
     Py_RETURN_NONE;
 }
 

@@ -222,10 +222,9 @@ uint64_t core_job_pin(struct core *c, struct core_job *job, const struct core_vi
 /* Tell the raylet (and for actors the GCS) that this worker ends by intention, with the reason,
  * after all sent results are on their way. BLOCKS shortly. */
 void core_exit_intended(struct core *c, uint32_t why, const char *reason);
-/* Take no more tasks; core_next says -SKATE_ESHUTDOWN when nothing needs this process any more. */
-void core_retire(struct core *c);
-/* Results of the running task outlive this process: the raylet keeps their bytes. */
-void core_lasting_results(struct core *c);
+/* The running task's results outlive this process, the raylet keeps their bytes. last: take no more
+ * tasks; core_next says -SKATE_ESHUTDOWN when nothing needs this process. */
+void core_limited(struct core *c, bool last);
 
 /* ---- control ---- */
 
@@ -238,7 +237,6 @@ SKATE_NODISCARD int core_send(struct core *c, uint64_t dst, const void *frame, u
 /* The next log, notice or other frame for people (driver). malloc'd. BLOCKS up to timeout_ns.
  * Called by one thread that is not otherwise inside the core. */
 SKATE_NODISCARD int core_event(struct core *c, int64_t timeout_ns, void **ret, uint32_t *ret_len);
-
 /* End the present wait of core_event early (it returns -SKATE_ETIMEOUT). Any thread. */
 void core_event_wake(struct core *c);
 

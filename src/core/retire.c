@@ -30,18 +30,13 @@ bool retire_may_end(struct core *c) {
            !heap_live(c->heap) && !owns_objects(c) && !owns_actors(c);
 }
 
-void core_retire(struct core *c) {
+void core_limited(struct core *c, bool last) {
     if (core_enter(c) < 0) return;
-    if (!c->retiring) {
+    c->lasting = true;
+    if (last && !c->retiring) {
         c->retiring = true;
         runs_leave(c);
     }
-    core_leave(c);
-}
-
-void core_lasting_results(struct core *c) {
-    if (core_enter(c) < 0) return;
-    c->lasting = true;
     core_leave(c);
 }
 
