@@ -508,9 +508,21 @@ def kill(actor: Any, *, no_restart: bool = True) -> None:
         raise ActorHandleNotFoundError(str(error)) from None
     frame = _wire.build(
         "actor_kill", actor=actor._actor_id._raw(), no_restart=int(no_restart),
-        reason="it was killed by kill()",
+        reason=f"it was killed by ray.kill(), called by {_caller()}",
     )  # fmt: skip
     _core.send(_wire.GCS, frame)
+
+
+def _caller() -> str:
+    """Who calls, for people who read why something ended."""
+    session, now = info(), _core.current()
+    if now is None:
+        who = "the driver" if session["is_driver"] else "a worker"
+    else:
+        from skate import _worker
+
+        who = f"{_worker.where()['function']}()"
+    return f"{who} (process {os.getpid()}, job {session['job']})"
 
 
 def get_actor(name: str, namespace: str | None = None) -> Any:

@@ -224,6 +224,9 @@ def binary(name: str) -> str:
     return path
 
 
+_PEEK = os.WEXITED | os.WNOHANG | os.WNOWAIT
+
+
 class Daemon:
     """A running skate-gcs or skate-raylet, started by this process."""
 
@@ -293,6 +296,22 @@ class Daemon:
         size = os.fstat(self._log).st_size
         text = os.pread(self._log, 2000, max(0, size - 2000)).decode(errors="replace").strip()
         return f": {text}" if text else ""
+
+    def obituary(self, seconds: float = 0.2) -> str:
+        """How it ended and what it said last; "" while it lives."""
+        deadline = time.monotonic() + seconds
+        try:
+            while not (end := os.waitid(os.P_PID, self.pid, _PEEK)):
+                if time.monotonic() > deadline:
+                    return ""
+                time.sleep(0.005)
+        except ChildProcessError:
+            return f"{self.name} (process {self.pid}) has ended"
+        if end.si_code == os.CLD_EXITED:
+            how = f"exited with code {end.si_status}"
+        else:
+            how = f"was killed by signal {end.si_status} ({signal.Signals(end.si_status).name})"
+        return f"{self.name} (process {self.pid}) {how}{self._last_words()}"
 
     def close_lifeline(self) -> None:
         """Tell it to end; see wait_end()."""
@@ -404,6 +423,14 @@ class Node:
     @staticmethod
     def _life(lasting: bool) -> list[tuple[str, Any]]:
         return [("lifeline", "none")] if lasting else [("lifeline_pid", os.getpid())]
+
+    def obituary(self) -> str:
+        """How its daemons ended, as far as they have; "" while they live."""
+        daemons = [d for d in (self.raylet, self.gcs) if d is not None]
+        texts = [d.obituary(0.2 if i == 0 else 0.0) for i, d in enumerate(daemons)]
+        ended = [text for text in texts if text]
+        # One that ended in order did so because of the other.
+        return "; ".join([text for text in ended if "exited with code 0" not in text] or ended)
 
     def stop(self) -> None:
         """End the daemons and remove their folder."""

@@ -320,6 +320,15 @@ def _task_bytes(text: str) -> bytes:
     return bytes.fromhex(text[:32]) + bytes(4) + job.to_bytes(4, "little")
 
 
+def _daemons_end() -> str:
+    """How the daemons that this process has started ended."""
+    from skate import _api
+
+    node = _api._session.node
+    text = node.obituary() if node is not None and _api._session.pid == os.getpid() else ""
+    return f": {text}" if text else ""
+
+
 def core_error(code: int, text: str) -> BaseException:
     """The exception for a negative code of the core."""
     if code == EFORKED:
@@ -332,8 +341,8 @@ def core_error(code: int, text: str) -> BaseException:
         return exceptions.RaySystemError("Skate is not running (shutdown was called, or it ended)")
     if code == EDEAD:
         if not text or text == "the peer is dead":
-            return exceptions.LocalRayletDiedError()
-        return exceptions.LocalRayletDiedError(text)
+            text = "the raylet of this node died"
+        return exceptions.LocalRayletDiedError(text + _daemons_end())
     if code == EFULL:
         return exceptions.ObjectStoreFullError(text)
     if code == EEXIST:

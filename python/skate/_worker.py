@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _signal
+import faulthandler
 import os
 import sys
 
@@ -401,6 +402,7 @@ def main(fd: int) -> None:
     sys.stderr = sys.__stderr__ = err  # type: ignore[assignment]
     os.register_at_fork(after_in_child=_core.forked)
     _take_on(_core.unpack(info["config"]) if info["config"] else {})
+    faulthandler.enable(2)  # a crash in C code leaves the Python lines that led to it
     _signal.signal(_INTERRUPT, _core.on_interrupt)
     _core.interruptible(_INTERRUPT)
     status = _serve()

@@ -89,12 +89,12 @@ class _Zygote:
         """Tell the end of each child that ended."""
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                pid, status, used = os.wait4(-1, os.WNOHANG)
             except ChildProcessError:
                 return
             if pid == 0:
                 return
-            self.send(_frame(_EXITED, 0, _i32(pid) + _i32(status)))
+            self.send(_frame(_EXITED, 0, _u64(used.ru_maxrss << 10) + _i32(pid) + _i32(status)))
 
     def receive(self) -> bool:
         """Read, and serve whole frames. False at the end of the raylet."""
@@ -224,6 +224,7 @@ def main(run_dir: str, worker: str = "skate._worker") -> None:
     setup = _load(worker)._child_setup if worker != "skate._worker" else _setup()
     try:
         __import__("cloudpickle")
+        __import__("resource")  # of wait4
     except ImportError:
         pass
     gc.freeze()

@@ -270,7 +270,7 @@ static void text_of(const struct actor *a, const char *kind, char *out, size_t c
 
 /* Fail one call as the state of the actor says. */
 static void call_fail(struct core *c, struct actor *a, uint32_t index, const char *kind) {
-    char text[1024];
+    char text[LIMIT_INLINE_VALUE];
 
     if (task_get(c, index)->cancelled) {
         (void)cancel_text(&task_get(c, index)->id, "its actor died meanwhile", text, sizeof text);

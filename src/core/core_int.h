@@ -55,6 +55,7 @@ struct link { /* the path to one other process */
     uint64_t heir;             /* dead: who owns now what others held of it; 0: nobody */
     struct id_list *orphans;   /* its tasks that we are to finish though it is dead */
     char *death;               /* why it died, once it did */
+    bool node_lost;            /* with its whole node */
 };
 
 struct borrower {

@@ -396,12 +396,13 @@ void leases_on_died(struct core *c, uint64_t proc, struct link *l) {
     struct skate_id key = map_key(proc);
     struct worker *w = map_get(&c->workers, &key) == MAP_NONE ? NULL : worker_of(c, proc);
     uint64_t started = UINT64_MAX;
-    char text[600];
+    char text[LIMIT_INLINE_VALUE];
     uint32_t at, n;
 
     if (!w) return;
     if (l->state == LINK_OPEN) started = at_load_acquire(&l->out.shared->started);
-    (void)snprintf(text, sizeof text, "worker_crashed\n%s", l->death ? l->death : "it died");
+    (void)snprintf(text, sizeof text, "%s\n%s", l->node_lost ? "node_died" : "worker_crashed",
+                   l->death ? l->death : "it died");
     n = w->inflight;
     at = w->head;
     w->dead = true;

@@ -297,6 +297,7 @@ static void died(struct core *c, struct link *l, const struct wire_proc_died *m)
     if (l->death) return;
     if (l->state == LINK_OPEN) link_drain(c, l, true); /* what it said before it died counts */
     l->death = strndup(text, n);
+    l->node_lost = proc_number(m->proc) == 0;
     leases_on_died(c, l->proc, l);
     actors_on_died(c, l->proc);
     if (l->my_bit) c->by_bit[l->my_bit] = NULL;

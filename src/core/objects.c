@@ -570,7 +570,7 @@ static bool same_process(uint64_t proc, uint64_t dead) {
 }
 
 void objects_on_died(struct core *c, uint64_t proc, const char *text) {
-    char reason[400];
+    char reason[LIMIT_INLINE_VALUE];
     int n = snprintf(reason, sizeof reason, "owner_died\nthe process that owned it is gone: %s",
                      text);
 

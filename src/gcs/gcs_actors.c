@@ -392,6 +392,12 @@ void gcs_actor_kill(struct gcs *g, const struct gcs_from *from, const struct wir
         (void)snprintf(text, sizeof text, "%.*s", (int)len, reason);
     else
         (void)snprintf(text, sizeof text, "it was ended by kill()");
+    if (a->state == GCS_ALIVE) {
+        size_t n = strlen(text);
+
+        (void)snprintf(text + n, sizeof text - n, "; it was process %u on node %u", a->pid,
+                       a->node);
+    }
     if (a->state != GCS_DEAD && m->no_restart)
         gcs_actor_end(g, a, text, true);
     else if (a->state == GCS_STARTING || a->state == GCS_ALIVE) {

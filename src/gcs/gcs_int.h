@@ -8,7 +8,7 @@
 #include "sched/resources.h"
 #include "wire/wire_gen.h"
 
-enum { GCS_REASON = 480, GCS_NAME_MAX = 4096, GCS_KEY_MAX = 1024 };
+enum { GCS_REASON = 1920, GCS_NAME_MAX = 4096, GCS_KEY_MAX = 1024 };
 
 struct gcs_node {
     uint32_t number;

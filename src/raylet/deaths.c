@@ -4,6 +4,7 @@
  * (2) take back resources, leases, channels; (3) tell every process here, every other raylet and
  * the GCS; (4) hold its extents until all of them answered. */
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,24 +15,28 @@
 #include "raylet/pulls.h"
 #include "raylet/raylet.h"
 
-static void describe(const struct proc *p, int sig, int code, char *out, size_t cap) {
-    const char *what = p->role == PROC_DRIVER ? "driver" : "worker";
-    const char *why = p->reason;
+/* What everybody will be told. */
+static void describe(struct proc *p, int sig, int code, char out[DEATH_TEXT]) {
+    struct raylet *r = p->r;
+    struct death_facts f = {.driver = p->role == PROC_DRIVER, .intended = p->intended,
+                            .pid = p->pid, .node = r->node, .signal = sig, .code = code,
+                            .reason = p->reason, .node_ip = r->set.node_ip, .notes = &p->notes};
 
-    if (p->intended && why[0])
-        snprintf(out, cap, "%s process %u ended: %.220s", what, p->pid, why);
-    else if (sig > 0)
-        snprintf(out, cap, "%s process %u was killed by signal %d (SIG%s)%s%.220s", what, p->pid,
-                 sig, sigabbrev_np(sig) ? sigabbrev_np(sig) : "?", why[0] ? ": " : "", why);
-    else if (code >= 0)
-        snprintf(out, cap, "%s process %u exited with code %d%s%.220s", what, p->pid, code,
-                 why[0] ? ": " : "", why);
-    else
-        snprintf(out, cap, "%s process %u ended%s%.220s", what, p->pid, why[0] ? ": " : "", why);
+    if (sig == SIGKILL && !p->intended && !p->reason[0]) {
+        uint64_t kills = death_oom_kills();
+
+        f.oom = kills > r->oom_kills;
+        r->oom_kills = kills;
+    }
+    death_record(&f, out);
 }
 
 static void remember(struct raylet *r, const struct death *d) {
-    r->deaths[r->death_count++ % RAYLET_DEATHS] = *d;
+    struct death *at = &r->deaths[r->death_count++ % RAYLET_DEATHS];
+
+    free(at->text);
+    *at = *d;
+    at->text = strdup(d->text);
 }
 
 static const struct death *recall(const struct raylet *r, uint64_t proc) {
@@ -51,7 +56,7 @@ static int build(struct wire_buf *b, const struct death *d) {
     m->code = d->code;
     m->intended = d->intended;
     m->heir = d->heir;
-    WIRE_PUT(b, proc_died, text, d->text, strlen(d->text));
+    WIRE_PUT(b, proc_died, text, d->text, d->text ? strlen(d->text) : 0);
     return wire_end(b);
 }
 
@@ -128,20 +133,21 @@ static void spread_news(struct raylet *r, const struct death *d) {
 
 void death_of(struct proc *p, int sig, int code) {
     struct raylet *r = p->r;
-    struct death d = {.proc = p->id, .pid = p->pid, .signal = sig, .code = code};
+    char text[DEATH_TEXT];
+    struct death d = {.proc = p->id, .pid = p->pid, .signal = sig, .code = code, .text = text};
     bool driver = p->role == PROC_DRIVER;
 
     p->pid_watch = loop_unwatch(p->pid_watch);
     if (p->stream) stream_drain(p->stream);
+    if (!driver) logs_drain(r, p->id);
     d.intended = p->intended;
-    describe(p, sig, code, d.text, sizeof d.text);
+    describe(p, sig, code, text);
     actor_host_died_early(p, d.text);
     pool_remove(p);
     table_take(&r->procs, proc_number(p->id));
     d.heir = heirs_adopt(r, p, d.text);
     heirs_note(r, d.proc, d.heir);
     grants_owner_died(r, p->id);
-    if (!driver) logs_drain(r, p->id);
     remember(r, &d);
     spread_news(r, &d);
     channels_forget(r, p);
@@ -156,13 +162,14 @@ void death_of(struct proc *p, int sig, int code) {
     if (r->set.local_session && r->drivers == 0) node_end(r, "the driver of this session ended");
 }
 
-void death_of_pid(struct raylet *r, pid_t pid, int wait_status) {
+void death_of_pid(struct raylet *r, pid_t pid, int wait_status, uint64_t peak_bytes) {
     struct proc *p;
     uint32_t at = 0;
 
     while ((p = table_next(&r->procs, &at, NULL)))
         if (p->role == PROC_WORKER && p->pid == (uint32_t)pid) break;
     if (!p) return;
+    p->notes.peak_bytes = peak_bytes;
     death_of(p, WIFSIGNALED(wait_status) ? WTERMSIG(wait_status) : 0,
              WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : -1);
 }
@@ -172,14 +179,15 @@ void death_heard(struct raylet *r, const struct wire_proc_died *m) {
     struct wire_extents_done done = {.head = {.size = sizeof done, .kind = WIRE_EXTENTS_DONE,
                                               .fixed = sizeof done},
                                      .proc = m->proc};
+    char copy[DEATH_TEXT];
     struct death d = {.proc = m->proc, .pid = m->pid, .signal = m->signal, .code = m->code,
-                      .intended = m->intended != 0, .heir = m->heir};
+                      .intended = m->intended != 0, .heir = m->heir, .text = copy};
     const char *text;
     uint32_t len;
 
     if (proc_node(m->proc) == r->node || proc_number(m->proc) == 0 || recall(r, m->proc)) return;
     text = wire_proc_died_text(m, &len);
-    snprintf(d.text, sizeof d.text, "%.*s", (int)len, len ? text : "");
+    snprintf(copy, sizeof copy, "%.*s", (int)len, len ? text : "");
     remember(r, &d);
     heirs_note(r, d.proc, d.heir);
     pulls_holder_died(r, m->proc, d.text);
@@ -189,13 +197,14 @@ void death_heard(struct raylet *r, const struct wire_proc_died *m) {
 }
 
 void death_of_node(struct raylet *r, uint32_t node, const char *why) {
-    struct death d = {.proc = proc_make(node, 0), .signal = -1, .code = -1};
+    char text[DEATH_REASON];
+    struct death d = {.proc = proc_make(node, 0), .signal = -1, .code = -1, .text = text};
     struct sched_node *row = sched_view_find(&r->view, node);
     uint64_t room[96];
     struct wire_buf b;
 
     if (row) row->alive = false;
-    snprintf(d.text, sizeof d.text, "node %u is lost: %.200s", node, why);
+    snprintf(text, sizeof text, "node %u is lost: %.200s", node, why);
     if (!recall(r, d.proc)) remember(r, &d); /* one that never was may be named again */
     pulls_holder_died(r, d.proc, d.text);
     grants_owner_died(r, d.proc);
@@ -206,7 +215,8 @@ void death_of_node(struct raylet *r, uint32_t node, const char *why) {
 }
 
 void death_answer(struct raylet *r, uint64_t dst, uint64_t src) {
-    struct death d = {.proc = dst, .signal = -1, .code = -1};
+    char text[DEATH_REASON];
+    struct death d = {.proc = dst, .signal = -1, .code = -1, .text = text};
     const struct death *known = recall(r, dst);
     uint64_t room[96];
     struct wire_buf b;
@@ -215,7 +225,7 @@ void death_answer(struct raylet *r, uint64_t dst, uint64_t src) {
     if (known)
         d = *known;
     else
-        snprintf(d.text, sizeof d.text, "process %u of node %u has ended", proc_number(dst),
+        snprintf(text, sizeof text, "process %u of node %u has ended", proc_number(dst),
                  proc_node(dst));
     d.proc = dst;
     d.heir = heirs_of(r, dst);
@@ -225,12 +235,14 @@ void death_answer(struct raylet *r, uint64_t dst, uint64_t src) {
 }
 
 void death_tell_again(struct raylet *r, uint64_t dead, uint64_t to) {
-    struct death d = {.proc = dead, .signal = -1, .code = -1, .heir = heirs_of(r, dead)};
+    static char unknown[] = "it has ended";
+    struct death d = {.proc = dead, .signal = -1, .code = -1, .heir = heirs_of(r, dead),
+                      .text = unknown};
     const struct death *known = recall(r, dead);
     uint64_t room[96];
     struct wire_buf b;
 
-    snprintf(d.text, sizeof d.text, "%s", known ? known->text : "it has ended");
+    if (known && known->text) d.text = known->text;
     wire_init(&b, room, sizeof room);
     if (build(&b, &d) == 0) {
         if (proc_number(to))

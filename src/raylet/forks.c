@@ -45,7 +45,7 @@ static void on_frame(void *arg, const void *frame, uint32_t len) {
     } else if (head->kind == WIRE_EXITED) {
         const struct wire_exited *m = frame;
 
-        death_of_pid(r, (pid_t)m->pid, m->wait_status);
+        death_of_pid(r, (pid_t)m->pid, m->wait_status, m->peak_bytes);
     }
 }
 

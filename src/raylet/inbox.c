@@ -54,6 +54,14 @@ static void on_exiting(struct proc *p, const struct wire_worker_exiting *m) {
     snprintf(p->reason, sizeof p->reason, "%.*s", (int)len, len ? reason : "");
 }
 
+static void on_last_words(struct proc *p, const struct wire_last_words *m) {
+    uint32_t len;
+    const char *reason = wire_last_words_reason(m, &len);
+
+    if (p->state == PROC_DOOMED || p->role != PROC_WORKER) return;
+    snprintf(p->reason, sizeof p->reason, "%.*s", (int)len, len ? reason : "");
+}
+
 /* From a process of this node only. */
 static void from_proc(struct raylet *r, struct proc *p, const struct wire_head *head) {
     const void *m = head;
@@ -73,6 +81,7 @@ static void from_proc(struct raylet *r, struct proc *p, const struct wire_head *
     case WIRE_WORKER_BLOCKED: grants_blocked(p, true); break;
     case WIRE_WORKER_UNBLOCKED: grants_blocked(p, false); break;
     case WIRE_WORKER_EXITING: on_exiting(p, m); break;
+    case WIRE_LAST_WORDS: on_last_words(p, m); break;
     case WIRE_BYE:
         if (p->role == PROC_DRIVER) job_bye(r, p, head->call);
         break;

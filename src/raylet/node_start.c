@@ -188,14 +188,15 @@ static int make_arena(struct raylet *r, struct skate_error *err) {
 }
 
 static void reap(struct raylet *r) {
+    struct rusage used;
     int status;
     pid_t pid;
 
-    while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+    while ((pid = wait4(-1, &status, WNOHANG, &used)) > 0) {
         if (pid == r->zygote_pid)
             zygote_gone(r, status);
         else
-            death_of_pid(r, pid, status);
+            death_of_pid(r, pid, status, (uint64_t)used.ru_maxrss << 10);
     }
 }
 
@@ -320,6 +321,7 @@ int node_start(struct raylet *r, struct skate_error *err) {
 
     r->next_number = 1;
     r->reclaim_ms = 10;
+    r->oom_kills = death_oom_kills();
     r->signal_fd = r->lifeline_fd = r->socket_fd = r->arena_fd = -1;
     (void)setsid(); /* Ctrl-C in the user's terminal is not for us */
     if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0) return -SKATE_ESYS;

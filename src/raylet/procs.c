@@ -72,6 +72,7 @@ void proc_free(struct proc *p) {
     if (p->ledger_fd >= 0) close(p->ledger_fd);
     free(p->channels);
     env_unref(p->env);
+    death_notes_release(&p->notes);
     free(p);
 }
 

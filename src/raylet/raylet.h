@@ -12,6 +12,7 @@
 #include "base/id.h"
 #include "loop/loop.h"
 #include "net/conn.h"
+#include "raylet/death_record.h"
 #include "raylet/raylet_settings.h"
 #include "raylet/stream.h"
 #include "sched/lease_queue.h"
@@ -25,7 +26,7 @@ enum {
     RAYLET_PROCS_MAX = LIMIT_CHANNELS - 1, /* a driver can have a channel to each of them */
     RAYLET_STARTING_MAX = 16,              /* forks in flight: descriptors in flight are limited */
     RAYLET_DEATHS = 1024,                  /* deaths remembered, for late senders */
-    RAYLET_REASON = 320,
+    RAYLET_REASON = DEATH_REASON,
 };
 
 enum proc_role { PROC_DRIVER, PROC_WORKER };
@@ -55,6 +56,7 @@ struct proc {
     uint64_t bits[LIMIT_CHANNELS / 64]; /* bit 0 is the socket's */
     bool intended;
     char reason[RAYLET_REASON]; /* why it was killed, or says it ends */
+    struct death_notes notes;
     /* workers (pool.c) */
     enum work work;
     bool blocked, detached, actor_told;
@@ -70,14 +72,6 @@ struct proc {
     uint32_t zygote;         /* number of the zygote that forked it */
 };
 
-struct death {
-    uint64_t proc;
-    uint32_t pid;
-    int32_t signal, code;
-    bool intended;
-    uint64_t heir; /* who owns what others hold of it; 0: nobody */
-    char text[RAYLET_REASON];
-};
 struct job;
 struct job_env;
 struct links;
@@ -106,6 +100,7 @@ struct raylet {
     struct death deaths[RAYLET_DEATHS];
     uint32_t death_count;
     struct table heirs; /* heirs.c: dead process -> its heir's id */
+    uint64_t oom_kills; /* known of when the last worker died */
     /* forks.c: the zygote */
     struct stream *zygote;
     pid_t zygote_pid;
@@ -205,7 +200,7 @@ void death_heard(struct raylet *r, const struct wire_proc_died *m); /* of anothe
 void death_of_node(struct raylet *r, uint32_t node, const char *why);
 void death_answer(struct raylet *r, uint64_t dst, uint64_t src); /* dst is dead: tell src */
 void death_extents_done(struct raylet *r, uint64_t dead, uint64_t by);
-void death_of_pid(struct raylet *r, pid_t pid, int wait_status);
+void death_of_pid(struct raylet *r, pid_t pid, int wait_status, uint64_t peak_bytes);
 
 void death_tell_again(struct raylet *r, uint64_t dead, uint64_t to); /* to: a process, a raylet */
 

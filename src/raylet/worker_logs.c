@@ -55,9 +55,12 @@ static void send_lines(struct worker_log *l, const char *text, uint32_t len) {
     wire_release(&b);
 }
 
-static void keep_in_file(struct worker_log *l, const char *text, uint32_t len) {
+/* In the file, and the end of it in memory, for the day that the worker dies. */
+static void keep(struct worker_log *l, const char *text, uint32_t len) {
+    struct proc *p = proc_find(l->r, l->proc);
     char path[320];
 
+    if (p) death_notes_output(&p->notes, text, len);
     if (l->file == -1 && l->pid) {
         snprintf(path, sizeof path, "%s/logs/worker-%u.%s", l->r->set.run_dir, l->pid,
                  l->is_err ? "err" : "out");
@@ -97,7 +100,7 @@ static void emit(struct worker_log *l, bool whole) {
         skip = name_of(line, len, name, sizeof name);
         if (strcmp(name, l->name)) {
             send_lines(l, l->buffer + start, out - start);
-            keep_in_file(l, l->buffer + start, out - start);
+            keep(l, l->buffer + start, out - start);
             start = out;
             snprintf(l->name, sizeof l->name, "%s", name);
         }
@@ -106,7 +109,7 @@ static void emit(struct worker_log *l, bool whole) {
         at += len;
     }
     send_lines(l, l->buffer + start, out - start);
-    keep_in_file(l, l->buffer + start, out - start);
+    keep(l, l->buffer + start, out - start);
     memmove(l->buffer, l->buffer + at, l->used - at);
     l->used -= at;
 }

@@ -99,7 +99,7 @@ static void reap(void) {
 
     while (n < 64 && (p = table_next(&ray->procs, &at, NULL)))
         if (p->role == PROC_WORKER && p->state == PROC_DOOMED && p->pid) pids[n++] = p->pid;
-    while (n > 0) death_of_pid(ray, (pid_t)pids[--n], SIGKILL);
+    while (n > 0) death_of_pid(ray, (pid_t)pids[--n], SIGKILL, 0);
 }
 
 /* What the honest driver reads: it lets go of dead processes' bytes. True: extent `call` came. */
