@@ -6,6 +6,8 @@
  * may leave tasks behind that ask. Plain workers have no Job. */
 #include "py.h"
 
+#include "core/items.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -95,6 +97,55 @@ static PyObject *job_fail(PyObject *self, PyObject *error) {
     Py_RETURN_NONE;
 }
 
+/* ---- async generators ---- */
+
+/* send(item): one item of a stream; True when may_send() must say yes before the next. */
+static PyObject *job_send(PyObject *self, PyObject *item) {
+    struct job *j = as_job(self), *outer = here;
+    struct skate_id id;
+    int r;
+
+    if (!is_open(j)) return NULL;
+    here = j;
+    r = py_yield_one(j->job, item, &id);
+    here = outer;
+    return r < 0 ? NULL : PyBool_FromLong(r);
+}
+
+static PyObject *job_may_send(PyObject *self, PyObject *unused) {
+    struct job *j = as_job(self);
+    int r;
+
+    (void)unused;
+    if (!is_open(j)) return NULL;
+    r = core_yield_wait(py.core, j->job, 0);
+    if (r < 0 && r != -SKATE_ETIMEOUT) return py_fail(r, NULL);
+    return PyBool_FromLong(r == 0);
+}
+
+/* stop(error or None): the stream has ended. */
+static PyObject *job_stop(PyObject *self, PyObject *error) {
+    struct job *j = as_job(self), *outer = here;
+    int r;
+
+    if (!is_open(j)) return NULL;
+    if (error != Py_None) PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+    here = j;
+    r = py_yield_stop(j->job);
+    if (r < 0 && !PyErr_ExceptionMatches(PyExc_SystemExit)) r = py_finish_error(j->job);
+    here = outer;
+    if (r < 0) return NULL;
+    j->job = NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *job_streams(PyObject *self, void *unused) {
+    struct job *j = as_job(self);
+
+    (void)unused;
+    return PyBool_FromLong(j->job && (j->job->flags & CORE_STREAM));
+}
+
 static PyObject *describe(const struct job *j) {
     PyObject *bytes = PyUnicode_AsUTF8String(j->method), *out;
 
@@ -144,12 +195,16 @@ static PyMethodDef job_methods[] = {
     {"call", job_call, METH_NOARGS, NULL},
     {"done", job_done, METH_O, NULL},
     {"fail", job_fail, METH_O, NULL},
+    {"send", job_send, METH_O, NULL},
+    {"may_send", job_may_send, METH_NOARGS, NULL},
+    {"stop", job_stop, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };
 static PyGetSetDef job_getset[] = {
     {"method", job_method, NULL, NULL, NULL},
     {"task", job_task, NULL, NULL, NULL},
     {"open", job_open, NULL, NULL, NULL},
+    {"streams", job_streams, NULL, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 static PyType_Slot job_slots[] = {

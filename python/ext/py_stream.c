@@ -104,7 +104,7 @@ PyObject *py_stream_new(const struct skate_id *task) {
 
 static bool is_large(const struct py_value *pv) { return py_value_size(pv) > 65536; }
 
-/* Until more may be produced; the task may be cancelled meanwhile. */
+/* Until more may be produced; the task may be cancelled meanwhile. 0, or -1 with an exception. */
 static int wait_turn(struct core_job *job) {
     PyThreadState *save;
     int r;
@@ -121,10 +121,11 @@ static int wait_turn(struct core_job *job) {
         if (PyErr_CheckSignals() < 0) r = -SKATE_EINVAL;
     } while (r == -SKATE_EINTR);
     py.in_task = false;
-    return r;
+    return r < 0 ? (py_fail(r, NULL), -1) : 0;
 }
 
-/* Send one value; waits until more may be produced. *ret_id stays nil when nobody wants it. */
+/* Send one value: 0, 1 when it must wait for its turn before it produces more, -1 an exception.
+ * *ret_id stays nil when nobody wants it. */
 static int send_value(struct core_job *job, const struct py_value *pv, struct skate_id *ret_id) {
     struct skate_error err = {{0}};
     bool large = is_large(pv);
@@ -138,12 +139,10 @@ static int send_value(struct core_job *job, const struct py_value *pv, struct sk
         if (save) py_enter(save);
         if (r == -SKATE_EINTR && PyErr_CheckSignals() < 0) return -1;
     } while (r == -SKATE_EINTR);
-    if (r == 1) r = wait_turn(job);
-    if (r < 0) return PyErr_Occurred() ? -1 : (py_fail(r, err.text), -1);
-    return 0;
+    return r < 0 ? (py_fail(r, err.text), -1) : r;
 }
 
-static int send_object(struct core_job *job, PyObject *item, struct skate_id *ret_id) {
+int py_yield_one(struct core_job *job, PyObject *item, struct skate_id *ret_id) {
     uint8_t scratch[PY_SCRATCH];
     struct py_value pv;
     int r;
@@ -229,6 +228,13 @@ static int finish_dynamic(struct core_job *job, PyObject *refs) {
     return r;
 }
 
+int py_yield_stop(struct core_job *job) {
+    struct skate_id id;
+
+    if (PyErr_Occurred() && (is_for_task(job) || send_raised(job, &id) < 0)) return -1;
+    return finish_with(job, Py_None);
+}
+
 int py_yield_all(struct core_job *job, PyObject *generator) {
     PyObject *refs = NULL, *item;
     int r = 0;
@@ -247,11 +253,13 @@ int py_yield_all(struct core_job *job, PyObject *generator) {
         item = PyIter_Next(generator);
         py.in_task = false;
         if (item) {
-            r = send_object(job, item, &id);
+            r = py_yield_one(job, item, &id);
             Py_DECREF(item);
+            if (r == 1) r = wait_turn(job);
         }
         if (PyErr_Occurred()) { /* of the generator, or of sending what it gave */
             r = is_for_task(job) ? -1 : send_raised(job, &id);
+            if (r == 1) r = 0;
             item = NULL;
         }
         if (r == 0) r = keep_id(refs, &id);

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 DEFAULT_ASYNC = 1000  # calls at once of an async actor that does not say
+_FAIR = 16  # items a generator sends before the loop's other work has its turn
 _BATCH = 256  # calls taken before the loop's other work has its turn
 
 current_job: contextvars.ContextVar[_core.Job | None] = contextvars.ContextVar(
@@ -94,6 +95,19 @@ def _answer_error(job: _core.Job, error: BaseException) -> None:
         error.__cause__ = cause
     try:
         job.fail(error)
+    except SystemExit as leaving:
+        _leave(leaving)
+
+
+def _stop_stream(job: _core.Job, error: BaseException) -> None:
+    """An error of an async generator is its last item."""
+    import asyncio
+
+    if isinstance(error, (SystemExit, AsyncioActorExit, asyncio.CancelledError)):
+        _answer_error(job, error)
+        return
+    try:
+        job.stop(error)
     except SystemExit as leaving:
         _leave(leaving)
 
@@ -181,7 +195,8 @@ class _Loop:
         self.loop = asyncio.new_event_loop()
         self.bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.running: dict[_core.Job, asyncio.Task[Any] | None] = {}
-        self.coroutines: dict[str, bool] = {}  # method: is it a coroutine function?
+        self.coroutines: dict[str, bool | None] = {}  # method: what _is_coroutine_method() said
+        self.paused: list[asyncio.Future[None]] = []  # generators that may not go on
         self.full = False
 
     def start(self) -> None:
@@ -223,6 +238,11 @@ class _Loop:
             os.eventfd_read(self.bell)
         except BlockingIOError:
             pass
+        if self.paused:
+            paused, self.paused = self.paused, []
+            for future in paused:
+                if not future.done():
+                    future.set_result(None)
         self._take()
 
     def _take(self) -> None:
@@ -243,10 +263,12 @@ class _Loop:
         """Let a call begin; in the order in which they came, whatever kind of method it is."""
         method = job.method
         coroutine = self.coroutines.get(method)
-        if coroutine is None:
+        if coroutine is None and method not in self.coroutines:
             coroutine = self.coroutines[method] = _is_coroutine_method(method)
         self.running[job] = None
-        if coroutine:
+        if coroutine is None and job.streams:
+            self.running[job] = self.loop.create_task(self._stream(job))
+        elif coroutine:
             self.running[job] = self.loop.create_task(self._drive(job))
         else:
             self.loop.call_soon(self._plain, job, context=contextvars.copy_context())
@@ -261,6 +283,34 @@ class _Loop:
             _answer(job, value)
         finally:
             self._ended(job)
+
+    async def _stream(self, job: _core.Job) -> None:
+        """Send what an async generator yields."""
+        import asyncio
+
+        current_job.set(job)
+        generator, count = None, 0
+        try:
+            generator = job.call()
+            async for item in generator:
+                count += 1
+                if job.send(item):
+                    await self._turn(job)
+                elif count % _FAIR == 0:
+                    await asyncio.sleep(0)
+            job.stop(None)
+        except BaseException as error:
+            _stop_stream(job, error)
+        finally:
+            self._ended(job)
+            if hasattr(generator, "aclose"):
+                await generator.aclose()
+
+    async def _turn(self, job: _core.Job) -> None:
+        while not job.may_send():
+            future = self.loop.create_future()
+            self.paused.append(future)
+            await future
 
     def _plain(self, job: _core.Job) -> None:
         _run(job)
@@ -282,13 +332,17 @@ class _Loop:
         return False
 
 
-def _is_coroutine_method(name: str) -> bool:
+def _is_coroutine_method(name: str) -> bool | None:
+    """Is it a coroutine function? None for an async generator function."""
     from skate import _worker as worker
 
     try:
-        return is_coroutine(worker.find_method(name))
+        method = worker.find_method(name)
     except AttributeError:
         return False
+    if _remote.code_flags(getattr(method, "__func__", method)) & 0x200:
+        return None
+    return is_coroutine(method)
 
 
 # ------------------------------------------------------------------------------- what others call

@@ -171,6 +171,7 @@ uint32_t stream_unread(uint32_t flags); /* how many unread items the task's flag
 int yield_begin(struct core *c, struct run *r); /* a no-op for what is no generator */
 void yield_done(struct core *c, struct run *r);
 void yield_free(struct run *r);
+void yields_on_died(struct core *c, uint64_t proc);
 void yields_on_ack(struct core *c, uint64_t src, const struct wire_gen_ack *m);
 
 /* execute.c */
@@ -206,6 +207,8 @@ void group_enqueue(struct core *c, struct run *r);
 void groups_wake(struct core *c); /* everything changed: look */
 void groups_run_ended(struct core *c);
 struct run *groups_forget(struct core *c, uint64_t proc);
+struct run *groups_find(struct core *c, uint64_t owner, const struct skate_id *task);
+void group_ring(struct core *c, const struct run *r); /* its loop looks around */
 void groups_release(struct core *c);
 
 #endif

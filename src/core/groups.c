@@ -89,6 +89,26 @@ struct run *groups_forget(struct core *c, uint64_t proc) {
     return out;
 }
 
+struct run *groups_find(struct core *c, uint64_t owner, const struct skate_id *task) {
+    for (uint32_t i = 0; i < c->group_count; i++)
+        for (struct run *r = c->groups[i].head; r; r = r->next) {
+            const struct wire_task *m = (const void *)r->node->data;
+
+            if (r->link && r->link->proc == owner && id_equal(&m->task, task)) return r;
+        }
+    return NULL;
+}
+
+/* Something else than a call has come for the loop that runs r. */
+void group_ring(struct core *c, const struct run *r) {
+    const struct wire_task *m = (const void *)r->node->data;
+    struct run_group *g = group_at(c, m->flags >> CORE_GROUP_SHIFT & CORE_GROUP_MASK);
+    uint64_t one = 1;
+
+    if (c->group_count && !g) g = &c->groups[0];
+    if (g && g->fd >= 0) (void)!write(g->fd, &one, sizeof one);
+}
+
 void groups_release(struct core *c) {
     for (uint32_t i = 0; i < c->group_count; i++) (void)pthread_cond_destroy(&c->groups[i].cond);
     free(c->groups);

@@ -20,7 +20,8 @@ SKATE_NODISCARD int core_stream_next(struct core *c, const struct skate_id *task
  * *ret_id: the item's id (may be NULL). */
 SKATE_NODISCARD int core_yield(struct core *c, struct core_job *job, const struct core_value *v,
                                struct skate_id *ret_id, struct skate_error *err);
-/* Wait for permission to produce more: 0, or -SKATE_ETIMEOUT. BLOCKS; lends nothing. */
+/* Wait for permission to produce more: 0, or -SKATE_ETIMEOUT. BLOCKS; lends nothing. timeout_ns 0:
+ * only asks, and the eventfd of the job's group (core_group_bell) is rung when it is given. */
 SKATE_NODISCARD int core_yield_wait(struct core *c, struct core_job *job, int64_t timeout_ns);
 /* All items are out; core_finish follows. */
 SKATE_NODISCARD int core_yield_end(struct core *c, struct core_job *job);

@@ -310,6 +310,7 @@ static void died(struct core *c, struct link *l, const struct wire_proc_died *m)
     frames_release(&l->backlog);
     heir_gone(c, l->proc);
     estates_on_died(c, l->proc, l->death ? l->death : "it died");
+    if (c->yields) yields_on_died(c, l->proc);
     objects_on_died(c, l->proc, l->death ? l->death : "it died");
     if (l->channel) {
         (void)munmap(l->channel, CHANNEL_BYTES);

@@ -22,6 +22,7 @@ struct yield {
     uint64_t base, next_base; /* first ids of the present chunk and of the next */
     uint32_t chunk, next_chunk;
     bool closed, gave_back;
+    bool rings; /* the loop that runs it is rung when it may go on */
 };
 
 static struct yield *make(struct core *c, struct run *r) {
@@ -66,32 +67,6 @@ void yield_done(struct core *c, struct run *r) {
     (void)link_send(c, r->link, &m, sizeof m, BELL_WANTED, 0);
 }
 
-void yields_on_ack(struct core *c, uint64_t src, const struct wire_gen_ack *m) {
-    struct yield *y = c->yields;
-
-    while (y && !(id_equal(&y->run->job.task, &m->task) && y->run->link->proc == src)) y = y->next;
-    for (struct run *r = c->run_head; r && !y; r = r->next) { /* it has not begun */
-        const struct wire_task *t = (const void *)r->node->data;
-
-        if (r->link && r->link->proc == src && id_equal(&t->task, &m->task) &&
-            t->flags & (CORE_STREAM | CORE_DYNAMIC)) {
-            r->job.task = t->task;
-            y = r->yield ? r->yield : make(c, r);
-            break;
-        }
-    }
-    if (!y) return; /* it has ended meanwhile */
-    if (m->limit > y->limit) y->limit = m->limit;
-    if (m->read > y->read) y->read = m->read;
-    if (m->closed) y->closed = true;
-    if (m->chunk == y->chunk + 1) {
-        y->next_chunk = m->chunk;
-        y->next_base = m->base & ~UINT64_C(0xffff);
-    }
-}
-
-/* ---- producing ---- */
-
 static bool may_go(struct core *c, void *arg) {
     const struct yield *y = arg;
     uint64_t chunk = y->produced / STREAM_CHUNK;
@@ -100,6 +75,52 @@ static bool may_go(struct core *c, void *arg) {
     if (y->closed || y->run->link->state == LINK_DEAD) return true;
     return y->produced < y->limit && (chunk == y->chunk || chunk == y->next_chunk);
 }
+
+static void ring(struct core *c, struct yield *y) {
+    if (!y->rings || !may_go(c, y)) return;
+    y->rings = false;
+    group_ring(c, y->run);
+}
+
+/* That of a task in a queue: made before its time. */
+static struct yield *not_begun(struct core *c, uint64_t owner, const struct skate_id *task) {
+    struct run *r = c->groups ? groups_find(c, owner, task) : c->run_head;
+    const struct wire_task *m;
+
+    for (; r; r = r->next) {
+        m = (const void *)r->node->data;
+        if (r->link && r->link->proc == owner && id_equal(&m->task, task)) break;
+    }
+    if (!r || !(m->flags & (CORE_STREAM | CORE_DYNAMIC))) return NULL;
+    r->job.task = m->task;
+    return r->yield ? r->yield : make(c, r);
+}
+
+void yields_on_ack(struct core *c, uint64_t src, const struct wire_gen_ack *m) {
+    struct yield *y = c->yields;
+
+    while (y && !(id_equal(&y->run->job.task, &m->task) && y->run->link->proc == src)) y = y->next;
+    if (!y) y = not_begun(c, src, &m->task);
+    if (!y) return; /* it has ended meanwhile */
+    if (m->limit > y->limit) y->limit = m->limit;
+    if (m->read > y->read) y->read = m->read;
+    if (m->closed) y->closed = true;
+    if (m->chunk == y->chunk + 1) {
+        y->next_chunk = m->chunk;
+        y->next_base = m->base & ~UINT64_C(0xffff);
+    }
+    ring(c, y);
+}
+
+void yields_on_died(struct core *c, uint64_t proc) {
+    for (struct yield *y = c->yields; y; y = y->next)
+        if (y->run->link->proc == proc) {
+            y->closed = true;
+            ring(c, y);
+        }
+}
+
+/* ---- producing ---- */
 
 static int next_id(struct yield *y, struct skate_id *ret) {
     uint64_t chunk = y->produced / STREAM_CHUNK;
@@ -209,6 +230,7 @@ int core_yield_wait(struct core *c, struct core_job *job, int64_t timeout_ns) {
     if (timeout_ns == 0 && !c->leader) pump(c);
     if (!may_go(c, run->yield)) {
         if (timeout_ns == 0) {
+            run->yield->rings = true;
             core_leave(c);
             return -SKATE_ETIMEOUT;
         }

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "core/core_int.h"
+#include "core/items.h"
 
 enum { ARENA = 64 << 20, USES_MAX = 200, FN = 7 };
 #define SELF proc_make(1, 1)
@@ -27,7 +28,7 @@ struct side { /* one core and what plays the rest of its node */
     struct ring out, in;
     void *channel;
     struct doorbell *bell;
-    struct skate_id ids[8];
+    struct skate_id ids[8], stream;
     uint32_t class, id_count, sequence;
     uint64_t next_extent;
     uint8_t in_buf[1 << 20];
@@ -196,7 +197,9 @@ static void submit(struct side *s, const struct skate_id *actor) {
         t.deps = &s->ids[s->id_count - 1];
         t.dep_count = 1;
     }
+    if (s->id_count == 2) t.flags = CORE_STREAM;
     if (core_submit(s->core, &t, &id, NULL) < 0) return;
+    if (t.flags) s->stream = id;
     if (s->id_count < 8) s->ids[s->id_count++] = id_with_index(id, 1);
 }
 
@@ -228,8 +231,10 @@ static void work_to_do(struct side *s) {
 }
 
 static void look_at(struct side *s) {
+    struct skate_id item;
     uint8_t ready[8];
 
+    while (core_stream_next(s->core, &s->stream, true, &item) == 0) core_ref_drop(s->core, &item);
     if (core_wait(s->core, s->ids, s->id_count, s->id_count, 0, CORE_FETCH, ready) < 0) return;
     for (uint32_t i = 0; i < s->id_count; i++) {
         uint8_t *copy = malloc(LIMIT_INLINE_VALUE); /* exactly what is promised */
@@ -258,6 +263,8 @@ static void *play_worker(void *arg) {
 
         for (int k = 0; k < 4; k++)
             v[k] = (struct core_value){.format = FORMAT_RAW, .part_count = 1, .parts = &part};
+        for (int k = 0; k < 40 && core_yield(s->core, job, v, NULL, NULL) >= 0; k++)
+            if (core_yield_wait(s->core, job, 1000000) < 0) break;
         if (core_finish(s->core, job, CORE_OK, v, job->returns < 4 ? job->returns : 4) < 0) break;
     }
     return NULL;
@@ -304,14 +311,16 @@ static void one_frame(struct side *s, struct fuzz_in *in) {
                                      WIRE_VALUE,  WIRE_BORROW,   WIRE_RELEASE, WIRE_FREE,
                                      WIRE_STEAL,  WIRE_RETURNED, WIRE_INDIRECT, WIRE_ACTOR_STATE,
                                      WIRE_PULLED, WIRE_LEASE_GRANT, WIRE_ACTOR_START,
-                                     WIRE_ACTOR_CREATED};
+                                     WIRE_ACTOR_CREATED, WIRE_GEN_ITEM, WIRE_GEN_END,
+                                     WIRE_GEN_ACK};
     uint32_t kind = fuzz_kind(in);
     struct wire_buf b;
 
     if (fuzz_below(in, 4)) kind = often[fuzz_below(in, sizeof often / sizeof *often)];
     wire_init(&b, NULL, 0);
     fuzz_frame(in, kind, 1, &b);
-    if (kind == WIRE_RESULT && fuzz_below(in, 4)) /* of a task that we have */
+    if ((kind == WIRE_RESULT || kind == WIRE_GEN_ITEM || kind == WIRE_GEN_END) &&
+        fuzz_below(in, 4)) /* of a task that we have; the id is the first of each */
         memcpy(b.p + offsetof(struct wire_result, task),
                &(struct skate_id){SELF, (1 + (uint64_t)fuzz_below(in, 12)) << 16}, 16);
     if (fuzz_below(in, 2))

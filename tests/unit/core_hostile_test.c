@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "base/futex.h"
+#include "core/items.h"
 
 #define HEAD(type, kind_)                                                                      \
     {.size = sizeof(struct type), .kind = (kind_), .fixed = sizeof(struct type)}
@@ -194,6 +195,74 @@ static void a_ref_twice(void **state) {
     assert_int_equal(stats.objects, 0);
 }
 
+/* A generator task of ours, pushed to a process that lies; its handle. */
+static struct skate_id pushed_stream(uint64_t worker) {
+    struct core_class_opts o = {.resources = "", .strategy = 1, .name = "spread"};
+    struct core_value none = {.format = FORMAT_RAW};
+    struct core_task t = {.fn = FN, .returns = 1, .name = "g", .flags = CORE_STREAM, .args = none};
+    struct wire_lease_grant g = {.head = HEAD(wire_lease_grant, WIRE_LEASE_GRANT),
+                                 .worker = worker, .pid = 6};
+    struct skate_id task, first;
+
+    assert_int_equal(core_class(rig->core, &o, &t.cls), 0);
+    assert_int_equal(core_submit(rig->core, &t, &task, NULL), 0);
+    first = id_with_index(task, 1);
+    core_ref_drop(rig->core, &first);
+    g.req = rig->core->classes[t.cls].request;
+    send_fds(rig->sock, &g, sizeof g, NULL, 0);
+    bell_ring(rig->bell, 0, BELL_URGENT);
+    settled();
+    return task;
+}
+
+static void item(uint64_t src, const struct skate_id *task, uint64_t index) {
+    struct wire_val v = {.kind = VAL_INLINE, .format = FORMAT_RAW};
+    struct wire_gen_item *m;
+    struct wire_buf b;
+
+    wire_init(&b, NULL, 0);
+    m = wire_begin(&b, WIRE_GEN_ITEM);
+    m->task = *task;
+    m->index = index;
+    WIRE_PUT(&b, gen_item, vals, &v, sizeof v);
+    assert_int_equal(wire_end(&b), 0);
+    routed(src, b.p, b.len);
+    wire_release(&b);
+}
+
+/* Items of no task, of another worker's, out of order; false totals; acks of nothing. */
+static void false_items(void **state) {
+    uint64_t worker = proc_make(1, 3), other = proc_make(1, 4);
+    struct skate_id task = pushed_stream(worker), unknown = {SELF, 12345 << 16}, id;
+    struct wire_gen_end end = {.head = HEAD(wire_gen_end, WIRE_GEN_END), .task = task,
+                               .count = UINT64_MAX};
+    struct wire_gen_ack ack = {.head = HEAD(wire_gen_ack, WIRE_GEN_ACK), .task = task,
+                               .limit = UINT64_MAX, .chunk = UINT32_MAX, .base = UINT64_MAX};
+
+    (void)state;
+    item(worker, &unknown, 0);
+    item(other, &task, 0);
+    item(worker, &task, 1);
+    item(worker, &task, UINT64_MAX);
+    routed(worker, &end, sizeof end);
+    routed(worker, &ack, sizeof ack);
+    settled();
+    assert_int_equal(core_stream_next(rig->core, &task, true, &id), -SKATE_EAGAIN);
+    item(worker, &task, 0);
+    item(worker, &task, 0);
+    item(worker, &task, 2);
+    settled();
+    assert_int_equal(core_stream_next(rig->core, &task, true, &id), 0);
+    core_ref_drop(rig->core, &id);
+    assert_int_equal(core_stream_next(rig->core, &task, true, &id), -SKATE_EAGAIN);
+    end.task = unknown;
+    routed(worker, &end, sizeof end);
+    core_ref_drop(rig->core, &task);
+    item(worker, &task, 1); /* nobody wants it any more */
+    settled();
+    assert_int_equal(core_stream_next(rig->core, &task, true, &id), -SKATE_EAGAIN);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(routed_channel, start_driver, stop),
@@ -201,6 +270,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(long_inline_value, start_driver, stop),
         cmocka_unit_test_setup_teardown(false_place, start_driver, stop),
         cmocka_unit_test_setup_teardown(a_ref_twice, start_worker, stop),
+        cmocka_unit_test_setup_teardown(false_items, start_driver, stop),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
