@@ -19,6 +19,7 @@
 
 #include "core/core.h"
 #include "core/core_async.h"
+#include "core/inspect.h"
 #include "wire/frame.h"
 
 enum { PY_SCRATCH = 4096, PY_PARTS = 8, PY_REFS = 16, PY_DEPTH = 48 };
@@ -190,6 +191,7 @@ int py_call_init(PyObject *module);
 PyObject *py_create_actor(PyObject *module, PyObject *args);
 PyObject *py_get(PyObject *module, PyObject *const *args, Py_ssize_t count);
 PyObject *py_wait(PyObject *module, PyObject *const *args, Py_ssize_t count);
+PyObject *py_why(PyObject *module, PyObject *args);
 PyObject *py_put(PyObject *module, PyObject *object);
 PyObject *py_define(PyObject *module, PyObject *args);
 PyObject *py_class(PyObject *module, PyObject *args);

@@ -399,6 +399,7 @@ static PyMethodDef methods[] = {
     {"get", (PyCFunction)(void (*)(void))py_get, METH_FASTCALL, NULL},
     {"wait", (PyCFunction)(void (*)(void))py_wait, METH_FASTCALL, NULL},
     {"put", py_put, METH_O, NULL},
+    {"why", py_why, METH_VARARGS, NULL},
     {"forget_refs", py_forget_refs, METH_NOARGS, NULL},
     {"run", py_run, METH_NOARGS, NULL},
     {"current", py_current, METH_NOARGS, NULL},

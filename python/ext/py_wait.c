@@ -107,11 +107,12 @@ static int read_one(PyObject *ref, PyObject **ret) {
     return *ret ? 1 : -1;
 }
 
-static PyObject *raise_timeout(uint32_t done, uint32_t count, PyObject *timeout) {
+/* first: one that is missing. */
+static PyObject *raise_timeout(uint32_t done, uint32_t count, PyObject *timeout, PyObject *first) {
     PyObject *make = py_hook(HOOK_TIMEOUT), *error;
 
     if (!make) return NULL;
-    error = PyObject_CallFunction(make, "IIO", done, count, timeout);
+    error = PyObject_CallFunction(make, "IIOO", done, count, timeout, first);
     if (!error) return NULL;
     PyErr_SetObject((PyObject *)Py_TYPE(error), error);
     Py_DECREF(error);
@@ -128,24 +129,25 @@ static PyObject *get_one(PyObject *ref, PyObject *timeout) {
     while ((r = read_one(ref, &value)) == 0) {
         r = wait_ready(&((struct py_ref *)(void *)ref)->id, 1, 1, ns, CORE_FETCH, &ready);
         if (r < 0) return NULL;
-        if (r == 0 && ns >= 0) return raise_timeout(0, 1, timeout);
+        if (r == 0 && ns >= 0) return raise_timeout(0, 1, timeout, ref);
     }
     return r < 0 ? NULL : value;
 }
 
 /* Fewer are ready than asked for: an error among them, or the time was over. */
 static PyObject *not_all(PyObject **refs, const uint8_t *ready, uint32_t n, PyObject *timeout) {
-    uint32_t done = 0;
+    uint32_t done = 0, first = n;
 
     for (uint32_t i = 0; i < n; i++) {
         PyObject *value = NULL;
 
+        if (!ready[i] && first == n) first = i;
         if (!ready[i]) continue;
         done++;
         if (read_one(refs[i], &value) < 0) return NULL;
         Py_XDECREF(value);
     }
-    return raise_timeout(done, n, timeout);
+    return raise_timeout(done, n, timeout, refs[first < n ? first : 0]);
 }
 
 static PyObject *get_many(PyObject **refs, uint32_t n, PyObject *timeout) {
@@ -359,4 +361,42 @@ PyObject *py_put(PyObject *module, PyObject *object) {
     py_value_release(&pv);
     if (r < 0) return py_fail(r, err.text);
     return py_ref_new(py.ref_type, &id, false);
+}
+
+/* ---- why ---- */
+
+/* why(list of refs, seconds, seconds waited or -1): the text of core_why. */
+PyObject *py_why(PyObject *module, PyObject *args) {
+    struct skate_id ids[16];
+    struct core_why_ask ask = {.ids = ids};
+    PyObject *list, *out = NULL;
+    PyThreadState *save;
+    double seconds, waited;
+    uint32_t n = 0;
+    char *text;
+    int r;
+
+    (void)module;
+    if (!PyArg_ParseTuple(args, "Odd", &list, &seconds, &waited)) return NULL;
+    if (!PyList_Check(list)) return PyErr_SetString(PyExc_TypeError, "why(list, seconds)"), NULL;
+    for (Py_ssize_t i = 0; i < PyList_Size(list) && n < 16; i++) {
+        PyObject *ref = PyList_GetItem(list, i);
+
+        if (!py_is_ref(ref))
+            return PyErr_SetString(PyExc_TypeError, "an ObjectRef is needed"), NULL;
+        if (py_ref_check(ref) < 0) return NULL;
+        ids[n++] = ((struct py_ref *)(void *)ref)->id;
+    }
+    if (!py.core) return py_fail(SKATE_ESHUTDOWN, NULL);
+    text = malloc(CORE_WHY_BYTES);
+    if (!text) return PyErr_NoMemory();
+    save = py_leave();
+    ask.count = n;
+    ask.timeout_ns = (int64_t)(seconds * 1e9);
+    ask.waited_ns = waited < 0 ? -1 : (int64_t)(waited * 1e9);
+    r = core_why(py.core, &ask, text);
+    py_enter(save);
+    if (r == 0) out = PyUnicode_DecodeUTF8(text, (Py_ssize_t)strlen(text), "replace");
+    free(text);
+    return r < 0 ? py_fail(r, NULL) : out;
 }

@@ -39,6 +39,7 @@ from skate._api import (
     timeline,
 )
 from skate._generator import DynamicObjectRefGenerator, ObjectRefGenerator
+from skate._why import why
 from skate.runtime_context import get_runtime_context
 
 TYPE_CHECKING = False  # typing is slow to import
@@ -89,5 +90,5 @@ __all__ = [
     "WORKER_MODE", "WorkerID", "__commit__", "__version__", "available_resources", "cancel",
     "cluster_resources", "exceptions", "get", "get_actor", "get_gpu_ids", "get_runtime_context",
     "init", "is_initialized", "kill", "method", "nodes", "put", "remote", "shutdown", "timeline",
-    "wait",
+    "wait", "why",
 ]  # fmt: skip

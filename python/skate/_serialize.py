@@ -363,11 +363,14 @@ def core_error(code: int, text: str) -> BaseException:
     return exceptions.RaySystemError(text)
 
 
-def timeout_error(done: int, count: int, seconds: Any) -> BaseException:
-    """The exception for a get() whose time is over."""
+def timeout_error(done: int, count: int, seconds: Any, missing: Any) -> BaseException:
+    """The exception for a get() whose time is over, with what the missing ref waits for."""
+    from skate import _why
+
     what = "the object is" if count == 1 else f"{count - done} of {count} objects are"
+    reason = _why.for_error(missing, float(seconds))
     return exceptions.GetTimeoutError(
-        f"Get timed out: {what} not ready after {seconds} s; the tasks go on"
+        f"Get timed out: {what} not ready after {seconds} s; the tasks go on{reason}"
     )
 
 

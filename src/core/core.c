@@ -312,6 +312,7 @@ void core_close(struct core *c) {
     free(c->drops);
     free(c->unpins);
     free(c->config);
+    free(c->why);
     free(c->env);
     c->stop = c->forked = true;
     c->closed_next = closed; /* late destructors must find it: kept, a few KB a session */
@@ -325,19 +326,23 @@ struct awaited {
     struct frame_node *reply;
 };
 
-static bool have_reply(struct core *c, void *arg) {
-    struct awaited *w = arg;
-
-    for (struct frame_node **at = &c->replies.head; *at && !w->reply; at = &(*at)->next) {
+struct frame_node *reply_take(struct core *c, uint32_t call) {
+    for (struct frame_node **at = &c->replies.head; *at; at = &(*at)->next) {
         struct frame_node *n = *at;
 
-        if (wire_head(n->data)->call != w->call) continue;
+        if (wire_head(n->data)->call != call) continue;
         *at = n->next;
         if (!n->next) c->replies.tail = at;
         c->replies.count--;
-        w->reply = n;
-        break;
+        return n;
     }
+    return NULL;
+}
+
+static bool have_reply(struct core *c, void *arg) {
+    struct awaited *w = arg;
+
+    if (!w->reply) w->reply = reply_take(c, w->call);
     return w->reply != NULL;
 }
 

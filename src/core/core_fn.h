@@ -31,6 +31,8 @@ int link_send(struct core *c, struct link *l, const void *frame, uint32_t len,
               enum bell_class cls, uint32_t sequence);
 int proc_send(struct core *c, uint64_t proc, const void *frame, uint32_t len,
               enum bell_class cls);
+/* By way of the raylet, whoever it is: opens no channel. For seldom questions. */
+int proc_route(struct core *c, uint64_t proc, const void *frame, uint32_t len);
 void link_on_channel(struct core *c, const struct wire_channel *m, const int *fds);
 void link_on_died(struct core *c, const struct wire_proc_died *m);
 void link_drain(struct core *c, struct link *l, bool last);
@@ -53,6 +55,8 @@ int core_thread_start(struct core *c);
 struct frame_node *frame_keep(uint64_t src, const void *frame, uint32_t len);
 void frame_push(struct frame_list *l, struct frame_node *n);
 struct frame_node *frame_pop(struct frame_list *l);
+void event_keep(struct core *c, uint64_t src, const void *frame, uint32_t len);
+struct frame_node *reply_take(struct core *c, uint32_t call); /* core.c; NULL: not come yet */
 void frames_release(struct frame_list *l);
 
 /* objects.c */

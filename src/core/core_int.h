@@ -15,6 +15,7 @@
 #include "base/map.h"
 #include "base/ring.h"
 #include "core/core.h"
+#include "core/core_frames.h"
 #include "core/core_async.h"
 #include "core/heap.h"
 #include "own/ledger.h"
@@ -22,19 +23,6 @@
 
 enum { NONE = 0xffffffff, DRAIN_BATCH = 512, EVENTS_MAX = 20000 };
 enum { EVENT_BYTES_MAX = 64 << 20 };
-
-struct frame_node { /* a frame kept for later */
-    struct frame_node *next;
-    uint64_t src;
-    uint32_t len, sequence;
-    uint8_t cls;
-    int fds[3];
-    uint64_t data[]; /* 8-byte aligned copy */
-};
-struct frame_list {
-    struct frame_node *head, **tail;
-    uint32_t count;
-};
 
 enum link_state { LINK_NEW, LINK_ASKED, LINK_OPEN, LINK_ROUTED, LINK_DEAD };
 
@@ -152,7 +140,10 @@ struct run { /* a task that came to us to be run */
     int64_t began_ns;
     uint64_t number; /* of this process, from 1 */
     bool cancelled;
+    pthread_t thread;           /* that executes it */
+    struct run *other, **whose; /* list of all that have begun: core.begun */
 };
+
 
 struct core {
     pthread_mutex_t lock, drop_lock;
@@ -221,7 +212,7 @@ struct core {
     uint32_t next_call, calls_open;
     struct frame_list replies, events;
     uint64_t event_bytes;
-    struct run *run_head, **run_tail, *run_current;
+    struct run *run_head, **run_tail, *run_current, *begun;
     uint32_t runs;
     uint64_t run_number;
     pthread_t runner;        /* the thread that asks for tasks; cancel.c */
@@ -239,6 +230,8 @@ struct core {
     uint64_t heap_frees;  /* grows when bytes of ours are given free by others */
     bool retiring, lasting; /* retire.c; lasting: results of this run go to the raylet */
     uint64_t pins;
+    struct waiting *waits; /* threads asleep in core_wait */
+    struct why_state *why;
     struct core *closed_next;
 };
 

@@ -15,6 +15,10 @@ enum { REFILL_EVERY = 32 };
 
 static void run_release(struct run *r) {
     if (r->yield) yield_free(r);
+    if (r->whose) { /* it had begun */
+        *r->whose = r->other;
+        if (r->other) r->other->whose = r->whose;
+    }
     free(r->node);
     free(r->start);
     free(r->views);
@@ -421,6 +425,11 @@ int run_begin(struct core *c, struct run *r, struct core_job **ret) {
         }
     }
     r->number = ++c->run_number;
+    r->thread = pthread_self();
+    r->whose = &c->begun;
+    r->other = c->begun;
+    if (r->other) r->other->whose = &r->other;
+    c->begun = r;
     e = prepare(c, r);
     if (r->cancelled && (e == 0 || e == -SKATE_EINTR)) {
         e = answer_cancelled(c, r, "it had not started");

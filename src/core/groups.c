@@ -12,6 +12,7 @@
 #include "base/atomic.h"
 #include "base/futex.h"
 #include "core/core_int.h"
+#include "core/waits.h"
 
 struct run_group {
     struct run *head, **tail;
@@ -43,6 +44,10 @@ void group_enqueue(struct core *c, struct run *r) {
     *g->tail = r;
     g->tail = &r->next;
     group_wake(g);
+}
+
+const struct run *group_queue(const struct core *c, uint32_t i) {
+    return i < c->group_count ? c->groups[i].head : NULL;
 }
 
 void groups_wake(struct core *c) {

@@ -33,7 +33,8 @@ struct link *link_get(struct core *c, uint64_t proc) {
     if (!l || map_put(&c->links, &key, c->link_count) < 0) return free(l), NULL;
     l->proc = proc;
     l->backlog.tail = &l->backlog.head;
-    if (proc_node(proc) != proc_node(c->info.proc)) l->state = LINK_ROUTED;
+    if (proc_node(proc) != proc_node(c->info.proc) || proc == c->info.proc)
+        l->state = LINK_ROUTED; /* to ourselves, too: an actor may call itself */
     c->link_v[c->link_count++] = l;
     return l;
 }
@@ -96,6 +97,11 @@ static int put(struct core *c, struct link *l, const void *frame, uint32_t len,
     ring_publish(&l->out, len);
     bell_ring(l->bell, l->peer_bit, cls);
     return 0;
+}
+
+int proc_route(struct core *c, uint64_t proc, const void *frame, uint32_t len) {
+    if (proc == proc_raylet(c->info.proc)) return sock_send(c, frame, len);
+    return route(c, proc, frame, len);
 }
 
 static void ask_channel(struct core *c, struct link *l) {

@@ -15,6 +15,7 @@
 #include "base/atomic.h"
 #include "base/futex.h"
 #include "core/core_int.h"
+#include "core/waits.h"
 
 enum { SPIN_FULL = 1200, SPIN_LEAST = 20 }; /* a pause is about 40 ns */
 #define SLEEP_MOST_NS INT64_C(500000000)
@@ -57,7 +58,7 @@ void frames_release(struct frame_list *l) {
 
 /* ---- dispatch ---- */
 
-static void keep_event(struct core *c, uint64_t src, const void *frame, uint32_t len) {
+void event_keep(struct core *c, uint64_t src, const void *frame, uint32_t len) {
     struct frame_node *n;
 
     n = frame_keep(src, frame, len);
@@ -101,7 +102,7 @@ static void on_reply(struct core *c, uint64_t src, const void *frame, uint32_t l
 static void on_exit_frame(struct core *c, uint64_t src, const void *frame, uint32_t len) {
     c->exiting = true;
     groups_wake(c);
-    keep_event(c, src, frame, len);
+    event_keep(c, src, frame, len);
 }
 
 /* Frames that concern tasks of ours or run here. */
@@ -128,6 +129,8 @@ static void dispatch_peer(struct core *c, uint64_t src, const void *frame, uint3
     case WIRE_CLAIM: estate_on_claim(c, src, frame); break;
     case WIRE_ORPHANS: orphans_on(c, frame); break;
     case WIRE_ORPHANS_KEPT: estate_on_kept(c, src, frame); break;
+    case WIRE_WHY_REQ: why_on_req(c, src, frame); break;
+    case WIRE_WHY_TOLD: why_on_told(c, frame); break;
     default: break; /* a kind of a later version: ignoring */
     }
 }
@@ -149,7 +152,7 @@ void pump_dispatch(struct core *c, uint64_t src, const void *frame, uint32_t len
         case WIRE_LEASE_RECLAIM: leases_on_reclaim(c); return;
         case WIRE_PROC_DIED: link_on_died(c, frame); return;
         case WIRE_LOG:
-        case WIRE_NOTICE: keep_event(c, src, frame, len); return;
+        case WIRE_NOTICE: event_keep(c, src, frame, len); return;
         case WIRE_ACTOR_STATE: actors_on_state(c, frame); break;
         case WIRE_ACTOR_START: runs_on_start(c, frame, len); return;
         case WIRE_ADOPT: estate_on_adopt(c, frame); return;
@@ -162,7 +165,8 @@ void pump_dispatch(struct core *c, uint64_t src, const void *frame, uint32_t len
         }
     }
     if (head->flags & WIRE_REPLY) {
-        if (!link && proc_number(src) == 0) on_reply(c, src, frame, len);
+        if (!link && (proc_number(src) == 0 || head->kind == WIRE_WHY_INFO))
+            on_reply(c, src, frame, len);
         return;
     }
     if (proc_number(src) != 0) dispatch_peer(c, src, frame, len, link, sequence);

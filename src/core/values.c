@@ -4,6 +4,7 @@
 
 #include "base/futex.h"
 #include "core/core_int.h"
+#include "core/waits.h"
 
 uint64_t value_size(const struct core_value *v) {
     uint64_t at = 0;
@@ -110,16 +111,6 @@ bool usable(struct core *c, uint32_t slot, bool fetch) {
     return false;
 }
 
-struct waiting {
-    const struct skate_id *ids;
-    uint32_t *slots;
-    uint8_t *ready;
-    uint32_t count, need, found, cursor;
-    unsigned flags;
-    uint64_t errors_seen;
-    bool error;
-};
-
 static bool look(struct core *c, struct waiting *w, uint32_t i) {
     if (w->ready[i]) return true;
     if (!usable(c, w->slots[i], w->flags & CORE_FETCH)) return false;
@@ -171,7 +162,10 @@ static int sleep_for(struct core *c, struct waiting *w, int64_t timeout_ns) {
         runs_give_back(c);
         tell_blocked(c, true);
     }
-    r = pump_until(c, enough, w, deadline, w->need > 1 && w->need == w->count);
+    w->deadline_ns = deadline;
+    why_wait_begin(c, w, now);
+    r = why_pump(c, enough, w, w->need > 1 && w->need == w->count);
+    why_wait_end(c, w);
     if (lend) tell_blocked(c, false);
     return r;
 }

@@ -155,6 +155,7 @@ static void on_message(struct gcs *g, const struct gcs_from *from, const void *m
         case WIRE_KV_GET: gcs_kv_get(g, from, m); break;
         case WIRE_KV_DEL: gcs_kv_del(g, from, m); break;
         case WIRE_KV_LIST: gcs_kv_list(g, from, m); break;
+        case WIRE_WHY_REQ: gcs_why(g, from, m); break;
         case WIRE_PING: on_ping(g, from, m); break;
         default:
             if (from->call)

@@ -152,6 +152,9 @@ void gcs_place_remove(struct gcs *g, struct gcs_actor *a);
 void gcs_place_all(struct gcs *g);
 void gcs_place_uncharge(struct gcs *g, struct gcs_actor *a); /* it is no longer being started */
 
+/* gcs_why.c: what an actor that does not run waits for */
+void gcs_why(struct gcs *g, const struct gcs_from *from, const struct wire_why_req *m);
+
 /* gcs_state.c: moves, and who is told */
 void gcs_actor_move(struct gcs *g, struct gcs_actor *a, enum gcs_actor_state to);
 void gcs_actor_tell(struct gcs *g, const struct gcs_actor *a);

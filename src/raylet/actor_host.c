@@ -8,6 +8,7 @@
 
 #include "base/assert.h"
 #include "base/futex.h"
+#include "raylet/answers.h"
 #include "raylet/links.h"
 #include "raylet/raylet.h"
 
@@ -92,6 +93,12 @@ void actor_host_start(struct raylet *r, const struct wire_actor_start *m) {
     for (at = &r->actor_waits; *at;) at = &(*at)->next;
     *at = w;
     grants_reclaim(r);
+}
+
+const struct resources *actor_host_lacks(const struct raylet *r, const struct skate_id *actor) {
+    for (const struct actor_wait *w = r->actor_waits; w; w = w->next)
+        if (id_equal(&w->pl->start->actor, actor)) return &w->placing;
+    return NULL;
 }
 
 bool actor_host_waiting(const struct raylet *r) {

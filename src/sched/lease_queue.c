@@ -103,6 +103,10 @@ static struct lease_ask *find(const struct lease_queue *q, uint64_t owner, uint6
     return NULL;
 }
 
+const struct lease_ask *leases_find(const struct lease_queue *q, uint64_t owner, uint64_t req) {
+    return find(q, owner, req);
+}
+
 int leases_put(struct lease_queue *q, const struct lease_ask *ask,
                const struct lease_class *cls, bool add) {
     struct lease_ask *a = find(q, ask->owner, ask->req);

@@ -43,6 +43,8 @@ struct lease_queue *leases_free(struct lease_queue *q); /* NULL is fine; returns
  * it instead. -SKATE_EFULL, -SKATE_ENOMEM. */
 SKATE_NODISCARD int leases_put(struct lease_queue *q, const struct lease_ask *ask,
                                const struct lease_class *cls, bool add);
+/* The request of that name, or NULL. */
+const struct lease_ask *leases_find(const struct lease_queue *q, uint64_t owner, uint64_t req);
 /* One lease of it was granted, or `n` were passed on: count them off, let the next one of the
  * class have its turn. The request is gone (freed) at 0. */
 void leases_served(struct lease_queue *q, struct lease_ask *ask, uint32_t n);

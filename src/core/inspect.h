@@ -1,0 +1,21 @@
+/* inspect.h - the second part of the interface: what is going on here and elsewhere.
+ *
+ * As core.h: any thread, no callback, errors the same. Tests: tests/e2e/test_e2e_why.py. */
+#ifndef SKATE_CORE_INSPECT_H
+#define SKATE_CORE_INSPECT_H
+
+#include "core/core.h"
+
+enum { CORE_WHY_BYTES = 32 << 10 };
+struct core_why_ask {
+    const struct skate_id *ids;
+    uint32_t count;
+    int64_t timeout_ns; /* for asking other processes; 0: only what is known here */
+    int64_t waited_ns;  /* negative, or: this thread has waited for them until now */
+};
+/* What the ids wait for, along the whole chain. out has CORE_WHY_BYTES: lines "depth end kind node
+ * process pid id sentence" parted by tabs (enums of wire/why.h), then "=verdict broken": 0 it
+ * moves, 1 deadlock, 2 a demand that no node can meet. BLOCKS. */
+SKATE_NODISCARD int core_why(struct core *c, const struct core_why_ask *ask, char *out);
+
+#endif
