@@ -7,7 +7,7 @@ import faulthandler
 import os
 import sys
 
-from skate import _actor, _api, _core, _runtime_env, _serialize, _wire
+from skate import _actor, _api, _core, _generator, _runtime_env, _serialize, _wire
 from skate._remote import Limited, Retryable
 from skate.exceptions import AsyncioActorExit
 
@@ -69,15 +69,25 @@ def _limited(value: Limited) -> Any:
 def _retryable(value: Retryable) -> Any:
     function, kinds = value.function, value.kinds
 
+    def mark(error: BaseException) -> None:
+        if not isinstance(error, kinds):
+            error.__skate_no_retry__ = True  # type: ignore[attr-defined]
+
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
             return function(*args, **kwargs)
         except BaseException as error:
-            if not isinstance(error, kinds):
-                error.__skate_no_retry__ = True  # type: ignore[attr-defined]
+            mark(error)
             raise
 
-    return _named_like(call, function)
+    def stream(*args: Any, **kwargs: Any) -> Any:
+        try:
+            yield from function(*args, **kwargs)
+        except BaseException as error:
+            mark(error)
+            raise
+
+    return _named_like(stream if _generator.is_generator(function) else call, function)
 
 
 def _named_like(call: Any, function: Any) -> Any:

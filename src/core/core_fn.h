@@ -166,11 +166,12 @@ void stream_over(struct core *c, const struct skate_id *task);
 void stream_handle_gone(struct core *c, const struct skate_id *task);
 void streams_on_item(struct core *c, uint64_t src, const struct wire_gen_item *m);
 void streams_on_end(struct core *c, uint64_t src, const struct wire_gen_end *m);
+bool streams_tick(struct core *c); /* true: look again soon */
 void streams_release(struct core *c);
 
 /* yield.c: generators that run here. */
 struct run;
-enum { STREAM_WINDOW = 512, STREAM_CHUNK = 65533, STREAM_UNREAD_MAX = 1 << 20 };
+enum { STREAM_WINDOW = 512, STREAM_CHUNK = 65533, STREAM_UNREAD = 16384 };
 uint32_t stream_unread(uint32_t flags); /* how many unread items the task's flags allow */
 int yield_begin(struct core *c, struct run *r); /* a no-op for what is no generator */
 void yield_done(struct core *c, struct run *r);

@@ -226,6 +226,7 @@ struct core {
     struct map streams; /* task id -> index */
     struct stream **stream_v;
     uint32_t stream_cap;
+    int64_t streams_looked_ns;
     struct yield *yields; /* of the generators that run here */
     uint64_t heap_frees;  /* grows when bytes of ours are given free by others */
     bool retiring, lasting; /* retire.c; lasting: results of this run go to the raylet */

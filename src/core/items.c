@@ -6,7 +6,9 @@
  * before is dropped when it comes again. 65533 items have the ids of the task itself (index 2 and
  * up, 1 is the result); each further chunk begins at a fresh sequence of ours, told in time with
  * `gen_ack`. The same message lets the producer go on: it is never more than STREAM_WINDOW items
- * ahead of what was received, nor more than the allowed number ahead of what was taken.
+ * ahead of what was received, nor more than the allowed number ahead of what was taken. When the
+ * program said no number that is STREAM_UNREAD, so that a slow reader's memory does not grow, but
+ * a reader that takes nothing at all is no reader: then it grows.
  *
  * The handle of a stream is an object with the task's id (index 0). A stream lives until its handle
  * is gone and its task has ended. Under the core mutex; never sleeps, but core_stream_next() is
@@ -15,10 +17,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/futex.h"
 #include "core/core_int.h"
 #include "core/items.h"
 
 #define UNKNOWN UINT64_MAX
+#define TICK_NS INT64_C(40000000)
 
 struct stream {
     struct skate_id task;
@@ -32,6 +36,8 @@ struct stream {
     uint64_t unread;   /* most items that may lie here and be not taken */
     uint64_t *bases;   /* first id of chunk 1, 2, ... */
     uint32_t base_count;
+    uint64_t looked;   /* how many were taken at the last tick */
+    bool soft;         /* `unread` is ours, not the program's: it gives way */
     bool handle;       /* the program can still ask for items */
     bool closed;       /* further items are not wanted */
     bool over, failed; /* the task has ended; its result is an error */
@@ -41,7 +47,7 @@ struct stream {
 
 uint32_t stream_unread(uint32_t flags) {
     if (flags & CORE_DYNAMIC) return UINT32_MAX; /* nobody takes before all are there */
-    return flags / CORE_UNREAD ? flags / CORE_UNREAD : STREAM_UNREAD_MAX;
+    return flags / CORE_UNREAD ? flags / CORE_UNREAD : STREAM_UNREAD;
 }
 
 static struct stream *find(struct core *c, const struct skate_id *task) {
@@ -66,6 +72,7 @@ int stream_new(struct core *c, const struct skate_id *task, uint32_t flags) {
     s->task = *task;
     s->expected = UNKNOWN;
     s->unread = stream_unread(flags);
+    s->soft = flags / CORE_UNREAD == 0;
     c->stream_v[n] = s;
     if (flags & CORE_DYNAMIC) return 0;
     s->handle = true;
@@ -164,6 +171,29 @@ static void maybe_ack(struct core *c, struct stream *s) {
     if (!s->proc || s->over || limit <= s->limit) return;
     if (step > STREAM_WINDOW / 4) step = STREAM_WINDOW / 4;
     if (limit - s->limit >= step) send_ack(c, s);
+}
+
+/* A program that takes nothing may wait for the end of the task: what we hold back by ourselves we
+ * let go, more each time, until the table of objects is full and the stream ends with that. */
+bool streams_tick(struct core *c) {
+    int64_t now = time_now_ns();
+    bool held = false;
+
+    if (now - c->streams_looked_ns < TICK_NS) return true;
+    c->streams_looked_ns = now;
+    for (uint32_t i = 0; i < c->streams.count; i++) {
+        struct stream *s = c->stream_v[i];
+        bool taken = s->read != s->looked;
+
+        s->looked = s->read;
+        if (!s->soft || !s->proc || s->closed || s->over) continue;
+        if (s->received < s->limit || s->read + s->unread > s->limit) continue;
+        held = true;
+        if (taken) continue;
+        s->unread *= 4;
+        send_ack(c, s);
+    }
+    return held;
 }
 
 void stream_pushed(struct core *c, const struct skate_id *task, struct link *l) {

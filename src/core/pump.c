@@ -338,6 +338,7 @@ static void *core_thread(void *arg) {
         if (c->dead || c->stop) break;
         /* leases are returned when idle, an interrupt is said again */
         if (c->workers.count || c->interrupt) sleep_ns = IDLE_TICK_NS;
+        if (c->streams.count && streams_tick(c)) sleep_ns = IDLE_TICK_NS;
         (void)pthread_mutex_unlock(&c->lock);
         if (futex_wait(&c->bell->core_bell, word, sleep_ns) == -SKATE_ETIMEOUT)
             bell_set(c->bell, 0);
