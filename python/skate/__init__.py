@@ -61,21 +61,16 @@ _LAZY = (
     "dag", "experimental",
 )  # fmt: skip
 
-# Parts of Ray that are not here: said so, and still False for hasattr().
-_ABSENT = (
-    "autoscaler", "client", "cross_language", "data", "internal",
-    "java_actor_class", "java_function", "job_submission", "llm", "nodes_info", "serve",
-    "workflow", "show_in_dashboard", "remove_placement_group",
-)  # fmt: skip
-
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        import importlib
+    import importlib
 
+    if name in _LAZY:
         return importlib.import_module(f"skate.{name}")
-    if name in _ABSENT:
-        raise AttributeError(f"module 'skate' has no attribute {name!r}: not supported yet")
+    if not name.startswith("_"):
+        absent = importlib.import_module("skate._absent")
+        if name in absent.PARTS:
+            raise absent.name_error(name, name)
     raise AttributeError(f"module 'skate' has no attribute {name!r}")
 
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 _LEVELS = {0: "info", 1: "warning", 2: "error"}
+BAR_MARK = "\x02skate-bar:"  # begins a line of experimental.tqdm_ray
+bars: Any = None  # its manager, once there is a bar
 
 
 class Printer:
@@ -63,8 +65,20 @@ class Printer:
         lines = text.split("\n")
         if lines and not lines[-1]:
             lines.pop()
+        if BAR_MARK in text:
+            lines = _draw_bars(lines, fields["node_ip"])
         out = "".join(f"{prefix}{line}\n" for line in lines)
         _write(sys.stderr if fields["is_err"] else sys.stdout, out)
+
+
+def _draw_bars(lines: list[str], ip: str) -> list[str]:
+    """Draw what workers say of their progress; the other lines."""
+    from skate.experimental import tqdm_ray
+
+    for line in lines:
+        if line.startswith(BAR_MARK):
+            tqdm_ray.instance().process_line(line, ip)
+    return [line for line in lines if not line.startswith(BAR_MARK)]
 
 
 def _let_finish(stream: Any) -> None:
@@ -85,9 +99,11 @@ def _let_finish(stream: Any) -> None:
 
 def _write(stream: Any, text: str) -> None:
     """To a stream that may be gone, closed, or not a file at all (notebooks)."""
-    if stream is None:
+    if stream is None or not text:
         return
     _let_finish(stream)
+    if bars is not None:
+        bars.hide_bars()
     try:
         stream.write(text)
         stream.flush()
@@ -95,3 +111,6 @@ def _write(stream: Any, text: str) -> None:
         stream.write(text.encode("ascii", "backslashreplace").decode())
     except (OSError, ValueError):
         pass
+    finally:
+        if bars is not None:
+            bars.unhide_bars()

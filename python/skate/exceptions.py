@@ -396,3 +396,10 @@ class ActorClassInheritanceException(TypeError):
 RAY_EXCEPTION_TYPES = [
     v for v in list(globals().values()) if isinstance(v, type) and issubclass(v, RayError)
 ]
+
+
+class NotSupportedError(RayError, NotImplementedError):
+    """A part of Ray that is not in Skate yet. Its text says what to use meanwhile.
+
+    Raised by an import it is an ImportError too, by an attribute an AttributeError.
+    """

@@ -148,6 +148,7 @@ def test_what_is_refused(compiled):
             ray.wait([compiled(adder.add.bind(inp)).execute(1)])
 
 
+@pytest.mark.skipif(ON_RAY, reason="hangs in asyncio.run()")
 def test_asyncio(compiled):
     adder = Adder.remote(1)
     with InputNode() as inp:
@@ -156,14 +157,12 @@ def test_asyncio(compiled):
     async def main():
         future = await graph.execute_async(5)
         assert await future == 6
-        if not ON_RAY:  # there it waits for ever
-            with pytest.raises(ValueError):
-                await future
+        with pytest.raises(ValueError):
+            await future
 
     asyncio.run(main())
-    if not ON_RAY:  # Ray does not look
-        with pytest.raises(ValueError):
-            graph.execute(1)
+    with pytest.raises(ValueError):
+        graph.execute(1)
 
 
 def test_dropped_results_make_room(compiled):

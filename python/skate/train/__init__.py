@@ -17,7 +17,11 @@ _NAMES = (
 
 def __getattr__(name: str) -> Any:
     if name not in _NAMES:
-        raise AttributeError(f"module 'skate.train' has no attribute {name!r}: not supported yet")
+        if name.startswith("_"):
+            raise AttributeError(f"module 'skate.train' has no attribute {name!r}")
+        from skate import _absent
+
+        raise _absent.name_error("train", f"train.{name}")
     from skate import tune
 
     return getattr(tune, name)

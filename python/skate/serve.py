@@ -1,0 +1,5 @@
+"""Not here yet: see skate._absent."""
+
+from skate._absent import refuse_module
+
+refuse_module("serve")
