@@ -1,7 +1,7 @@
 # Skate's front door. `make build`, `make test` and `make demo` do all their own set-up on a
 # fresh Debian 12 with Python 3.11, git and make (as root, or with sudo).
 .PHONY: help build quick compat test test-core test-spark demo bench asan units tidy wheel clean \
-        setup-build setup-test setup-spark setup-bench
+        setup-build setup-test setup-spark setup-bench setup-clients
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
 
@@ -27,6 +27,8 @@ setup-spark:
 	@tools/setup.sh build test spark
 setup-bench:
 	@tools/setup.sh build test bench
+setup-clients:
+	@tools/setup.sh build test clients
 
 build: setup-build
 	@$(PY) tools/build.py install

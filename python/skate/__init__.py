@@ -58,7 +58,7 @@ _LAZY = (
     "actor", "air", "cloudpickle", "remote_function", "rllib", "runtime_context", "runtime_env",
     "train", "tune",
     "types", "util",
-    "dag", "experimental",
+    "dag", "data", "experimental",
 )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _ALIAS = "ray"
+RAY_VERSION = "2.60.0"  # whose API this is
 
 
 class _AliasFinder:
@@ -51,6 +52,12 @@ def is_installed() -> bool:
 
 
 def install() -> None:
-    """From now on `import ray` means Skate in this process and in its job's workers."""
+    """From now on `import ray` means Skate in this process and in its job's workers.
+
+    Programs and libraries choose by Ray's version what to call, so that `__version__` is that one.
+    """
     if not is_installed():
+        import skate
+
         sys.meta_path.insert(0, _AliasFinder())  # type: ignore[arg-type]
+        skate.__version__ = RAY_VERSION

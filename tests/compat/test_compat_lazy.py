@@ -28,8 +28,8 @@ def test_what_never_was():
 
 
 @pytest.mark.skipif(ON_RAY, reason="these parts are in Ray")
-@pytest.mark.parametrize("name", ["data", "serve", "job_submission", "autoscaler", "llm",
-                                  "train.torch", "data.preprocessors"])  # fmt: skip
+@pytest.mark.parametrize("name", ["serve", "serve.handle", "job_submission", "autoscaler", "llm",
+                                  "train.torch"])  # fmt: skip
 def test_parts_that_are_not_there(name):
     """Typed: an ImportError for those who try, NotSupportedError for those who want to know."""
     for package in ("skate", "ray"):
@@ -48,7 +48,7 @@ def test_parts_that_are_not_there(name):
 
 @pytest.mark.skipif(ON_RAY, reason="these parts are in Ray")
 def test_names_that_are_not_there():
-    for name in ("data", "serve", "client", "java_function", "workflow"):
+    for name in ("serve", "client", "java_function", "workflow"):
         with pytest.raises(ray.exceptions.NotSupportedError, match=f"ray.{name} .*Meanwhile"):
             getattr(ray, name)
     for name in ("serve", "client", "java_function"):
@@ -56,3 +56,15 @@ def test_names_that_are_not_there():
     with pytest.raises(ray.exceptions.NotSupportedError, match="Meanwhile"):
         ray.train.ScalingConfig  # noqa: B018
     assert not hasattr(ray.train, "ScalingConfig")
+
+
+@pytest.mark.skipif(ON_RAY, reason="this part is in Ray")
+def test_ray_data_is_imported_by_libraries_and_used_by_none():
+    data = importlib.import_module("skate.data")
+    with pytest.raises(ray.exceptions.NotSupportedError, match="ray.data.read_csv .*Meanwhile"):
+        data.read_csv  # noqa: B018
+    with pytest.raises(ray.exceptions.NotSupportedError, match="Meanwhile"):
+        data.from_pandas_refs([])
+    with pytest.raises(ImportError, match="Meanwhile"):
+        from skate.data import Dataset  # noqa: F401
+    assert ray.data is data

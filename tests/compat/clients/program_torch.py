@@ -1,0 +1,67 @@
+"""PyTorch in an actor: loader processes, training, weights that travel."""
+
+import os
+import warnings
+
+import ray
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+warnings.simplefilter("error")
+ray.init(num_cpus=2)
+
+
+class Squares(Dataset):
+    def __len__(self):
+        return 64
+
+    def __getitem__(self, i):
+        return torch.tensor([i / 64]), torch.tensor([i * i / 4096]), os.getpid()
+
+
+@ray.remote
+class Trainer:
+    def __init__(self, loaders):
+        warnings.simplefilter("error")
+        torch.manual_seed(0)
+        torch.set_num_threads(1)
+        layers = torch.nn.Linear(1, 16), torch.nn.ReLU(), torch.nn.Linear(16, 1)
+        self.loader = DataLoader(Squares(), batch_size=16, num_workers=loaders, shuffle=True)
+        self.model = torch.nn.Sequential(*layers)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=0.01)
+
+    def epoch(self):
+        total, pids = 0.0, set()
+        for x, y, pid in self.loader:
+            loss = torch.nn.functional.mse_loss(self.model(x), y)
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+            total += loss.item()
+            pids |= set(pid.tolist())
+        return total, os.getpid(), pids
+
+    def weights(self):
+        return self.model.state_dict()
+
+    def load(self, weights):
+        self.model.load_state_dict(weights)
+
+
+trainer, other = Trainer.remote(2), Trainer.remote(0)
+losses = [ray.get(trainer.epoch.remote())[0] for _ in range(3)]
+assert losses[-1] < losses[0]
+_, pid, pids = ray.get(trainer.epoch.remote())
+assert len(pids) == 2 and pid not in pids  # two processes of the loader
+_, pid, pids = ray.get(other.epoch.remote())
+assert pids == {pid}
+
+weights = ray.get(trainer.weights.remote())
+ray.get(other.load.remote(weights))
+for name, values in ray.get(other.weights.remote()).items():
+    assert torch.equal(values, weights[name])
+ray.get(other.epoch.remote())
+
+big = torch.arange(1_000_000, dtype=torch.float32)
+assert ray.get(ray.remote(lambda values: values.sum()).remote(big)) == big.sum()
+print("torch: fine")
