@@ -55,6 +55,7 @@ enum py_hook {
     HOOK_FUTURE,    /* skate._api.future_of(ref) */
     HOOK_FUNCTION,  /* skate._worker.load_function(key, value) -> callable */
     HOOK_METHOD,    /* skate._worker.find_method(name) -> callable */
+    HOOK_CANCEL,    /* skate._async.cancel_running(bytes) */
     HOOK_CONSTRUCT, /* skate._worker.construct(class, args, kwargs) */
     HOOK_JOB,       /* skate._async.current_job.get() -> Job or None */
     HOOK_STREAM,    /* skate._generator.ObjectRefGenerator(ref, stream) */
@@ -207,6 +208,8 @@ PyObject *py_actor_calls(PyObject *module, PyObject *args);
 PyObject *py_exit_intended(PyObject *module, PyObject *args);
 PyObject *py_limited(PyObject *module, PyObject *last);
 PyObject *py_child_setup(PyObject *module, PyObject *parent);
+void py_job_parent(struct skate_id *ret); /* the call that this thread or coroutine works for */
+int py_cancel_calls(void); /* those that core_cancel_next() names */
 PyObject *py_cancel(PyObject *module, PyObject *args);
 PyObject *py_cancelled(PyObject *module, PyObject *unused);
 PyObject *py_interruptible(PyObject *module, PyObject *number);

@@ -200,6 +200,7 @@ static PyObject *do_call(struct call *c, PyObject *const *args, Py_ssize_t count
         py_fail(SKATE_ESHUTDOWN, NULL);
         goto out;
     }
+    if (py.several) py_job_parent(&t.parent);
     if (submit(&t, &task) == 0)
         out = c->flags & CORE_STREAM ? py_stream_new(&task) : results(&task, c->returns);
 out:

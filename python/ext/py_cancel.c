@@ -25,6 +25,21 @@ PyObject *py_cancel(PyObject *module, PyObject *args) {
     Py_RETURN_NONE;
 }
 
+int py_cancel_calls(void) {
+    PyObject *hook = py_hook(HOOK_CANCEL), *r;
+    struct skate_id task;
+    uint8_t b[24];
+
+    while (py.core && core_cancel_next(py.core, &task)) {
+        if (!hook) return -1;
+        py_task_bytes(&task, b);
+        r = PyObject_CallFunction(hook, "y#", (char *)b, (Py_ssize_t)24);
+        if (!r) return -1;
+        Py_DECREF(r);
+    }
+    return 0;
+}
+
 /* Was the task that runs now cancelled? */
 PyObject *py_cancelled(PyObject *module, PyObject *unused) {
     (void)module;

@@ -171,6 +171,22 @@ PyObject *py_job_current(void) {
     return out;
 }
 
+void py_job_parent(struct skate_id *ret) {
+    PyObject *hook, *job = NULL;
+
+    if (here) {
+        *ret = here->task;
+        return;
+    }
+    hook = py_hook(HOOK_JOB);
+    if (hook) job = PyObject_CallNoArgs(hook);
+    if (!job)
+        PyErr_Clear();
+    else if (Py_TYPE(job) == py.job_type)
+        *ret = as_job(job)->task;
+    Py_XDECREF(job);
+}
+
 static PyObject *job_method(PyObject *self, void *unused) {
     (void)unused;
     Py_INCREF(as_job(self)->method);
@@ -297,7 +313,8 @@ PyObject *py_serve(PyObject *module, PyObject *unused) {
         r = core_serve(py.core);
         py_enter(save);
         if (PyErr_CheckSignals() < 0) return NULL;
-        if (r != -SKATE_EINTR) Py_RETURN_NONE;
+        if (r == -SKATE_EAGAIN && py_cancel_calls() < 0) PyErr_WriteUnraisable(NULL);
+        if (r != -SKATE_EINTR && r != -SKATE_EAGAIN) Py_RETURN_NONE;
     }
 }
 

@@ -25,6 +25,7 @@ static const struct {
     [HOOK_FUTURE] = {"skate._api", "future_of"},
     [HOOK_FUNCTION] = {"skate._worker", "load_function"},
     [HOOK_METHOD] = {"skate._worker", "find_method"},
+    [HOOK_CANCEL] = {"skate._async", "cancel_running"},
     [HOOK_CONSTRUCT] = {"skate._worker", "construct"},
     [HOOK_JOB] = {"skate._async", "running_job"},
     [HOOK_STREAM] = {"skate._generator", "ObjectRefGenerator"},

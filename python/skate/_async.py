@@ -83,6 +83,12 @@ def _leave(error: BaseException) -> None:
     _core.serve_end()
 
 
+def _cancelled(job: _core.Job, how: str) -> TaskCancelledError:
+    from skate import _ids
+
+    return TaskCancelledError(_ids.TaskID(job.task), how)
+
+
 def _answer_error(job: _core.Job, error: BaseException) -> None:
     """The call has failed, or ends the actor."""
     import asyncio
@@ -91,7 +97,7 @@ def _answer_error(job: _core.Job, error: BaseException) -> None:
         _leave(error)
         return
     if isinstance(error, asyncio.CancelledError):
-        cause, error = error, TaskCancelledError(None, "the call was cancelled")
+        cause, error = error, _cancelled(job, "its coroutine was cancelled")
         error.__cause__ = cause
     try:
         job.fail(error)
@@ -158,6 +164,7 @@ class _Threads:
             self.running[job] = threading.get_ident()
             contextvars.copy_context().run(_run, job)
             del self.running[job]
+            _worker.cancelled.discard(job.task)
             with self.lock:
                 self.idle += 1
 
@@ -175,6 +182,8 @@ def _run(job: _core.Job) -> None:
     current_job.set(job)
     try:
         value = job.call()
+        if job.task in _worker.cancelled:
+            raise _cancelled(job, "it was told while it ran")
     except BaseException as error:
         _answer_error(job, error)
     else:
@@ -327,9 +336,19 @@ class _Loop:
         for job, running in list(self.running.items()):
             if job.task == task:
                 if running is not None:
-                    self.loop.call_soon_threadsafe(running.cancel)
+                    self.loop.call_soon_threadsafe(self._stop, job, running)
                 return True
         return False
+
+    def _stop(self, job: _core.Job, running: asyncio.Task[Any]) -> None:
+        """On the loop. A coroutine that has not taken its first step never runs its `finally`."""
+        running.add_done_callback(lambda _task: self._unanswered(job))
+        running.cancel()
+
+    def _unanswered(self, job: _core.Job) -> None:
+        if job in self.running and job.open:
+            _answer_error(job, _cancelled(job, "it had not started"))
+            self._ended(job)
 
 
 def _is_coroutine_method(name: str) -> bool | None:
@@ -392,6 +411,11 @@ def cancel_running(task: bytes) -> bool:
     method is marked, and may ask get_runtime_context().is_canceled().
     """
     return any(group.cancel(task) for group in _worker.groups)
+
+
+def on_loop() -> bool:
+    """Is this an actor whose calls run on event loops?"""
+    return any(isinstance(group, _Loop) for group in _worker.groups)
 
 
 def is_cancelled(task: bytes) -> bool:

@@ -96,8 +96,22 @@ class RuntimeContext:
         return _api.info()["session_dir"].rstrip("/").rpartition("/")[0]
 
     def is_canceled(self) -> bool:
-        """Was the running task or call cancelled? For code that looks now and then."""
-        return _core.cancelled()
+        """Was the running task or call cancelled? For code that looks now and then.
+
+        RuntimeError in a coroutine: that one is cancelled as asyncio does it.
+        """
+        import sys
+
+        calls = sys.modules.get("skate._async")
+        job = calls.running_job() if calls is not None else None
+        if calls is None or job is None:
+            return _core.cancelled()
+        if calls.on_loop():
+            raise RuntimeError(
+                "is_canceled() is not for async actors: a cancelled call gets "
+                "asyncio.CancelledError where it awaits"
+            )
+        return bool(calls.is_cancelled(job.task))
 
     @property
     def current_actor(self) -> Any:

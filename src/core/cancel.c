@@ -19,6 +19,7 @@
 #include "core/core_int.h"
 
 #define GRACE_NS INT64_C(2000000000)
+enum { CANCELS_MAX = 1 << 16 };
 
 int cancel_text(const struct skate_id *task, const char *how, char *out, size_t cap) {
     return snprintf(out, cap, "task_cancelled %016llx%016llx\n%s",
@@ -91,11 +92,11 @@ static int task_cancel(struct core *c, uint32_t index, unsigned flags) {
     return 0;
 }
 
-static void cancel_children(struct core *c, uint64_t run, unsigned flags) {
+static void cancel_children(struct core *c, struct skate_id run, unsigned flags) {
     for (uint32_t i = 0; i < c->task_count; i++) {
         const struct task *t = task_get(c, i);
 
-        if (t->state == TASK_FREE || t->parent != run) continue;
+        if (t->state == TASK_FREE || !id_equal(&t->parent, &run)) continue;
         (void)task_cancel(c, i, t->kind == 1 ? flags & ~(unsigned)CORE_CANCEL_FORCE : flags);
     }
 }
@@ -151,12 +152,39 @@ static void run_cancel(struct core *c, struct run *r, unsigned flags) {
     bool plain = r->job.kind == 0;
 
     r->cancelled = true;
-    if (flags & CORE_CANCEL_CHILDREN) cancel_children(c, r->number, flags);
+    if (flags & CORE_CANCEL_CHILDREN) cancel_children(c, r->job.task, flags);
     if (!plain) return; /* a call of an actor sees the flag */
     if (r->began_ns && (flags & CORE_CANCEL_FORCE)) end_for(c, r, " with force=True");
     c->interrupt = true;
     c->interrupt_since_ns = r->began_ns ? time_now_ns() : 0;
     send_signal(c);
+}
+
+/* A call of an actor that runs several at once: Python knows whether and where it runs. */
+static void call_cancel(struct core *c, const struct skate_id *task, unsigned flags) {
+    if (flags & CORE_CANCEL_CHILDREN) cancel_children(c, *task, flags);
+    if (c->cancel_count == c->cancel_cap) {
+        uint32_t cap = c->cancel_cap ? c->cancel_cap * 2 : 16;
+        struct skate_id *grown = NULL;
+
+        if (cap <= CANCELS_MAX) grown = realloc(c->cancels, cap * sizeof *grown);
+
+        if (!grown) return; /* who wants it can say it again */
+        c->cancels = grown;
+        c->cancel_cap = cap;
+    }
+    c->cancels[c->cancel_count++] = *task;
+    (void)pthread_cond_broadcast(&c->cond); /* core_serve() may wait behind another thread */
+}
+
+bool core_cancel_next(struct core *c, struct skate_id *ret) {
+    bool some;
+
+    if (core_enter(c) < 0) return false;
+    some = c->cancel_count > 0;
+    if (some) *ret = c->cancels[--c->cancel_count];
+    core_leave(c);
+    return some;
 }
 
 void cancel_on_frame(struct core *c, uint64_t src, const struct wire_cancel *m) {
@@ -169,6 +197,8 @@ void cancel_on_frame(struct core *c, uint64_t src, const struct wire_cancel *m) 
         if (index != MAP_NONE) (void)task_cancel(c, index, m->flags);
     } else if (runs_cancel(c, src, &task)) {
         return;
+    } else if (c->groups) {
+        call_cancel(c, &task, m->flags);
     } else if (r && r->link && r->link->proc == src &&
                id_equal(&((const struct wire_task *)(const void *)r->node->data)->task, &task)) {
         run_cancel(c, r, m->flags);

@@ -21,6 +21,9 @@ SKATE_NODISCARD int core_cancel(struct core *c, const struct skate_id *object, u
 void core_interrupt_signal(struct core *c, int number);
 /* Is the task that runs now in this thread to be interrupted? True once for each cancel. */
 bool core_interrupt_take(struct core *c);
+/* A call of an actor of groups (core_async.h) that is to be cancelled if it runs; core_serve()
+ * returns -SKATE_EAGAIN when there is one. */
+bool core_cancel_next(struct core *c, struct skate_id *ret);
 /* Was the task that runs now cancelled? */
 bool core_cancelled(struct core *c);
 

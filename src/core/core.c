@@ -310,6 +310,7 @@ void core_close(struct core *c) {
     (void)close(c->sock);
     free(c->in);
     free(c->drops);
+    free(c->cancels);
     free(c->unpins);
     free(c->config);
     free(c->why);

@@ -143,6 +143,7 @@ struct core_task {
     struct core_value args;
     const struct skate_id *deps; /* top-level refs, replaced by values before the call */
     uint32_t dep_count;
+    struct skate_id parent; /* the task that submits; nil: the one of core_next, if any */
 };
 enum core_task_flag {
     CORE_RETRY_EXCEPTIONS = 1, /* status CORE_RETRY of the worker uses a retry */
@@ -211,8 +212,7 @@ SKATE_NODISCARD int core_next(struct core *c, struct core_job **ret);
 /* A function of the owner of `job` by key. inline_copy as in core_read. */
 SKATE_NODISCARD int core_function(struct core *c, const struct core_job *job, uint64_t fn,
                                   void *inline_copy, struct core_view *ret);
-/* CORE_CANCELLED: said by the core alone, of a task that never started. */
-enum core_status { CORE_OK = 0, CORE_ERROR = 1, CORE_RETRY = 2, CORE_CANCELLED = 3 };
+enum core_status { CORE_OK = 0, CORE_ERROR = 1, CORE_RETRY = 2, CORE_CANCELLED = 3 /* ours */ };
 /* End of a task: values[returns] (on error each with VAL_ERROR). Views of the job are void after
  * it, unless pinned: core_job_pin() makes the pin of a view the caller's own (core_unpin later).
  * For kind 2 with CORE_ERROR the one value is the constructor's error. BLOCKS when full. */

@@ -24,7 +24,7 @@ SKATE_NODISCARD int core_group_bell(struct core *c, uint32_t group, int fd);
 SKATE_NODISCARD int core_group_next(struct core *c, uint32_t group, bool wait,
                                     struct core_job **ret);
 /* The main thread: reads the input until the actor is to end and no call is left, or until
- * core_serve_end(); -SKATE_ESHUTDOWN then. BLOCKS. */
+ * core_serve_end(); -SKATE_ESHUTDOWN then. -SKATE_EAGAIN: see core_cancel_next(). BLOCKS. */
 SKATE_NODISCARD int core_serve(struct core *c);
 void core_serve_end(struct core *c);
 

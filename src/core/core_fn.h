@@ -187,6 +187,7 @@ void runs_on_steal(struct core *c, struct link *l, uint32_t max);
 void runs_give_back(struct core *c);
 void functions_on_func(struct core *c, uint64_t src, const void *frame, uint32_t len);
 void runs_forget(struct core *c, uint64_t proc);
+struct run *groups_unqueue(struct core *c, uint64_t proc, const struct skate_id *task);
 bool runs_cancel(struct core *c, uint64_t owner, const struct skate_id *task);
 
 void runs_leave(struct core *c); /* give back what is queued, for good */

@@ -89,7 +89,7 @@ struct task {
     uint32_t function;       /* index of its definition, NONE for methods */
     uint32_t sequence;       /* on the worker's ring */
     bool cancelled;          /* pushed, and its worker was told: not to be tried again */
-    uint64_t parent;         /* number of the run that submitted it, 0: none */
+    struct skate_id parent;  /* the task that submitted it, nil: none */
 };
 
 struct worker { /* a leased worker, or the process of an actor */
@@ -138,7 +138,6 @@ struct run { /* a task that came to us to be run */
     struct core_view *views; /* args, then deps */
     char *strings;
     int64_t began_ns;
-    uint64_t number; /* of this process, from 1 */
     bool cancelled;
     pthread_t thread;           /* that executes it */
     struct run *other, **whose; /* list of all that have begun: core.begun */
@@ -214,7 +213,8 @@ struct core {
     uint64_t event_bytes;
     struct run *run_head, **run_tail, *run_current, *begun;
     uint32_t runs;
-    uint64_t run_number;
+    struct skate_id *cancels; /* calls of groups, for core_cancel_next() */
+    uint32_t cancel_count, cancel_cap;
     pthread_t runner;        /* the thread that asks for tasks; cancel.c */
     bool runner_known, interrupt; /* interrupt: of the running task, not yet taken */
     int interrupt_signal;

@@ -150,21 +150,24 @@ static void refuse(struct core *c, struct run *r, int e);
 
 /* A task that has not been started is taken out of the queue, and its owner told. */
 bool runs_cancel(struct core *c, uint64_t owner, const struct skate_id *task) {
-    for (struct run **at = &c->run_head; *at; at = &(*at)->next) {
-        struct run *r = *at;
-        const struct wire_task *m = (const void *)r->node->data;
+    struct run *r = c->groups ? groups_unqueue(c, owner, task) : NULL;
 
-        if (!r->link || r->link->proc != owner || !id_equal(&m->task, task)) continue;
+    for (struct run **at = &c->run_head; !r && *at; at = &(*at)->next) {
+        const struct wire_task *m = (const void *)(*at)->node->data;
+
+        if (!(*at)->link || (*at)->link->proc != owner || !id_equal(&m->task, task)) continue;
+        r = *at;
         *at = r->next;
         if (!*at) c->run_tail = at;
-        c->runs--;
-        r->link->queued_runs--;
-        r->cancelled = true;
-        refuse(c, r, -SKATE_EINTR);
-        run_release(r);
-        return true;
+        break;
     }
-    return false;
+    if (!r) return false;
+    c->runs--;
+    r->link->queued_runs--;
+    r->cancelled = true;
+    refuse(c, r, -SKATE_EINTR);
+    run_release(r);
+    return true;
 }
 
 /* ---- definitions ---- */
@@ -424,7 +427,6 @@ int run_begin(struct core *c, struct run *r, struct core_job **ret) {
                 at_store_release(started, r->sequence);
         }
     }
-    r->number = ++c->run_number;
     r->thread = pthread_self();
     r->whose = &c->begun;
     r->other = c->begun;

@@ -114,6 +114,24 @@ void group_ring(struct core *c, const struct run *r) {
     if (g && g->fd >= 0) (void)!write(g->fd, &one, sizeof one);
 }
 
+/* Take a call that has not begun out of its queue; NULL: it is not there. */
+struct run *groups_unqueue(struct core *c, uint64_t proc, const struct skate_id *task) {
+    for (uint32_t i = 0; i < c->group_count; i++) {
+        struct run_group *g = &c->groups[i];
+
+        for (struct run **at = &g->head; *at; at = &(*at)->next) {
+            struct run *r = *at;
+            const struct wire_task *m = (const void *)r->node->data;
+
+            if (!r->link || r->link->proc != proc || !id_equal(&m->task, task)) continue;
+            *at = r->next;
+            if (!*at) g->tail = at;
+            return r;
+        }
+    }
+    return NULL;
+}
+
 void groups_release(struct core *c) {
     for (uint32_t i = 0; i < c->group_count; i++) (void)pthread_cond_destroy(&c->groups[i].cond);
     free(c->groups);
@@ -199,7 +217,7 @@ int core_group_next(struct core *c, uint32_t group, bool wait, struct core_job *
 
 static bool serve_over(struct core *c, void *arg) {
     (void)arg;
-    return c->serve_end || (c->exiting && c->runs == 0 && c->runs_out == 0);
+    return c->cancel_count || c->serve_end || (c->exiting && c->runs == 0 && c->runs_out == 0);
 }
 
 int core_serve(struct core *c) {
@@ -207,8 +225,9 @@ int core_serve(struct core *c) {
 
     if (e < 0) return e;
     e = pump_until(c, serve_over, NULL, INT64_MAX, false);
+    if (e == 0) e = c->cancel_count ? -SKATE_EAGAIN : -SKATE_ESHUTDOWN;
     core_leave(c);
-    return e == 0 ? -SKATE_ESHUTDOWN : e;
+    return e;
 }
 
 void core_serve_end(struct core *c) {

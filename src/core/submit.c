@@ -225,7 +225,8 @@ int task_new(struct core *c, const struct core_task *in, uint32_t kind, uint32_t
     t->cls = in->cls;
     t->returns = in->returns;
     t->retries = in->retries;
-    t->parent = c->run_current ? c->run_current->number : 0;
+    t->parent = in->parent;
+    if (id_is_nil(&t->parent) && c->run_current) t->parent = c->run_current->job.task;
     t->flags = in->flags;
     t->state = TASK_DEPS;
     t->function = kind == 0 ? map_get(&c->functions, &(struct skate_id){in->fn, 0}) : NONE;
