@@ -52,11 +52,12 @@ enum py_hook {
     HOOK_INIT,      /* skate._api.auto_init() */
     HOOK_TASK_ID,   /* skate._ids.TaskID(bytes) */
     HOOK_JOB_ID,    /* skate._ids.JobID(bytes) */
-    HOOK_FUTURE,    /* skate._api.future_of(ref) */
+    HOOK_FUTURE,    /* skate._await.future_of(ref, in_loop) */
     HOOK_FUNCTION,  /* skate._worker.load_function(key, value) -> callable */
     HOOK_METHOD,    /* skate._worker.find_method(name) -> callable */
     HOOK_CANCEL,    /* skate._async.cancel_running(bytes) */
     HOOK_CONSTRUCT, /* skate._worker.construct(class, args, kwargs) */
+    HOOK_COMPLETED, /* skate._await.on_completed(ref, function) */
     HOOK_JOB,       /* skate._async.current_job.get() -> Job or None */
     HOOK_STREAM,    /* skate._generator.ObjectRefGenerator(ref, stream) */
     HOOK_DYNAMIC,   /* skate._generator.DynamicObjectRefGenerator(refs) */
@@ -186,6 +187,9 @@ PyObject *py_describe(uint32_t kind, const struct skate_id *id, const struct ska
 /* py_job.c: current() where several jobs run. */
 PyObject *py_job_current(void);
 int py_job_init(PyObject *module);
+int py_watch_init(PyObject *module);
+/* py_wait.c: the value of a ref: 1 and *ret, 0 when it is not readable here, -1 an exception. */
+int py_read(PyObject *ref, PyObject **ret);
 
 /* ---- the functions of the module, by file ---- */
 int py_call_init(PyObject *module);

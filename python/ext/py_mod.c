@@ -22,11 +22,12 @@ static const struct {
     [HOOK_INIT] = {"skate._api", "auto_init"},
     [HOOK_TASK_ID] = {"skate._ids", "TaskID"},
     [HOOK_JOB_ID] = {"skate._ids", "JobID"},
-    [HOOK_FUTURE] = {"skate._api", "future_of"},
+    [HOOK_FUTURE] = {"skate._await", "future_of"},
     [HOOK_FUNCTION] = {"skate._worker", "load_function"},
     [HOOK_METHOD] = {"skate._worker", "find_method"},
     [HOOK_CANCEL] = {"skate._async", "cancel_running"},
     [HOOK_CONSTRUCT] = {"skate._worker", "construct"},
+    [HOOK_COMPLETED] = {"skate._await", "on_completed"},
     [HOOK_JOB] = {"skate._async", "running_job"},
     [HOOK_STREAM] = {"skate._generator", "ObjectRefGenerator"},
     [HOOK_DYNAMIC] = {"skate._generator", "DynamicObjectRefGenerator"},
@@ -431,7 +432,7 @@ static int mod_exec(PyObject *module) {
     py.empty_tuple = PyTuple_New(0);
     if (!py.empty_tuple) return -1;
     if (py_ref_init(module) < 0 || py_decode_init(module) < 0 || py_call_init(module) < 0 ||
-        py_job_init(module) < 0)
+        py_job_init(module) < 0 || py_watch_init(module) < 0)
         return -1;
     if (py_stream_init(module) < 0) return -1;
     return PyModule_AddStringConstant(module, "version", SKATE_VERSION);

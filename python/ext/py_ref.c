@@ -264,6 +264,12 @@ static PyObject *ref_as_future(PyObject *self, PyObject *unused) {
     return make ? PyObject_CallFunctionObjArgs(make, self, Py_True, NULL) : NULL;
 }
 
+static PyObject *ref_on_completed(PyObject *self, PyObject *function) {
+    PyObject *call = py_hook(HOOK_COMPLETED);
+
+    return call ? PyObject_CallFunctionObjArgs(call, self, function, NULL) : NULL;
+}
+
 static PyObject *ref_await(PyObject *self) {
     PyObject *future = ref_as_future(self, NULL), *out;
 
@@ -289,6 +295,7 @@ static PyMethodDef ref_methods[] = {
     {"call_site", ref_call_site, METH_NOARGS, "Where it was made; empty."},
     {"future", ref_future, METH_NOARGS, "A concurrent.futures.Future of the value."},
     {"as_future", ref_as_future, METH_NOARGS, "An asyncio.Future of the value."},
+    {"_on_completed", ref_on_completed, METH_O, "Call a function with the value, or the error."},
     {"nil", ref_nil, METH_NOARGS | METH_CLASS, "The id of nothing."},
     {"size", ref_size, METH_NOARGS | METH_CLASS, "Bytes of an id."},
     {"_raw", ref_raw, METH_NOARGS, NULL},

@@ -93,7 +93,7 @@ static PyObject *raise_value(struct py_source *s, const struct skate_id *id) {
 }
 
 /* The value of a ref: 1 and *ret, 0 when it is not ready, -1 with an exception. */
-static int read_one(PyObject *ref, PyObject **ret) {
+int py_read(PyObject *ref, PyObject **ret) {
     uint8_t copy[LIMIT_INLINE_VALUE] __attribute__((aligned(64)));
     const struct skate_id *id = &((struct py_ref *)(void *)ref)->id;
     struct py_source s = {0};
@@ -126,7 +126,7 @@ static PyObject *get_one(PyObject *ref, PyObject *timeout) {
     int r;
 
     if (ns == -2 || py_ref_check(ref) < 0) return NULL;
-    while ((r = read_one(ref, &value)) == 0) {
+    while ((r = py_read(ref, &value)) == 0) {
         r = wait_ready(&((struct py_ref *)(void *)ref)->id, 1, 1, ns, CORE_FETCH, &ready);
         if (r < 0) return NULL;
         if (r == 0 && ns >= 0) return raise_timeout(0, 1, timeout, ref);
@@ -144,7 +144,7 @@ static PyObject *not_all(PyObject **refs, const uint8_t *ready, uint32_t n, PyOb
         if (!ready[i] && first == n) first = i;
         if (!ready[i]) continue;
         done++;
-        if (read_one(refs[i], &value) < 0) return NULL;
+        if (py_read(refs[i], &value) < 0) return NULL;
         Py_XDECREF(value);
     }
     return raise_timeout(done, n, timeout, refs[first < n ? first : 0]);
@@ -172,7 +172,7 @@ static PyObject *get_many(PyObject **refs, uint32_t n, PyObject *timeout) {
     list = PyList_New((Py_ssize_t)n);
     for (uint32_t i = 0; list && i < n; i++) {
         PyObject *value = NULL;
-        int got = read_one(refs[i], &value);
+        int got = py_read(refs[i], &value);
 
         if (got == 0) value = get_one(refs[i], Py_None); /* it moved meanwhile: wait again */
         if (!value || PyList_SetItem(list, (Py_ssize_t)i, value) < 0) Py_CLEAR(list);

@@ -459,39 +459,6 @@ def cancel(ref: Any, *, force: bool = False, recursive: bool = True) -> None:
     _core.cancel(ref, force, recursive)
 
 
-def future_of(ref: Any, in_loop: bool) -> Any:
-    """A Future of a ref's value: concurrent.futures', or the running event loop's."""
-    import threading
-    from concurrent.futures import Future
-
-    future: Future[Any] = Future()
-
-    def fill() -> None:
-        try:
-            value = get(ref)
-        except BaseException as error:
-            _settle(future.set_exception, error)
-        else:
-            _settle(future.set_result, value)
-
-    # One daemon thread each: none may wait for another, or keep the interpreter from its end.
-    threading.Thread(target=fill, name="skate-future", daemon=True).start()
-    if not in_loop:
-        return future
-    import asyncio
-
-    return asyncio.wrap_future(future)
-
-
-def _settle(setter: Any, outcome: Any) -> None:
-    from concurrent.futures import InvalidStateError
-
-    try:
-        setter(outcome)
-    except InvalidStateError:
-        pass  # cancelled meanwhile
-
-
 # --------------------------------------------------------------------------------- actors by name
 
 

@@ -234,6 +234,7 @@ void core_interrupt(struct core *c) {
     (void)pthread_cond_broadcast(&c->cond);
     (void)pthread_cond_broadcast(&c->event_cond);
     groups_wake(c);
+    watches_end(c);
     if (c->bell) {
         (void)at_add_seq(&c->bell->leader_bell, 1);
         (void)at_add_seq(&c->bell->core_bell, 1);
@@ -294,6 +295,7 @@ void core_close(struct core *c) {
     if (c->thread_on) (void)pthread_join(c->thread, NULL);
     tables_release(c);
     groups_release(c);
+    watches_release(c);
     for (size_t i = 0; i < sizeof maps / sizeof *maps; i++) map_release(maps[i]);
     links_release(c);
     frames_release(&c->deferred);

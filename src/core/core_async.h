@@ -1,5 +1,5 @@
 /* core_async.h - the part of the core's interface for programs that do several things at once:
- * actors that run several calls. The rules of core.h hold. */
+ * actors that run several calls, objects that are awaited. The rules of core.h hold. */
 #ifndef SKATE_CORE_CORE_ASYNC_H
 #define SKATE_CORE_CORE_ASYNC_H
 
@@ -27,5 +27,18 @@ SKATE_NODISCARD int core_group_next(struct core *c, uint32_t group, bool wait,
  * core_serve_end(); -SKATE_ESHUTDOWN then. -SKATE_EAGAIN: see core_cancel_next(). BLOCKS. */
 SKATE_NODISCARD int core_serve(struct core *c);
 void core_serve_end(struct core *c);
+/* ---- being told of objects without waiting (watch.c) ---- */
+
+/* A set of watches: the eventfd is rung when one of them is done, once until all were taken. */
+SKATE_NODISCARD int core_watch_open(struct core *c, int fd, uint32_t *ret_set);
+/* 1: it is readable here now. 0: `token` will be given by core_watch_take when it is, or when the
+ * session ends. The object stays alive meanwhile. */
+SKATE_NODISCARD int core_watch(struct core *c, uint32_t set, const struct skate_id *id,
+                               uint64_t token);
+/* Not interested any more. False: its token was or will be given. */
+bool core_unwatch(struct core *c, uint32_t set, const struct skate_id *id, uint64_t token);
+/* Up to max tokens of done watches, in their order; their number. */
+uint32_t core_watch_take(struct core *c, uint32_t set, uint64_t *tokens, uint32_t max);
+void core_watch_close(struct core *c, uint32_t set);
 
 #endif

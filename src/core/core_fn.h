@@ -208,6 +208,15 @@ bool class_unqueue(struct core *c, uint32_t task);
 bool actor_unqueue(struct core *c, uint32_t task);
 int run_begin(struct core *c, struct run *r, struct core_job **ret);
 
+/* watch.c */
+void watch_ready(struct core *c, uint32_t slot); /* a waited-for object became ready, or is here */
+void watches_end(struct core *c);                /* the session is over: tell all */
+void watches_release(struct core *c);
+void watch_unlend(struct core *c); /* the task that awaits has ended */
+int64_t watch_tick(struct core *c, int64_t sleep_ns);
+void lend_begin(struct core *c); /* values.c: this worker waits */
+void lend_end(struct core *c);
+
 /* groups.c */
 void group_enqueue(struct core *c, struct run *r);
 void groups_wake(struct core *c); /* everything changed: look */

@@ -229,6 +229,11 @@ struct core {
     int64_t streams_looked_ns;
     struct yield *yields; /* of the generators that run here */
     uint64_t heap_frees;  /* grows when bytes of ours are given free by others */
+    struct watches *watches; /* watch.c; NULL before the first */
+    uint32_t watched;        /* watches that are not done */
+    uint32_t lenders;        /* threads that wait, for which the CPUs are lent */
+    bool watch_lent;
+    int64_t watch_since_ns;
     bool retiring, lasting; /* retire.c; lasting: results of this run go to the raylet */
     uint64_t pins;
     struct waiting *waits; /* threads asleep in core_wait */

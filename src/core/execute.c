@@ -688,6 +688,7 @@ sent:
     }
     if (run->cancelled) cancel_over(c);
     if (run->yield) yield_done(c, run);
+    if (c->watch_lent) watch_unlend(c);
     c->run_current = NULL;
     c->blocked_told = c->lasting = false;
     if (c->groups) groups_run_ended(c);

@@ -399,6 +399,7 @@ static void became_ready(struct core *c, uint32_t slot) {
         b->wants = false;
         send_value(c, slot, b->proc);
     }
+    if (c->object_v[slot].waited) watch_ready(c, slot);
     c->object_v[slot].holds--;
     borrowers_tidy(c, slot);
 }
@@ -561,6 +562,8 @@ void objects_on_pulled(struct core *c, const struct wire_pulled *m) {
         ledger_move(&c->ledger, slot, LEDGER_PENDING, 0, 0);
         object_set_system(c, slot, "object_lost\nits node is lost and no copy is left");
     }
+    slot = object_find(c, &m->obj);
+    if (slot != MAP_NONE && c->object_v[slot].waited) watch_ready(c, slot);
     slot = object_find(c, &m->obj);
     if (slot != MAP_NONE) object_check(c, slot);
 }

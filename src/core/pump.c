@@ -195,11 +195,12 @@ void core_die(struct core *c, const char *reason) {
     (void)pthread_cond_broadcast(&c->cond);
     (void)pthread_cond_broadcast(&c->event_cond);
     groups_wake(c);
+    watches_end(c);
 }
 
 /* What may wake the core thread: results only when they unlock something. */
 static void set_level(struct core *c) {
-    uint32_t level = c->waiting || c->backlogs || c->idle_workers ? 2 : 1;
+    uint32_t level = c->watched ? 3 : c->waiting || c->backlogs || c->idle_workers ? 2 : 1;
 
     if (at_load(&c->bell->core) != level) at_store_seq(&c->bell->core, level);
 }
@@ -238,6 +239,7 @@ static int leader_pause(struct core *c, int64_t until_ns, bool bulk) {
     if (!found) {
         word = at_load_seq(&c->bell->leader_bell);
         at_store_seq(&c->bell->leader, bulk ? 3 : 2);
+        if (bulk && at_load_seq(&c->watched)) at_store_seq(&c->bell->leader, 2);
         if (!bell_any(c->bell)) {
             int64_t left = least(until_ns - time_now_ns(), SLEEP_MOST_NS);
 
@@ -339,6 +341,7 @@ static void *core_thread(void *arg) {
         /* leases are returned when idle, an interrupt is said again */
         if (c->workers.count || c->interrupt) sleep_ns = IDLE_TICK_NS;
         if (c->streams.count && streams_tick(c)) sleep_ns = IDLE_TICK_NS;
+        if (c->watched) sleep_ns = watch_tick(c, sleep_ns);
         (void)pthread_mutex_unlock(&c->lock);
         if (futex_wait(&c->bell->core_bell, word, sleep_ns) == -SKATE_ETIMEOUT)
             bell_set(c->bell, 0);

@@ -149,6 +149,19 @@ static void tell_blocked(struct core *c, bool blocked) {
         (void)link_send(c, c->run_current->link, &u, sizeof u, BELL_WANTED, 0);
 }
 
+/* A worker that waits lends its CPUs, and gives back what it has not started. Calls are paired;
+ * several threads may wait at once. */
+void lend_begin(struct core *c) {
+    if (c->lenders++ > 0) return;
+    runs_give_back(c);
+    tell_blocked(c, true);
+}
+
+void lend_end(struct core *c) {
+    SKATE_ASSERT(c->lenders > 0);
+    if (--c->lenders == 0) tell_blocked(c, false);
+}
+
 static int sleep_for(struct core *c, struct waiting *w, int64_t timeout_ns) {
     int64_t now = time_now_ns(), deadline = INT64_MAX;
     bool lend = !c->info.is_driver && c->run_current && timeout_ns != 0;
@@ -158,15 +171,12 @@ static int sleep_for(struct core *c, struct waiting *w, int64_t timeout_ns) {
     if (timeout_ns == 0) pump(c);
     if (enough(c, w)) return 0;
     if (timeout_ns == 0) return -SKATE_ETIMEOUT;
-    if (lend) {
-        runs_give_back(c);
-        tell_blocked(c, true);
-    }
+    if (lend) lend_begin(c);
     w->deadline_ns = deadline;
     why_wait_begin(c, w, now);
     r = why_pump(c, enough, w, w->need > 1 && w->need == w->count);
     why_wait_end(c, w);
-    if (lend) tell_blocked(c, false);
+    if (lend) lend_end(c);
     return r;
 }
 
