@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from skate import _core
+from skate._generator import ObjectRefGenerator
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
@@ -82,13 +83,14 @@ def border_hex(raw: bytes) -> str:
 def why(object_refs: Any, *, timeout: float = 2.0) -> Chain:
     """Why is this ref, or each of these refs, not ready?
 
-    Args: a ref or a list of refs (the first 16 are looked at); timeout: seconds for asking the
-    processes along the chain, which answer even while their Python code is busy.
+    Args: a ref, a generator or a list of them (the first 16 are looked at); timeout: seconds for
+    asking the processes along the chain, which answer even while their Python code is busy.
     Returns: a Chain. `print(ray.why(ref))` shows which task makes it, in which state it is, where,
     what it waits for and who holds that; `.deadlock` and `.impossible` say that it will never end.
     Raises: TypeError when it is not a ref.
     """
     refs = object_refs if isinstance(object_refs, list) else [object_refs]
+    refs = [ref.completed() if type(ref) is ObjectRefGenerator else ref for ref in refs]
     for ref in refs:
         if type(ref) is not _core.ObjectRef:
             raise TypeError(f"why() takes an ObjectRef or a list of them, not {ref!r}")

@@ -176,6 +176,8 @@ uint32_t stream_unread(uint32_t flags); /* how many unread items the task's flag
 int yield_begin(struct core *c, struct run *r); /* a no-op for what is no generator */
 void yield_done(struct core *c, struct run *r);
 void yield_free(struct run *r);
+struct why_fact;
+void yield_why(const struct run *r, struct why_fact *f);
 void yields_on_died(struct core *c, uint64_t proc);
 void yields_on_ack(struct core *c, uint64_t src, const struct wire_gen_ack *m);
 

@@ -261,6 +261,7 @@ static void say_run(struct core *c, const struct run *r, struct why_fact *f) {
     }
     why_say(f, "runs since %s on pid %u of node %u", seconds_since(r->began_ns, since),
             (unsigned)c->pid, proc_node(c->info.proc));
+    if (r->yield) yield_why(r, f);
     for (const struct waiting *w = c->waits; w; w = w->next)
         if (pthread_equal(w->thread, r->thread)) {
             why_say(f, ", ");

@@ -11,6 +11,7 @@
 #include "base/futex.h"
 #include "core/core_int.h"
 #include "core/items.h"
+#include "wire/why.h"
 
 #define FULL_WAIT_NS INT64_C(10000000000)
 #define FULL_SLICE_NS INT64_C(20000000)
@@ -118,6 +119,14 @@ void yields_on_died(struct core *c, uint64_t proc) {
             y->closed = true;
             ring(c, y);
         }
+}
+
+void yield_why(const struct run *r, struct why_fact *f) {
+    const struct yield *y = r->yield;
+
+    if (may_go(NULL, (void *)(uintptr_t)y)) return;
+    why_say(f, ", paused after item %llu: its caller has taken only %llu",
+            (unsigned long long)y->produced, (unsigned long long)y->read);
 }
 
 /* ---- producing ---- */
