@@ -3,6 +3,8 @@
  * Called by skate's Python modules only; none of it is public. See py.h for the rules of locks. */
 #include "py.h"
 
+#include "core/lineage.h"
+
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -308,6 +310,16 @@ static PyObject *mod_stats(PyObject *module, PyObject *unused) {
                          (unsigned long long)s.arena_held);
 }
 
+static PyObject *mod_lineage_max(PyObject *module, PyObject *bytes) {
+    unsigned long long n = PyLong_AsUnsignedLongLong(bytes);
+
+    (void)module;
+    if (PyErr_Occurred()) return NULL;
+    if (!py.core) return py_fail(SKATE_ESHUTDOWN, NULL);
+    core_lineage_max(py.core, n);
+    Py_RETURN_NONE;
+}
+
 static PyObject *mod_actor_state(PyObject *module, PyObject *ref) {
     struct core_actor_state s = {0};
 
@@ -391,6 +403,7 @@ static PyMethodDef methods[] = {
     {"event", mod_event, METH_VARARGS, NULL},
     {"event_wake", mod_event_wake, METH_NOARGS, NULL},
     {"stats", mod_stats, METH_NOARGS, NULL},
+    {"lineage_max", mod_lineage_max, METH_O, NULL},
     {"actor_state", mod_actor_state, METH_O, NULL},
     {"actor_retries", mod_actor_retries, METH_VARARGS, NULL},
     {"pack", mod_pack, METH_O, NULL},

@@ -142,7 +142,7 @@ def init(
         raise TypeError(f"namespace must be a str, not {namespace!r}")
     if resources is not None and not isinstance(resources, dict):
         raise TypeError(f"resources must be a dict of names and amounts, not {resources!r}")
-    config = _job_config(runtime_env)
+    config = _job_config(runtime_env) | _system_settings(kwargs.get("_system_config"))
     from skate import _node
 
     amounts = (num_cpus, num_gpus, resources, labels, object_store_memory)
@@ -260,12 +260,28 @@ def _job_env(runtime_env: dict[str, Any] | None) -> dict[str, Any]:
     return _runtime_env.plain(env)
 
 
+def _system_settings(given: Any) -> dict[str, int]:
+    """What we know of _system_config (or RAY_<name> in the environment), for the job's workers."""
+    name = "max_lineage_bytes"
+    value = (given or {}).get(name, os.environ.get(f"RAY_{name}"))
+    if value is None:
+        return {}
+    try:
+        if int(value) >= 0:
+            return {name: int(value)}
+    except (TypeError, ValueError):
+        pass
+    raise ValueError(f"{name} must be a number of bytes, 0 or more, not {value!r}")
+
+
 def _join(
     node: Any, socket_path: str, namespace: str | None, config: dict[str, Any], show: bool
 ) -> RayContext:
     from skate import _logs, _runtime_env
 
     _core.connect(socket_path, _CALL_TIMEOUT_S)
+    if "max_lineage_bytes" in config:
+        _core.lineage_max(config["max_lineage_bytes"])
     info = _core.info()
     if config["runtime_env"]:
         from skate import _env_packages

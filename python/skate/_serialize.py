@@ -288,6 +288,10 @@ def system_error(value: bytes, ref: bytes) -> BaseException:
         from skate import _ids
 
         return exceptions.TaskCancelledError(_ids.TaskID(_task_bytes(more)), text)
+    if kind == "not_rebuilt":
+        return exceptions.ObjectReconstructionFailedError(
+            _ref_hex(ref), f"OBJECT_UNRECONSTRUCTABLE_{more}", text
+        )
     if kind in ("owner_died", "object_lost", "out_of_scope"):
         lost = {
             "owner_died": exceptions.OwnerDiedError,

@@ -411,7 +411,10 @@ def main(fd: int) -> None:
     sys.stdout = sys.__stdout__ = out  # type: ignore[assignment]
     sys.stderr = sys.__stderr__ = err  # type: ignore[assignment]
     os.register_at_fork(after_in_child=_core.forked)
-    _take_on(_core.unpack(info["config"]) if info["config"] else {})
+    config = _core.unpack(info["config"]) if info["config"] else {}
+    if "max_lineage_bytes" in config:
+        _core.lineage_max(config["max_lineage_bytes"])
+    _take_on(config)
     faulthandler.enable(2)  # a crash in C code leaves the Python lines that led to it
     _signal.signal(_INTERRUPT, _core.on_interrupt)
     _core.interruptible(_INTERRUPT)

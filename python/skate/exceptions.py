@@ -296,9 +296,35 @@ class ObjectFreedError(ObjectLostError):
 
 
 class ObjectReconstructionFailedError(ObjectLostError):
-    """The object could not be made again."""
+    """The object is lost and could not be made again.
 
-    reason = ""
+    Args:
+        object_ref_hex: the ref, as ref.hex() says it.
+        reason: why, by Ray's name for it: "OBJECT_UNRECONSTRUCTABLE_PUT", ..._RETRIES_DISABLED,
+            ..._LINEAGE_EVICTED, ..._MAX_ATTEMPTS_EXCEEDED, ..._REF_NOT_FOUND.
+        reason_message: the same in words, with what to do.
+    """
+
+    def __init__(
+        self,
+        object_ref_hex: str = "",
+        reason: str | None = None,
+        reason_message: str | None = None,
+        owner_address: Any = None,
+        call_site: str = "",
+    ) -> None:
+        text = f"Failed to retrieve object {object_ref_hex}: it is lost and cannot be made again"
+        if reason_message:
+            text += f".\n[{reason or 'UNKNOWN'}] {reason_message}"
+        super().__init__(object_ref_hex, owner_address, call_site, text)
+        self.reason = reason
+        self.reason_message = reason_message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (
+            self.object_ref_hex, self.reason, self.reason_message, self.owner_address,
+            self.call_site,
+        )  # fmt: skip
 
 
 class ReferenceCountingAssertionError(ObjectLostError, AssertionError):

@@ -77,7 +77,7 @@ static int task_cancel(struct core *c, uint32_t index, unsigned flags) {
     struct skate_id actor = t->kind == 1 ? m->actor : t->id;
     bool call = t->kind == 1;
 
-    if (t->kind == 2) return 0;
+    if (t->kind == 2 || t->state == TASK_KEPT) return 0;
     if (call && (flags & CORE_CANCEL_FORCE)) return -SKATE_EINVAL;
     if (t->state == TASK_PUSHED) {
         t->cancelled = true;

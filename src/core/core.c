@@ -30,7 +30,8 @@ static struct core *core_new(int fd) {
     c->arena_fd = -1;
     c->pid = getpid();
     c->spin = 100;
-    c->task_free = c->failing = NONE;
+    c->task_free = c->failing = c->lineage.redo = c->lineage.head = c->lineage.tail = NONE;
+    c->lineage.max = LINEAGE_BYTES;
     list_init(&c->deferred);
     list_init(&c->replies);
     list_init(&c->events);
@@ -288,7 +289,7 @@ static struct core *closed;
 
 void core_close(struct core *c) {
     struct map *maps[] = {&c->objects, &c->tasks, &c->workers, &c->actors, &c->functions,
-                          &c->estates};
+                          &c->heritage.estates};
 
     if (!c || c->forked) return; /* a forked child leaves all to its parent */
     core_interrupt(c);

@@ -134,6 +134,20 @@ void actor_call_done(struct core *c, struct actor *a);
 void actor_call_ready(struct core *c, uint32_t task);
 bool actor_full(const struct actor *a); /* max_pending_calls */
 
+/* lineage.c */
+bool lineage_keep(struct core *c, uint32_t task); /* it is over; true: it stays as KEPT */
+void lineage_result_gone(struct core *c, const struct skate_id *id);
+void lineage_evict(struct core *c, uint32_t slot);
+void lineage_need(struct core *c, uint32_t slot); /* an evicted one: run its task again */
+void lineage_lost(struct core *c, uint32_t slot, const char *why);
+void lineage_on_value_lost(struct core *c, uint64_t src, const struct wire_value_lost *m);
+int task_watch(struct core *c, uint32_t index); /* ask for its dependencies */
+void tasks_watch_again(struct core *c);         /* dependencies were lost: queued ones wait again */
+bool object_is_ours(const struct core *c, const struct skate_id *id); /* made or inherited */
+/* An arena value becomes a value that is not there; free: tell the holder. */
+void object_unset(struct core *c, uint32_t slot, bool free);
+void tell_blocked(struct core *c, bool blocked);
+
 /* estate.c: objects that outlive their owner. The heir's side... */
 bool estate_owns(const struct core *c, const struct skate_id *id);
 bool estate_keeps(struct core *c, uint32_t slot); /* nothing needs it: true: not yet to be freed */

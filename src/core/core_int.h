@@ -18,6 +18,7 @@
 #include "core/core_frames.h"
 #include "core/core_async.h"
 #include "core/heap.h"
+#include "core/lineage.h"
 #include "own/ledger.h"
 #include "wire/wire_gen.h"
 
@@ -67,12 +68,17 @@ struct object {
     uint8_t requested;     /* foreign: value_req is out */
     uint8_t pulling;
     uint8_t waited;
+    uint8_t evicted; /* ours: its bytes are gone; its task makes it again when it is needed */
+    uint8_t kept;    /* ours: its task is kept */
+    uint8_t why;     /* ours: why it cannot be made again (lineage.c) */
+    uint32_t lineage; /* ours: kept tasks that name it */
     uint8_t claimed; /* of a dead owner: its heir was told that we have it */
     uint8_t limbo;   /* inherited: enum limbo (estate.c) */
     uint32_t heard_ms; /* inherited: when somebody last spoke of it */
 };
 
-enum task_state { TASK_FREE, TASK_DEPS, TASK_QUEUED, TASK_PUSHED };
+/* KEPT: over, but a result of it may have to be made again (lineage.c). */
+enum task_state { TASK_FREE, TASK_DEPS, TASK_QUEUED, TASK_PUSHED, TASK_KEPT };
 
 struct task {
     struct skate_id id;
@@ -89,6 +95,7 @@ struct task {
     uint32_t function;       /* index of its definition, NONE for methods */
     uint32_t sequence;       /* on the worker's ring */
     bool cancelled;          /* pushed, and its worker was told: not to be tried again */
+    uint32_t prev;           /* kept: the older one */
     struct skate_id parent;  /* the task that submitted it, nil: none */
 };
 
@@ -201,12 +208,8 @@ struct core {
     struct function *function_v;
     uint32_t function_count;
 
-    struct map estates;    /* dead process -> index: we are its heir (estate.c) */
-    struct estate *estate_v;
-    uint32_t estate_count, heirs_known; /* heirs_known: dead owners with another heir */
-    struct limbo_entry *limbo_v;
-    uint32_t limbo_count, limbo_cap;
-    int64_t limbo_looked_ns;
+    struct lineage lineage;
+    struct heritage heritage;
 
     uint32_t next_call, calls_open;
     struct frame_list replies, events;

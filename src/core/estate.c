@@ -41,9 +41,9 @@ struct estate {
 
 static struct estate *estate_of(const struct core *c, uint64_t dead) {
     struct skate_id key = map_key(dead);
-    uint32_t i = map_get(&c->estates, &key);
+    uint32_t i = map_get(&c->heritage.estates, &key);
 
-    return i == MAP_NONE ? NULL : &c->estate_v[i];
+    return i == MAP_NONE ? NULL : &c->heritage.estate_v[i];
 }
 
 bool estate_owns(const struct core *c, const struct skate_id *id) {
@@ -58,24 +58,24 @@ static struct estate *estate_make(struct core *c, uint64_t dead) {
     if (e) return e;
     l = link_get(c, dead);
     if (l && l->state == LINK_OPEN) link_drain(c, l, true); /* as its borrower, for the last time */
-    grown = realloc(c->estate_v, (c->estate_count + 1) * sizeof *grown);
+    grown = realloc(c->heritage.estate_v, (c->heritage.estate_count + 1) * sizeof *grown);
     if (!grown) return NULL;
-    c->estate_v = grown;
-    if (map_put(&c->estates, &key, c->estate_count) < 0) return NULL;
-    e = &c->estate_v[c->estate_count++];
+    c->heritage.estate_v = grown;
+    if (map_put(&c->heritage.estates, &key, c->heritage.estate_count) < 0) return NULL;
+    e = &c->heritage.estate_v[c->heritage.estate_count++];
     *e = (struct estate){.dead = dead};
     return e;
 }
 
 void estates_free(struct core *c) {
-    for (uint32_t i = 0; i < c->estate_count; i++) {
-        for (uint32_t k = 0; k < c->estate_v[i].task_count; k++)
-            free(c->estate_v[i].tasks[k].holds);
-        free(c->estate_v[i].tasks);
-        free(c->estate_v[i].text);
+    for (uint32_t i = 0; i < c->heritage.estate_count; i++) {
+        for (uint32_t k = 0; k < c->heritage.estate_v[i].task_count; k++)
+            free(c->heritage.estate_v[i].tasks[k].holds);
+        free(c->heritage.estate_v[i].tasks);
+        free(c->heritage.estate_v[i].text);
     }
-    free(c->estate_v);
-    free(c->limbo_v);
+    free(c->heritage.estate_v);
+    free(c->heritage.limbo_v);
 }
 
 /* ---- when it is freed ---- */
@@ -92,15 +92,15 @@ bool estate_keeps(struct core *c, uint32_t slot) {
         !in_grace(o))
         return false;
     if (o->limbo != LIMBO_NO) return true;
-    if (c->limbo_count == c->limbo_cap) {
-        uint32_t cap = c->limbo_cap ? c->limbo_cap * 2 : 64;
-        struct limbo_entry *grown = realloc(c->limbo_v, cap * sizeof *grown);
+    if (c->heritage.limbo_count == c->heritage.limbo_cap) {
+        uint32_t cap = c->heritage.limbo_cap ? c->heritage.limbo_cap * 2 : 64;
+        struct limbo_entry *grown = realloc(c->heritage.limbo_v, cap * sizeof *grown);
 
         if (!grown) return false;
-        c->limbo_v = grown;
-        c->limbo_cap = cap;
+        c->heritage.limbo_v = grown;
+        c->heritage.limbo_cap = cap;
     }
-    c->limbo_v[c->limbo_count++] = (struct limbo_entry){*id};
+    c->heritage.limbo_v[c->heritage.limbo_count++] = (struct limbo_entry){*id};
     o->limbo = LIMBO_IN;
     return true;
 }
@@ -122,12 +122,13 @@ static bool limbo_judge(struct core *c, const struct limbo_entry *e) {
 void estates_tick(struct core *c) {
     int64_t now = time_now_ns();
 
-    if (now - c->limbo_looked_ns < LOOK_NS) return;
-    c->limbo_looked_ns = now;
-    for (uint32_t i = c->limbo_count; i-- > 0;) {
-        struct limbo_entry e = c->limbo_v[i];
+    if (now - c->heritage.looked_ns < LOOK_NS) return;
+    c->heritage.looked_ns = now;
+    for (uint32_t i = c->heritage.limbo_count; i-- > 0;) {
+        struct limbo_entry e = c->heritage.limbo_v[i];
 
-        if (limbo_judge(c, &e)) c->limbo_v[i] = c->limbo_v[--c->limbo_count];
+        if (limbo_judge(c, &e))
+            c->heritage.limbo_v[i] = c->heritage.limbo_v[--c->heritage.limbo_count];
     }
     objects_apply_drops(c);
 }
@@ -272,9 +273,9 @@ void estates_on_died(struct core *c, uint64_t proc, const char *text) {
                      "submitted the task is dead, too)", text);
 
     SKATE_ASSERT(n > 0);
-    for (uint32_t k = 0; k < c->estate_count; k++)
-        for (uint32_t i = c->estate_v[k].task_count; i-- > 0;) {
-            const struct estate *e = &c->estate_v[k];
+    for (uint32_t k = 0; k < c->heritage.estate_count; k++)
+        for (uint32_t i = c->heritage.estate_v[k].task_count; i-- > 0;) {
+            const struct estate *e = &c->heritage.estate_v[k];
             uint64_t worker = i < e->task_count ? e->tasks[i].worker : 0;
 
             if (worker && (worker == proc || (proc_number(proc) == 0 &&
@@ -489,7 +490,7 @@ void heir_known(struct core *c, struct link *l, uint64_t heir) {
         return;
     }
     l->heir = heir;
-    c->heirs_known++;
+    c->heritage.heirs_known++;
     runs_forget(c, l->proc); /* but what the heir waits for */
     pass_on_unread(c, l);
     claim_all(c, l);
@@ -497,10 +498,10 @@ void heir_known(struct core *c, struct link *l, uint64_t heir) {
 }
 
 void heir_gone(struct core *c, uint64_t heir) {
-    for (uint32_t i = 0; c->heirs_known && i < c->link_count; i++)
+    for (uint32_t i = 0; c->heritage.heirs_known && i < c->link_count; i++)
         if (c->link_v[i]->heir == heir) {
             c->link_v[i]->heir = 0;
-            c->heirs_known--;
+            c->heritage.heirs_known--;
             objects_on_died(c, c->link_v[i]->proc, "its job has ended");
         }
 }

@@ -203,6 +203,30 @@ static bool slot_usable(struct core *c, void *arg) {
     return usable(c, *slot, true);
 }
 
+static bool slot_settled(struct core *c, void *arg) {
+    const uint32_t *slot = arg;
+
+    return !object_ready(c, *slot) || usable(c, *slot, true);
+}
+
+/* An argument that was lost with its node is made again: our CPU may be what that needs. */
+static int await_slot(struct core *c, uint32_t slot) {
+    bool lent = false;
+    int r;
+
+    do {
+        if (!object_ready(c, slot) && !lent) {
+            runs_give_back(c);
+            tell_blocked(c, true);
+            lent = true;
+        }
+        r = pump_until(c, lent ? slot_usable : slot_settled, &slot, INT64_MAX, false);
+        /* whatever signals come, but for cancel */
+    } while ((r == -SKATE_EINTR && !c->interrupt) || (r == 0 && !usable(c, slot, true)));
+    if (lent) tell_blocked(c, false);
+    return r;
+}
+
 /* A view of an arena value, pulled here first when it lies elsewhere. */
 static int view_of(struct core *c, const struct wire_val *v, const uint8_t *data,
                    struct core_view *ret) {
@@ -216,9 +240,8 @@ static int view_of(struct core *c, const struct wire_val *v, const uint8_t *data
         return 0;
     }
     slot = object_find(c, &v->id);
-    if (slot == MAP_NONE || !object_ready(c, slot)) return -SKATE_ENOENT;
-    do r = pump_until(c, slot_usable, &slot, INT64_MAX, false);
-    while (r == -SKATE_EINTR && !c->interrupt); /* whatever signals come, but for cancel */
+    if (slot == MAP_NONE) return -SKATE_ENOENT;
+    r = await_slot(c, slot);
     if (r < 0) return r;
     ret->flags = ledger_flags_of(&c->ledger.slots[slot]);
     if (ledger_state_of(&c->ledger.slots[slot]) != LEDGER_INLINE) return view_arena(c, slot, ret);

@@ -11,8 +11,12 @@
 #include "base/atomic.h"
 #include "core/core_int.h"
 
+bool object_is_ours(const struct core *c, const struct skate_id *id) {
+    return id->owner == c->info.proc || (c->heritage.estates.count && estate_owns(c, id));
+}
+
 static bool owned(const struct core *c, const struct skate_id *id) {
-    return id->owner == c->info.proc || (c->estates.count && estate_owns(c, id));
+    return id->owner == c->info.proc || (c->heritage.estates.count && estate_owns(c, id));
 }
 
 uint32_t object_find(struct core *c, const struct skate_id *id) {
@@ -32,7 +36,7 @@ uint32_t object_make(struct core *c, const struct skate_id *id) {
     s->refs = s->borrows = 0;
     s->holder = s->offset = s->size = s->contained = 0;
     ledger_move(&c->ledger, slot, LEDGER_PENDING, 0, 0);
-    if (c->heirs_known) claim_new(c, slot);
+    if (c->heritage.heirs_known) claim_new(c, slot);
     return slot;
 }
 
@@ -95,6 +99,7 @@ static void object_delete(struct core *c, uint32_t slot) {
     if (o->registered || o->claimed) object_release(c, &id, o->registered ? o->registered : 1);
     contained_drop(c, o->contained);
     o->contained = NULL;
+    if (o->kept) lineage_result_gone(c, &id);
     while (o->dependents) {
         struct dependent *d = o->dependents;
 
@@ -113,7 +118,8 @@ void object_check(struct core *c, uint32_t slot) {
     if (o->local || o->holds) return;
     if (o->borrowers) return;
     if (o->pulling) return; /* its answer is on the way */
-    if (c->estates.count && estate_keeps(c, slot)) return;
+    if (c->heritage.estates.count && estate_keeps(c, slot)) return;
+    if (o->lineage) return lineage_evict(c, slot);
     if (owned(c, &id) && id_index(&id) == SKATE_INDEX_TASK) {
         actor_handles_gone(c, &id);
         stream_handle_gone(c, &id);
@@ -425,6 +431,23 @@ void object_drop_refs(struct core *c, const struct wire_val *v, const struct ska
         }
 }
 
+void object_unset(struct core *c, uint32_t slot, bool free_it) {
+    struct ledger_slot *s = &c->ledger.slots[slot], was = *s;
+    struct object *o = &c->object_v[slot];
+
+    SKATE_ASSERT(ledger_state_of(s) == LEDGER_ARENA);
+    ledger_move(&c->ledger, slot, LEDGER_PENDING, 0, 0);
+    s->contained = 0;
+    if (o->local_offset) unpull(c, o->local_offset);
+    o->local_offset = 0;
+    if (free_it)
+        free_bytes(c, was.holder, was.offset, owned(c, &s->id));
+    else
+        link_arena(c, was.holder, -1);
+    contained_drop(c, o->contained);
+    o->contained = NULL;
+}
+
 /* What a value contains goes on record before the value does. */
 static void contained_set(struct core *c, uint32_t slot, const struct skate_id *refs, uint32_t n) {
     uint64_t at;
@@ -464,6 +487,7 @@ void object_set(struct core *c, uint32_t slot, const struct wire_val *v, const u
         s->holder = v->holder;
         s->offset = v->offset;
         s->size = v->size;
+        if (proc_node(v->holder) != proc_node(c->info.proc)) c->lineage.far = true;
         if (v->nref) contained_set(c, slot, refs + v->ref0, v->nref);
         link_arena(c, v->holder, 1);
         ledger_move(&c->ledger, slot, LEDGER_ARENA, v->format, v->flags);
@@ -488,6 +512,7 @@ void object_want(struct core *c, uint32_t slot) {
     struct object *o = &c->object_v[slot];
     struct link *l;
 
+    if (o->evicted) lineage_need(c, slot);
     if (owned(c, &s->id) || object_ready(c, slot) || o->requested) return;
     o->requested = 1;
     l = link_get(c, s->id.owner);
@@ -542,6 +567,22 @@ void objects_on_free(struct core *c, const struct wire_free *m) {
     c->heap_frees += n;
 }
 
+static void pull_failed(struct core *c, uint32_t slot, const struct wire_pulled *m) {
+    char text[500];
+    uint32_t n;
+    const char *reason = wire_pulled_reason(m, &n);
+
+    if (m->status != -SKATE_EFULL && m->status != -SKATE_ENOMEM && m->status < 0) {
+        lineage_lost(c, slot, "its node is lost and no copy is left");
+        tasks_watch_again(c);
+        return;
+    }
+    (void)snprintf(text, sizeof text, "store_full\nit could not be fetched from its node: %.*s",
+                   (int)(n > 400 ? 400 : n), reason);
+    object_unset(c, slot, false);
+    object_set_system(c, slot, text);
+}
+
 void objects_on_pulled(struct core *c, const struct wire_pulled *m) {
     uint32_t slot = object_find(c, &m->obj);
     struct object *o;
@@ -555,13 +596,8 @@ void objects_on_pulled(struct core *c, const struct wire_pulled *m) {
     if (m->status == 0 && m->offset <= c->info.arena_bytes &&
         m->size <= c->info.arena_bytes - m->offset && m->size == c->ledger.slots[slot].size)
         o->local_offset = m->offset;
-    else {
-        struct ledger_slot *s = &c->ledger.slots[slot];
-
-        link_arena(c, s->holder, -1);
-        ledger_move(&c->ledger, slot, LEDGER_PENDING, 0, 0);
-        object_set_system(c, slot, "object_lost\nits node is lost and no copy is left");
-    }
+    else if (ledger_state_of(&c->ledger.slots[slot]) == LEDGER_ARENA)
+        pull_failed(c, slot, m);
     slot = object_find(c, &m->obj);
     if (slot != MAP_NONE && c->object_v[slot].waited) watch_ready(c, slot);
     slot = object_find(c, &m->obj);
@@ -576,6 +612,7 @@ void objects_on_died(struct core *c, uint64_t proc, const char *text) {
     char reason[LIMIT_INLINE_VALUE];
     int n = snprintf(reason, sizeof reason, "owner_died\nthe process that owned it is gone: %s",
                      text);
+    bool lost = false;
 
     SKATE_ASSERT(n > 0);
     for (uint32_t i = 0; i < c->ledger.header->slots_used; i++) {
@@ -583,15 +620,15 @@ void objects_on_died(struct core *c, uint64_t proc, const char *text) {
         enum ledger_state state = ledger_state_of(s);
 
         if (state == LEDGER_FREE || state == LEDGER_TASK) continue;
-        if (state == LEDGER_ARENA && proc_number(proc) == 0 && !c->object_v[i].local_offset &&
-            proc_node(s->holder) == proc_node(proc)) {
-            ledger_move(&c->ledger, i, LEDGER_PENDING, 0, 0);
-            object_set_system(c, i, "object_lost\nthe node that held it is lost");
-            continue;
+        if (state == LEDGER_ARENA && proc_number(proc) == 0 &&
+            proc_node(s->holder) == proc_node(proc) && !c->object_v[i].pulling) {
+            lineage_lost(c, i, "the node that held it is lost");
+            lost = true;
+            if (ledger_state_of(s) == LEDGER_FREE) continue;
         }
         if (!owned(c, &s->id)) {
             if (state == LEDGER_PENDING && same_process(s->id.owner, proc) &&
-                !(c->heirs_known && heir_of(c, s->id.owner)))
+                !(c->heritage.heirs_known && heir_of(c, s->id.owner)))
                 object_set_system(c, i, reason);
             continue;
         }
@@ -601,4 +638,5 @@ void objects_on_died(struct core *c, uint64_t proc, const char *text) {
             borrowers_tidy(c, i);
         }
     }
+    if (lost) tasks_watch_again(c);
 }

@@ -126,6 +126,7 @@ static void dispatch_peer(struct core *c, uint64_t src, const void *frame, uint3
     case WIRE_RETURNED: leases_on_returned(c, src, frame); break;
     case WIRE_UNBLOCKED: leases_on_unblocked(c, src); break;
     case WIRE_CANCEL: cancel_on_frame(c, src, frame); break;
+    case WIRE_VALUE_LOST: lineage_on_value_lost(c, src, frame); break;
     case WIRE_CLAIM: estate_on_claim(c, src, frame); break;
     case WIRE_ORPHANS: orphans_on(c, frame); break;
     case WIRE_ORPHANS_KEPT: estate_on_kept(c, src, frame); break;
@@ -328,13 +329,13 @@ static void *core_thread(void *arg) {
             at_store_seq(&c->bell->core, 0);
             pump(c);
             leases_tick(c);
-            if (c->limbo_count) estates_tick(c);
+            if (c->heritage.limbo_count) estates_tick(c);
             set_level(c);
             if (c->followers) (void)pthread_cond_broadcast(&c->cond);
             if (bell_any(c->bell) && !c->dead) continue;
         } else {
             leases_tick(c);
-            if (c->limbo_count) estates_tick(c);
+            if (c->heritage.limbo_count) estates_tick(c);
         }
         if (c->interrupt) cancel_tick(c);
         if (c->dead || c->stop) break;

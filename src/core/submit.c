@@ -164,7 +164,7 @@ static int holds_take(struct core *c, struct task *t, const struct core_task *in
 }
 
 /* Ask for each dependency; the task waits for those that are not there. */
-static int deps_watch(struct core *c, uint32_t index) {
+int task_watch(struct core *c, uint32_t index) {
     struct task *t = task_get(c, index);
 
     for (uint32_t i = 0; i < t->dep_count; i++) {
@@ -236,7 +236,7 @@ int task_new(struct core *c, const struct core_task *in, uint32_t kind, uint32_t
     if (r == 0) r = spec_build(c, t, in, &args, &b);
     if (r == 0) r = map_put(&c->tasks, &t->id, index);
     if (r == 0) r = returns_make(c, t);
-    if (r == 0) r = deps_watch(c, index);
+    if (r == 0) r = task_watch(c, index);
     if (r == 0 && t->flags & (CORE_STREAM | CORE_DYNAMIC)) r = stream_new(c, &t->id, t->flags);
     wire_release(&b);
     if (r < 0) {
@@ -293,6 +293,27 @@ void task_dep_ready(struct core *c, uint32_t index) {
         actor_call_ready(c, index);
     else
         task_settle_deps(c, index);
+}
+
+/* Dependencies were lost with a node: who is queued with one of them waits for it again. */
+void tasks_watch_again(struct core *c) {
+    for (uint32_t index = 0; index < c->task_count; index++) {
+        struct task *t = task_get(c, index);
+        bool lacks = false;
+
+        if (t->state != TASK_QUEUED || t->kind > 1) continue;
+        for (uint32_t i = 0; i < t->dep_count && !lacks; i++) {
+            uint32_t slot = object_find(c, &t->holds[i]);
+
+            lacks = slot != MAP_NONE && !object_ready(c, slot);
+        }
+        if (!lacks || t->missing || (t->kind == 0 && !class_unqueue(c, index))) continue;
+        if (t->kind == 0) t->state = TASK_DEPS;
+        if (task_watch(c, index) < 0) {
+            c->waiting--;
+            task_fail(c, index, "object_lost\nno memory to wait for a dependency");
+        }
+    }
 }
 
 /* The slot of the first dependency that is an error, or NONE. */
@@ -544,7 +565,7 @@ void tasks_on_result(struct core *c, uint64_t src, struct link *l, const struct 
 
     (void)l;
     if (wire_check_vals(vals, n, ndata, nrefs) < 0) return;
-    if (index == MAP_NONE && c->estates.count && estate_result(c, src, m)) return;
+    if (index == MAP_NONE && c->heritage.estates.count && estate_result(c, src, m)) return;
     if (index == MAP_NONE || !w || !unpush(c, w, index)) {
         for (uint32_t i = 0; i < n; i++) object_drop_val(c, &vals[i], refs);
         return;
@@ -574,7 +595,7 @@ void tasks_on_result(struct core *c, uint64_t src, struct link *l, const struct 
         if (task_get(c, index)->flags & (CORE_STREAM | CORE_DYNAMIC)) stream_over(c, &id);
         if (m->status != CORE_CANCELLED)
             learn_time(c, task_get(c, index), (double)m->exec_ns);
-        task_end(c, index);
+        if (m->status != CORE_OK || !lineage_keep(c, index)) task_end(c, index);
     }
     class_worker_done(c, w);
 }

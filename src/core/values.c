@@ -105,7 +105,9 @@ bool usable(struct core *c, uint32_t slot, bool fetch) {
 
     if (!object_ready(c, slot)) return false;
     if (ledger_state_of(s) == LEDGER_INLINE || c->object_v[slot].local_offset) return true;
-    if (proc_node(s->holder) == proc_node(c->info.proc)) return true;
+    if (proc_node(s->holder) == proc_node(c->info.proc) &&
+        (proc_number(s->holder) || object_bytes(c, slot))) /* else a pulled copy: ask where */
+        return true;
     if (!fetch) return true;
     pull(c, slot);
     return false;
@@ -134,7 +136,7 @@ static bool enough(struct core *c, void *arg) {
     return w->error || w->found >= w->need;
 }
 
-static void tell_blocked(struct core *c, bool blocked) {
+void tell_blocked(struct core *c, bool blocked) {
     struct wire_worker_blocked m = {
         .head = {.size = sizeof m, .kind = WIRE_WORKER_BLOCKED, .fixed = sizeof m}};
     struct wire_unblocked u = {
@@ -210,7 +212,8 @@ int core_wait(struct core *c, const struct skate_id *ids, uint32_t count, uint32
 /* Where an arena value lies on this node; NULL: nowhere, or what others say of it is not true. */
 const uint8_t *object_bytes(struct core *c, uint32_t slot) {
     struct ledger_slot *s = &c->ledger.slots[slot];
-    bool here = proc_node(s->holder) == proc_node(c->info.proc);
+    bool here = proc_node(s->holder) == proc_node(c->info.proc) &&
+                !c->object_v[slot].local_offset;
     uint64_t at = here ? s->offset : c->object_v[slot].local_offset;
 
     if (at == 0 || at > c->info.arena_bytes || s->size > c->info.arena_bytes - at) return NULL;

@@ -1,0 +1,37 @@
+/* lineage.h - the part of struct core that lineage.c and estate.c write, and their public door.
+ *
+ * core_lineage_max: any thread, never blocks. The rest under the core mutex. */
+#ifndef SKATE_CORE_LINEAGE_H
+#define SKATE_CORE_LINEAGE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/map.h"
+
+struct core;
+struct estate;
+struct limbo_entry;
+
+enum { LINEAGE_BYTES = 1 << 30 };
+
+struct lineage { /* what is kept to make lost results again */
+    bool far, redoing;         /* far: an object of ours lay on another node */
+    uint32_t head, tail, redo; /* kept tasks, oldest first; those to be run again */
+    uint64_t bytes, max;
+    const char *why; /* of the loss that is being handled */
+};
+struct heritage { /* what outlived its owner */
+    struct map estates; /* dead process -> index: we are its heir */
+    struct estate *estate_v;
+    uint32_t estate_count;
+    uint32_t heirs_known; /* dead owners with another heir */
+    struct limbo_entry *limbo_v;
+    uint32_t limbo_count, limbo_cap;
+    int64_t looked_ns;
+};
+
+/* How many bytes may be kept for making lost results again; the oldest goes beyond that. */
+void core_lineage_max(struct core *c, uint64_t bytes);
+
+#endif
