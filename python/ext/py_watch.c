@@ -4,7 +4,8 @@
  * and the loop (or thread) calls drain(), which reads the values and settles the futures, a batch
  * at a time. A future is anything with done(), set_result() and set_exception(). A future that was
  * cancelled is passed over; many of them are swept out, so that a loop that awaits one slow ref
- * with timeouts does not grow. One thread uses a Watcher at a time. */
+ * with timeouts does not grow. watch(ref, future, True) settles it with None instead: to know that
+ * the object is here is enough. One thread uses a Watcher at a time. */
 #include "py.h"
 
 #include <stdlib.h>
@@ -15,6 +16,7 @@ enum { BATCH = 512, SWEEP_LEAST = 256 };
 struct entry { /* the token is its address */
     struct entry *next, **at;
     PyObject *ref, *future;
+    bool bare; /* the value is not asked for */
 };
 
 struct watcher {
@@ -106,7 +108,7 @@ static int settle_error(PyObject *future) {
 }
 
 /* The value of a readable ref goes to the future: 1; 0: it is not readable (any more). */
-static int settle(PyObject *ref, PyObject *future) {
+static int settle(PyObject *ref, PyObject *future, bool bare) {
     PyObject *value = NULL, *out;
     int r;
 
@@ -114,7 +116,11 @@ static int settle(PyObject *ref, PyObject *future) {
         PyErr_Clear();
         return 1;
     }
-    r = py_read(ref, &value);
+    if (bare) {
+        r = 1;
+        value = Py_NewRef(Py_None);
+    } else
+        r = py_read(ref, &value);
     if (r == 0) return 0;
     if (r > 0) {
         out = PyObject_CallMethodObjArgs(future, name_result, value, NULL);
@@ -141,7 +147,7 @@ static void sweep(struct watcher *w) {
 }
 
 /* Watch until it is readable here; settles the future at once when it is. -1 with an exception. */
-static int watch(struct watcher *w, PyObject *ref, PyObject *future) {
+static int watch(struct watcher *w, PyObject *ref, PyObject *future, bool bare) {
     for (;;) {
         struct entry *e;
         int r;
@@ -153,7 +159,7 @@ static int watch(struct watcher *w, PyObject *ref, PyObject *future) {
         if (r == 0) {
             Py_INCREF(ref);
             Py_INCREF(future);
-            *e = (struct entry){w->entries, &w->entries, ref, future};
+            *e = (struct entry){w->entries, &w->entries, ref, future, bare};
             if (e->next) e->next->at = &e->next;
             w->entries = e;
             w->count++;
@@ -161,18 +167,18 @@ static int watch(struct watcher *w, PyObject *ref, PyObject *future) {
         }
         free(e);
         if (r < 0) return py_fail(r, NULL), -1;
-        if (settle(ref, future)) return 0;
+        if (settle(ref, future, bare)) return 0;
     }
 }
 
 static PyObject *watcher_watch(PyObject *self, PyObject *const *args, Py_ssize_t count) {
     struct watcher *w = as_watcher(self);
 
-    if (count != 2 || !py_is_ref(args[0]))
-        return PyErr_SetString(PyExc_TypeError, "watch(ref, future)"), NULL;
+    if (count < 2 || count > 3 || !py_is_ref(args[0]))
+        return PyErr_SetString(PyExc_TypeError, "watch(ref, future, bare=False)"), NULL;
     if (py_ref_check(args[0]) < 0) return NULL;
     if (!living(w)) return py_fail(SKATE_ESHUTDOWN, NULL);
-    if (watch(w, args[0], args[1]) < 0) return NULL;
+    if (watch(w, args[0], args[1], count == 3 && PyObject_IsTrue(args[2])) < 0) return NULL;
     Py_RETURN_NONE;
 }
 
@@ -195,11 +201,12 @@ static void fail_all(struct watcher *w) {
 
 static void one_done(struct watcher *w, struct entry *e) {
     PyObject *ref = e->ref, *future = e->future;
+    bool bare = e->bare;
 
     Py_INCREF(ref);
     Py_INCREF(future);
     entry_free(w, e);
-    if (!settle(ref, future) && living(w) && watch(w, ref, future) < 0 &&
+    if (!settle(ref, future, bare) && living(w) && watch(w, ref, future, bare) < 0 &&
         settle_error(future) < 0)
         PyErr_WriteUnraisable(future);
     Py_DECREF(ref);

@@ -34,14 +34,21 @@ _attached: list[tuple[asyncio.AbstractEventLoop, _core.Watcher, int]] = []
 
 def future_of(ref: _core.ObjectRef[Any], in_loop: bool) -> Any:
     """A future of a ref's value: of the running loop, or concurrent.futures'. Called from C."""
-    if not in_loop:
-        return concurrent_future(ref)
+    return _loop_future(ref, False) if in_loop else concurrent_future(ref)
+
+
+def existence_of(ref: _core.ObjectRef[Any]) -> asyncio.Future[None]:
+    """A future of the running loop that is done when the object is here, whatever it is."""
+    return _loop_future(ref, True)
+
+
+def _loop_future(ref: _core.ObjectRef[Any], bare: bool) -> asyncio.Future[Any]:
     loop = _running_loop() or asyncio.get_event_loop()
     watcher = _here.watcher
     if _here.loop is not loop or watcher is None or not watcher.living:
         watcher = _attach(loop)
-    future = loop.create_future()
-    watcher.watch(ref, future)
+    future: asyncio.Future[Any] = loop.create_future()
+    watcher.watch(ref, future, bare)
     return future
 
 

@@ -121,18 +121,23 @@ class ObjectRefGenerator:
 
     async def _next_async(self, timeout_s: float | None = None) -> _core.ObjectRef[Any]:
         """The same without blocking the event loop."""
-        import asyncio
-
         while True:
             try:
+                ref = self._stream.take(0)
+                if ref is not None:
+                    return ref
                 ready, ref = self._stream.peek()
-                if ready:
-                    return self._next_sync(0)
             except StopIteration:
                 raise StopAsyncIteration from None
-            loop = asyncio.get_running_loop()
-            done = await loop.run_in_executor(None, _core.wait, [ref], 1, timeout_s, False)
-            if not done[0]:
+            if ready:
+                continue
+            import asyncio
+
+            from skate import _await
+
+            try:
+                await asyncio.wait_for(_await.existence_of(ref), timeout_s)
+            except TimeoutError:
                 return _core.ObjectRef.nil()
 
     def _peek(self) -> _core.ObjectRef[Any] | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+import threading
 import time
 
 import pytest
@@ -198,6 +200,33 @@ def test_why_a_paused_generator_does_not_end(session):
         session.why(generator)))
     with pytest.raises(exceptions.GetTimeoutError, match="paused after item 3"):
         session.get(generator.completed(), timeout=0.3)
+
+
+def test_many_streams_in_one_event_loop(session):
+    @session.remote(num_cpus=0)
+    class Ticks:
+        async def numbers(self, n):
+            for i in range(n):
+                await asyncio.sleep(0.01)
+                yield i
+
+    async def main():
+        ticks = Ticks.remote()
+        first = await anext(ticks.numbers.remote(1))
+        assert await first == 0
+        before = threading.active_count()
+        done = asyncio.gather(*[every(ticks.numbers.remote(5)) for _ in range(200)])
+        late = ticks.numbers.remote(0)
+        assert (await ticks.numbers.remote(1)._next_async(0.001)).is_nil()
+        with pytest.raises(StopAsyncIteration):
+            await anext(late)
+        assert await done == [list(range(5))] * 200
+        assert threading.active_count() <= before
+
+    async def every(generator):
+        return [await ref async for ref in generator]
+
+    asyncio.run(main())
 
 
 def test_an_end_while_streams_run(session):
