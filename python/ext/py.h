@@ -171,8 +171,19 @@ int py_decode_args(struct py_source *s, PyObject *deps, PyObject **ret_args, PyO
 /* The exception object that a value with VAL_ERROR stands for. */
 PyObject *py_decode_error(struct py_source *s, const struct skate_id *id);
 PyObject *py_slot_new(uint32_t index);
+/* From now on values of this thread have writable buffers (or not): what it was before. */
+bool py_decode_writable(bool on);
 /* Before the session ends: what is pinned becomes this process's own, at the same address. */
 void py_buffers_keep(void);
+
+/* ---- py_memory.c: bytes of a value that may be written to ---- */
+
+int py_memory_init(void);
+/* The bytes of a Buffer (or any other object with bytes) as a new, writable object. */
+PyObject *py_memory_of(PyObject *buffer);
+PyObject *py_writable(PyObject *module, PyObject *buffer);
+/* Before the session ends: nothing of them depends on the arena any more. */
+void py_memories_keep(void);
 
 /* ---- py_worker.c: one job ---- */
 
@@ -195,6 +206,7 @@ int py_read(PyObject *ref, PyObject **ret);
 int py_call_init(PyObject *module);
 PyObject *py_create_actor(PyObject *module, PyObject *args);
 PyObject *py_get(PyObject *module, PyObject *const *args, Py_ssize_t count);
+PyObject *py_get_writable(PyObject *module, PyObject *const *args, Py_ssize_t count);
 PyObject *py_wait(PyObject *module, PyObject *const *args, Py_ssize_t count);
 PyObject *py_why(PyObject *module, PyObject *args);
 PyObject *py_put(PyObject *module, PyObject *object);

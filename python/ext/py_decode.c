@@ -166,6 +166,7 @@ int py_decode_init(PyObject *module) {
     py.buffer_type = (PyTypeObject *)PyType_FromSpec(&buffer_spec);
     py.slot_type = (PyTypeObject *)PyType_FromSpec(&slot_spec);
     if (!py.buffer_type || !py.slot_type) return -1;
+    if (py_memory_init() < 0) return -1;
     return PyModule_AddObjectRef(module, "Slot", (PyObject *)py.slot_type);
 }
 
@@ -367,6 +368,15 @@ static struct buffer *own(struct py_source *s) {
     return b;
 }
 
+static _Thread_local bool writable;
+
+bool py_decode_writable(bool on) {
+    bool before = writable;
+
+    writable = on;
+    return before;
+}
+
 static PyObject *pickle_buffers(struct py_source *s, uint32_t n) {
     uint64_t size = s->view.size;
     struct buffer *base = own(s);
@@ -374,7 +384,7 @@ static PyObject *pickle_buffers(struct py_source *s, uint32_t n) {
 
     for (uint32_t i = 0; list && i < n; i++) {
         uint64_t at, len;
-        struct buffer *b;
+        PyObject *b;
 
         memcpy(&at, (const uint8_t *)base->data + 16 + 16 * i, 8);
         memcpy(&len, (const uint8_t *)base->data + 24 + 16 * i, 8);
@@ -383,9 +393,15 @@ static PyObject *pickle_buffers(struct py_source *s, uint32_t n) {
             Py_CLEAR(list);
             break;
         }
-        b = buffer_new((const uint8_t *)base->data + at, len, (PyObject *)base);
-        if (!b || PyList_Append(list, (PyObject *)b) < 0) Py_CLEAR(list);
-        Py_XDECREF((PyObject *)b);
+        b = (PyObject *)buffer_new((const uint8_t *)base->data + at, len, (PyObject *)base);
+        if (b && writable) {
+            PyObject *memory = py_memory_of(b);
+
+            Py_DECREF(b);
+            b = memory;
+        }
+        if (!b || PyList_Append(list, b) < 0) Py_CLEAR(list);
+        Py_XDECREF(b);
     }
     Py_XDECREF((PyObject *)base);
     return list;

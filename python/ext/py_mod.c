@@ -149,6 +149,7 @@ static PyObject *mod_close(PyObject *module, PyObject *unused) {
         nanosleep(&pause, NULL);
     }
     PyEval_RestoreThread(save);
+    py_memories_keep();
     py_buffers_keep();
     save = PyEval_SaveThread();
     core_close(c);
@@ -412,6 +413,8 @@ static PyMethodDef methods[] = {
     {"scheduling_class", py_class, METH_VARARGS, NULL},
     {"create_actor", py_create_actor, METH_VARARGS, NULL},
     {"get", (PyCFunction)(void (*)(void))py_get, METH_FASTCALL, NULL},
+    {"get_writable", (PyCFunction)(void (*)(void))py_get_writable, METH_FASTCALL, NULL},
+    {"writable", py_writable, METH_O, NULL},
     {"wait", (PyCFunction)(void (*)(void))py_wait, METH_FASTCALL, NULL},
     {"put", py_put, METH_O, NULL},
     {"why", py_why, METH_VARARGS, NULL},

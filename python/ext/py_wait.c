@@ -239,6 +239,15 @@ PyObject *py_get(PyObject *module, PyObject *const *args, Py_ssize_t count) {
     return out;
 }
 
+/* get_writable(ref or list, timeout): arrays in the values may be written to */
+PyObject *py_get_writable(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    bool before = py_decode_writable(true);
+    PyObject *out = py_get(module, args, count);
+
+    (void)py_decode_writable(before);
+    return out;
+}
+
 /* ---- wait ---- */
 
 /* Is an id there twice? 1 with ValueError, -1 without memory. */

@@ -123,6 +123,12 @@ def _cloud_pickler() -> Any:
                 if type(obj) in _custom:
                     serializer, deserializer = _custom[type(obj)]
                     return rebuild_custom, (deserializer, serializer(obj))
+                if type(obj).__module__ in ("torch", "torch.storage"):
+                    from skate import _torch
+
+                    made = _torch.reduce(obj)
+                    if made is not None:
+                        return made
                 made = super().reducer_override(obj)
                 if isinstance(obj, type) and type(made) is tuple and obj.__dict__.get("__slots__"):
                     args = made[1]

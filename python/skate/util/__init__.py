@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 _LAZY = (
     "actor_pool", "check_serialize", "dask", "debug", "joblib", "metrics", "multiprocessing",
-    "placement_group", "scheduling_strategies", "serialization", "spark",
+    "placement_group", "queue", "scheduling_strategies", "serialization", "spark",
 )  # fmt: skip
 _HOME = {  # name -> the module of this package that has it
     "ActorPool": "actor_pool",

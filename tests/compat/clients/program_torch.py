@@ -62,6 +62,38 @@ for name, values in ray.get(other.weights.remote()).items():
     assert torch.equal(values, weights[name])
 ray.get(other.epoch.remote())
 
+# Tensors: no copy at the receiver, no warning, and who writes to one writes to his own.
 big = torch.arange(1_000_000, dtype=torch.float32)
-assert ray.get(ray.remote(lambda values: values.sum()).remote(big)) == big.sum()
+ref = ray.put(big)
+
+
+@ray.remote
+def double(values):
+    return values.mul_(2)
+
+
+assert torch.equal(ray.get(double.remote(ref)), big * 2)
+mine, other = ray.get(ref), ray.get(ref)
+mine += 1
+assert torch.equal(other, big) and torch.equal(mine, big + 1)
+
+base = torch.zeros(6)
+kinds = [
+    torch.zeros(0), torch.tensor(3.5), torch.arange(12).reshape(3, 4).T, torch.eye(3).to_sparse(),
+    torch.ones(4, dtype=torch.bfloat16), torch.ones(3, dtype=torch.complex64).conj(),
+    torch.randn(3, requires_grad=True), torch.nn.Parameter(torch.ones(2)),
+]  # fmt: skip
+for tensor, got in zip(kinds, ray.get(ray.put(kinds)), strict=True):
+    assert type(got) is type(tensor) and got.dtype == tensor.dtype and got.layout == tensor.layout
+    assert got.requires_grad == tensor.requires_grad
+    assert torch.equal(got.detach().to_dense(), tensor.detach().to_dense())
+whole, part = ray.get(ray.put([base, base[2:4]]))
+part[:] = 5
+assert whole.tolist() == [0, 0, 5, 5, 0, 0]  # views of one memory stay views of one
+del ref, mine
+for _ in range(5):
+    ray.put(torch.zeros(1_000_000))
+assert torch.equal(other, big)
+ray.shutdown()
+assert torch.equal(other, big)
 print("torch: fine")

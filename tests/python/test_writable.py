@@ -1,0 +1,92 @@
+"""get(copy=True): arrays that may be written to, whose pages become this process's own."""
+
+from __future__ import annotations
+
+import gc
+
+import numpy as np
+import pytest
+
+import skate
+
+SIZES = [0, 1, 100, 8_191, 8_192, 100_000, 3_000_000]
+
+
+@pytest.fixture()
+def session():
+    skate.init(address="local", num_cpus=2)
+    yield
+    skate.shutdown()
+
+
+@skate.remote
+def ones(n):
+    return np.ones(n)
+
+
+def test_written_to_and_the_stored_value_stays(session):
+    for n in SIZES:
+        for ref in (skate.put(np.ones(n)), ones.remote(n)):
+            mine, other = skate.get(ref, copy=True), skate.get(ref, copy=True)
+            shared = skate.get(ref)
+            assert mine.flags.writeable and not shared.flags.writeable
+            mine += 1
+            if n:
+                mine[-1] = 5
+                assert mine.sum() == 2 * (n - 1) + 5
+            assert other.sum() == shared.sum() == skate.get(ref).sum() == n
+
+
+def test_lists_of_refs_and_containers(session):
+    refs = [skate.put({"a": np.zeros(50_000), "b": [np.zeros(10)]}) for _ in range(3)]
+    for value in skate.get(refs, copy=True):
+        value["a"][:] = 1
+        value["b"][0][:] = 1
+    assert all(value["a"].sum() == 0 for value in skate.get(refs))
+
+
+def test_it_holds_the_value_it_is_a_view_of(session):
+    ref = skate.put(np.full(1_000_000, 7.0))
+    mine = skate.get(ref, copy=True)
+    mine[0] = 1
+    del ref
+    gc.collect()
+    for _ in range(20):  # the room would be used again
+        skate.put(np.zeros(1_000_000))
+    assert mine[0] == 1 and (mine[1:] == 7).all()
+
+
+def test_it_outlives_the_session():
+    skate.init(address="local", num_cpus=1)
+    mine = skate.get(skate.put(np.full(500_000, 3.0)), copy=True)
+    mine[:10] = 4
+    skate.shutdown()
+    skate.init(address="local", num_cpus=1)
+    skate.put(np.zeros(2_000_000))
+    assert mine[:10].sum() == 40 and (mine[10:] == 3).all()
+    mine[:] = 9
+    assert (mine == 9).all()
+    skate.shutdown()
+
+
+def test_writable_of_plain_bytes():
+    from skate import _core
+
+    for data in (b"", b"abc", bytearray(b"x" * 200_000)):
+        memory = memoryview(_core.writable(data))
+        assert not memory.readonly and bytes(memory) == bytes(data)
+        if data:
+            memory[0] = 1
+            assert data[0] != 1
+    with pytest.raises(TypeError):
+        _core.writable(5)
+
+
+def test_an_error_leaves_later_values_read_only(session):
+    @skate.remote
+    def fail():
+        raise ValueError("no")
+
+    with pytest.raises(ValueError):
+        skate.get(fail.remote(), copy=True)
+    assert not skate.get(skate.put(np.zeros(10))).flags.writeable
