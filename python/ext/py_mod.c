@@ -429,6 +429,7 @@ static PyMethodDef methods[] = {
     {"serve_end", py_serve_end, METH_NOARGS, NULL},
     {"actor_calls", py_actor_calls, METH_VARARGS, NULL},
     {"exit_intended", py_exit_intended, METH_VARARGS, NULL},
+    {"current_function", py_function, METH_NOARGS, NULL},
     {"limited", py_limited, METH_O, NULL},
     {"_child_setup", py_child_setup, METH_O, NULL},
     {"cancel", py_cancel, METH_VARARGS, NULL},

@@ -7,6 +7,7 @@
 #include "py.h"
 
 #include <string.h>
+#include <sys/random.h>
 
 static struct py_ref *as_ref(PyObject *o) { return (struct py_ref *)(void *)o; }
 
@@ -285,6 +286,72 @@ static PyObject *ref_generic(PyObject *type, PyObject *item) {
     return type;
 }
 
+/* ---- ids made by hand, from the bytes that binary() gave ---- */
+
+static PyObject *make_from(PyObject *type, PyObject *bytes) {
+    bool is_ref = (PyTypeObject *)(void *)type == py.ref_type;
+    Py_ssize_t want = is_ref ? 28 : 16, n;
+    struct skate_id id;
+    PyObject *out;
+    uint32_t index;
+    char *p;
+
+    if (!PyBytes_Check(bytes))
+        return PyErr_Format(PyExc_TypeError, "an id is made of bytes, not %R", Py_TYPE(bytes));
+    if (PyBytes_AsStringAndSize(bytes, &p, &n) < 0) return NULL;
+    if (n != want)
+        return PyErr_Format(PyExc_ValueError, "this id has %zd bytes, not %zd", want, n);
+    out = ref_nil(type, NULL);
+    if (!out || memcmp(p, "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", 15) == 0)
+        return out;
+    memcpy(&id, p, 16);
+    if (is_ref) {
+        memcpy(&index, p + 24, 4);
+        id = id_with_index(id, index & 0xffff);
+    }
+    as_ref(out)->id = id;
+    as_ref(out)->epoch = py.core ? py.epoch : 0;
+    if (is_ref && py.core) { /* a copy of a ref keeps the object, as a pickled one does */
+        core_ref_add(py.core, &id);
+        as_ref(out)->counted = true;
+    }
+    return out;
+}
+
+static PyObject *ref_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+    PyObject *bytes;
+
+    if (kwargs && PyDict_Size(kwargs))
+        return PyErr_SetString(PyExc_TypeError, "an id takes its bytes only"), NULL;
+    if (!PyArg_ParseTuple(args, "O", &bytes)) return NULL;
+    return make_from((PyObject *)type, bytes);
+}
+
+static PyObject *ref_from_random(PyObject *type, PyObject *unused) {
+    uint8_t b[16];
+    PyObject *out = ref_nil(type, NULL);
+
+    (void)unused;
+    if (out && getrandom(b, sizeof b, 0) == (ssize_t)sizeof b) {
+        memcpy(&as_ref(out)->id, b, sizeof b); /* names nothing: it is not counted */
+        as_ref(out)->epoch = py.core ? py.epoch : 0;
+    }
+    return out;
+}
+
+static PyObject *ref_from_hex(PyObject *type, PyObject *text) {
+    PyObject *bytes, *out;
+
+    if ((PyTypeObject *)(void *)type == py.ref_type)
+        return PyErr_SetString(PyExc_NotImplementedError,
+                               "a ref cannot be made of text; pickle it, or pass it to a task"),
+               NULL;
+    bytes = PyObject_CallMethod((PyObject *)&PyBytes_Type, "fromhex", "O", text);
+    out = bytes ? make_from(type, bytes) : NULL;
+    Py_XDECREF(bytes);
+    return out;
+}
+
 static PyMethodDef ref_methods[] = {
     {"binary", ref_binary, METH_NOARGS, "The bytes of the id."},
     {"hex", ref_hex, METH_NOARGS, "The id as hexadecimal text."},
@@ -298,6 +365,9 @@ static PyMethodDef ref_methods[] = {
     {"_on_completed", ref_on_completed, METH_O, "Call a function with the value, or the error."},
     {"nil", ref_nil, METH_NOARGS | METH_CLASS, "The id of nothing."},
     {"size", ref_size, METH_NOARGS | METH_CLASS, "Bytes of an id."},
+    {"from_binary", make_from, METH_O | METH_CLASS, "From what binary() gave."},
+    {"from_hex", ref_from_hex, METH_O | METH_CLASS, "From what hex() gave."},
+    {"from_random", ref_from_random, METH_NOARGS | METH_CLASS, "An id that names nothing."},
     {"_raw", ref_raw, METH_NOARGS, NULL},
     {"__reduce__", ref_reduce, METH_NOARGS, NULL},
     {"__class_getitem__", ref_generic, METH_O | METH_CLASS, NULL},
@@ -311,6 +381,9 @@ static PyMethodDef actor_methods[] = {
     {"job_id", ref_job_id, METH_NOARGS, "The id of the job."},
     {"nil", ref_nil, METH_NOARGS | METH_CLASS, "The id of nothing."},
     {"size", ref_size, METH_NOARGS | METH_CLASS, "Bytes of an id."},
+    {"from_binary", make_from, METH_O | METH_CLASS, "From what binary() gave."},
+    {"from_hex", ref_from_hex, METH_O | METH_CLASS, "From what hex() gave."},
+    {"from_random", ref_from_random, METH_NOARGS | METH_CLASS, "An id that names nothing."},
     {"_check", ref_check, METH_NOARGS, NULL},
     {"_raw", ref_raw, METH_NOARGS, NULL},
     {"__reduce__", ref_reduce, METH_NOARGS, NULL},
@@ -320,25 +393,27 @@ static PyMethodDef actor_methods[] = {
 static PyType_Slot ref_slots[] = {
     {Py_tp_dealloc, py_ref_dealloc},   {Py_tp_repr, ref_repr},       {Py_tp_hash, ref_hash},
     {Py_tp_methods, ref_methods},   {Py_am_await, ref_await},     {Py_tp_richcompare, ref_compare},
+    {Py_tp_new, ref_new},
     {Py_tp_doc, "A promise of a value: the result of a task, or what put() stored."},
     {0, NULL},
 };
 static PyType_Slot actor_slots[] = {
     {Py_tp_dealloc, py_ref_dealloc},   {Py_tp_repr, ref_repr}, {Py_tp_hash, ref_hash},
     {Py_tp_methods, actor_methods}, {Py_tp_richcompare, ref_compare},
+    {Py_tp_new, ref_new},
     {Py_tp_doc, "The id of an actor; a counted one keeps it alive."},
     {0, NULL},
 };
 static PyType_Spec ref_spec = {
     .name = "skate.ObjectRef",
     .basicsize = sizeof(struct py_ref),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = ref_slots,
 };
 static PyType_Spec actor_spec = {
     .name = "skate.ActorID",
     .basicsize = sizeof(struct py_ref),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = actor_slots,
 };
 

@@ -332,6 +332,16 @@ PyObject *py_current(PyObject *module, PyObject *unused) {
     return py_describe(j->kind, &j->task, &j->actor, j->name, j->method, j->attempt);
 }
 
+/* current_function(): what runs now, of a plain task; None when nothing was run yet. */
+PyObject *py_function(PyObject *module, PyObject *unused) {
+    PyObject *out = known.last ? known.last : Py_None;
+
+    (void)module;
+    (void)unused;
+    Py_INCREF(out);
+    return out;
+}
+
 /* limited(last): results of the running task outlive this process; last: it takes no more. */
 PyObject *py_limited(PyObject *module, PyObject *last) {
     int leave = PyObject_IsTrue(last);

@@ -51,6 +51,15 @@ else:
     from skate._api import get, put, wait
     from skate._remote import remote
 
+RESTORE_WORKER_MODE, SPILL_WORKER_MODE = 3, 4
+
+
+class Language:
+    """The languages of Ray's workers; Skate's are written in Python."""
+
+    PYTHON, JAVA, CPP = "PYTHON", "JAVA", "CPP"
+
+
 __version__ = "0.1.0"
 __commit__ = "skate"
 
@@ -58,8 +67,16 @@ _LAZY = (
     "actor", "air", "cloudpickle", "remote_function", "rllib", "runtime_context", "runtime_env",
     "train", "tune",
     "types", "util",
-    "dag", "data", "experimental",
+    "dag", "data", "experimental", "job_config", "client_builder", "_private", "cluster_utils",
 )  # fmt: skip
+
+# Names that live elsewhere, imported when first asked for.
+_ELSEWHERE = {
+    "ClientBuilder": "client_builder", "client": "client_builder",
+    "LoggingConfig": "_logging_config",
+    "worker": "_private.worker", "state": "_private.state",
+    "ray_constants": "_private.ray_constants", "services": "_private.services",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
@@ -67,6 +84,9 @@ def __getattr__(name: str) -> Any:
 
     if name in _LAZY:
         return importlib.import_module(f"skate.{name}")
+    if name in _ELSEWHERE:
+        module = importlib.import_module(f"skate.{_ELSEWHERE[name]}")
+        return module if _ELSEWHERE[name].endswith(f".{name}") else getattr(module, name)
     if not name.startswith("_"):
         absent = importlib.import_module("skate._absent")
         if name in absent.PARTS:
@@ -75,14 +95,15 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+    return sorted({*globals(), *_LAZY, *_ELSEWHERE})
 
 
 __all__ = [
     "ActorClassID", "ActorID", "ClusterID", "DynamicObjectRefGenerator", "FunctionID", "JobID",
-    "LOCAL_MODE", "NodeID", "ObjectID", "ObjectRef", "ObjectRefGenerator", "PlacementGroupID",
-    "RayContext", "SCRIPT_MODE", "TaskID", "UniqueID",
-    "WORKER_MODE", "WorkerID", "__commit__", "__version__", "available_resources", "cancel",
+    "LOCAL_MODE", "Language", "NodeID", "ObjectID", "ObjectRef", "ObjectRefGenerator",
+    "PlacementGroupID", "RESTORE_WORKER_MODE", "RayContext", "SCRIPT_MODE", "SPILL_WORKER_MODE",
+    "TaskID", "UniqueID", "WORKER_MODE", "WorkerID", "__commit__", "__version__",
+    "available_resources", "cancel",
     "cluster_resources", "exceptions", "get", "get_actor", "get_gpu_ids", "get_runtime_context",
     "init", "is_initialized", "kill", "method", "nodes", "put", "remote", "shutdown", "timeline",
     "wait", "why",

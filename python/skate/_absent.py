@@ -11,7 +11,6 @@ if TYPE_CHECKING:
 # name -> what it is in Ray, and what to do without it
 PARTS = {
     "autoscaler": ("the autoscaler", "add nodes with `skate start --address=...`"),
-    "client": ("the client builder", "init('host:port') joins a cluster from anywhere"),
     "cross_language": ("calls into Java and C++", "wrap the library in a Python function"),
     "data": ("Ray Data", "read parts of the data with pandas or pyarrow in tasks, or use Dask with "
              "skate.util.dask"),

@@ -411,10 +411,11 @@ class ActorClass:
         strategy, node = _options.strategy(chosen)
         name = chosen.get("name") or ""
         space = chosen.get("namespace") or _api.namespace()
+        detached = (chosen.get("lifetime") or _api._session.lifetime) == "detached"
         try:
             return _core.create_actor(
                 key, chosen.get("max_restarts") or 0, chosen.get("max_task_retries") or 0,
-                chosen.get("lifetime") == "detached", bool(chosen.get("get_if_exists")),
+                detached, bool(chosen.get("get_if_exists")),
                 concurrency, strategy, node, name, space, meta.name, held, placing,
                 _runtime_env.for_call(chosen.get("runtime_env")), tuple(args), dict(kwargs),
             )  # fmt: skip

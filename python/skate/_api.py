@@ -18,8 +18,7 @@ _CALL_TIMEOUT_S = 30.0
 
 # Accepted and without a meaning here; a value that asks for something we lack is refused.
 _IGNORED = frozenset(
-    ("local_mode", "include_dashboard", "dashboard_host", "dashboard_port", "job_config",
-     "configure_logging", "logging_level", "logging_format", "logging_config",
+    ("local_mode", "include_dashboard", "dashboard_host", "dashboard_port",
      "enable_resource_isolation", "cgroup_path", "system_reserved_cpu", "system_reserved_memory",
      "proxy_server_url", "_system_config", "_redis_password", "_redis_username",
      "_plasma_directory", "object_spilling_directory", "_metrics_export_port",
@@ -39,6 +38,7 @@ class _Session:
         self.pid = 0
         self.context: RayContext | None = None
         self.actor: bytes | None = None  # worker: the id of the actor it is
+        self.lifetime = ""  # of actors that do not say
 
 
 _session = _Session()
@@ -108,6 +108,11 @@ def init(
     log_to_driver: bool = True,
     namespace: str | None = None,
     runtime_env: dict[str, Any] | None = None,
+    job_config: Any = None,
+    configure_logging: bool = True,
+    logging_level: Any = None,
+    logging_format: str | None = None,
+    logging_config: Any = None,
     _temp_dir: str | None = None,
     _node_ip_address: str | None = None,
     _memory: float | None = None,
@@ -118,7 +123,9 @@ def init(
 
     address: None joins what SKATE_ADDRESS or RAY_ADDRESS names, else the cluster that
     `skate start --head` left here, else starts a local one; "auto" must find one; "local" always
-    starts one; "host:port" joins that one.
+    starts one; "host:port" joins that one. job_config: a JobConfig; what init() is told itself
+    stands over it. logging_config: a LoggingConfig for the root logger of driver and workers;
+    logging_level and logging_format are for the loggers "ray" and "skate" only.
     """
     for name in kwargs:
         if name not in _IGNORED:
@@ -128,7 +135,10 @@ def init(
             hint = _options.suggestion(name, known)
             raise RuntimeError(f"init() got an unknown keyword argument: {name}{hint}")
     if kwargs.get("local_mode"):
-        raise RuntimeError("local_mode is not supported")
+        raise RuntimeError(
+            "local_mode is not supported: tasks run in processes of their own; for a debugger, "
+            "call the plain function, f._function(...)"
+        )
     if _core.epoch():
         if ignore_reinit_error and _session.context is not None:
             return _session.context
@@ -140,10 +150,20 @@ def init(
         )
     if namespace is not None and not isinstance(namespace, str):
         raise TypeError(f"namespace must be a str, not {namespace!r}")
+    if namespace == "":
+        raise ValueError("the namespace must not be empty; None is a new one of this program's own")
+    if labels is not None and not isinstance(labels, dict):
+        raise TypeError(f"labels must be a dict of str to str, not {labels!r}")
     if resources is not None and not isinstance(resources, dict):
         raise TypeError(f"resources must be a dict of names and amounts, not {resources!r}")
-    config = _job_config(runtime_env) | _system_settings(kwargs.get("_system_config"))
-    from skate import _node
+    from skate import _init_config, _node
+
+    settings = _init_config.merge(job_config, runtime_env, namespace)
+    config = {**_job_config(settings.pop("runtime_env")), **settings}
+    config |= _system_settings(kwargs.get("_system_config"))
+    if configure_logging:
+        config["logging"] = _init_config.logging_of(logging_config, logging_level, logging_format)
+    log_to_driver = bool(log_to_driver) and _init_config.switch("LOG_TO_DRIVER", True)
 
     amounts = (num_cpus, num_gpus, resources, labels, object_store_memory)
     base = _node.base_dir(_temp_dir)
@@ -167,7 +187,7 @@ def init(
                     "node's business: they cannot be given when joining a cluster"
                 )
             socket_path = _node.find_raylet(base, found)
-        return _join(node, socket_path, namespace, config, log_to_driver)
+        return _join(node, socket_path, config, log_to_driver)
     except BaseException:
         if _core.epoch():
             _core.close()
@@ -275,7 +295,7 @@ def _system_settings(given: Any) -> dict[str, int]:
 
 
 def _join(
-    node: Any, socket_path: str, namespace: str | None, config: dict[str, Any], show: bool
+    node: Any, socket_path: str, config: dict[str, Any], show: bool
 ) -> RayContext:
     from skate import _logs, _runtime_env
 
@@ -287,7 +307,7 @@ def _join(
         from skate import _env_packages
 
         _env_packages.take(config["runtime_env"], node is None)
-    config["namespace"] = namespace or os.environ.get("RAY_NAMESPACE") or _random_name()
+    config["namespace"] = config["namespace"] or _random_name()
     name, started = _call(
         _wire.GCS, "job_start", driver=info["proc"], pid=os.getpid(),
         namespace=config["namespace"], entrypoint=" ".join(sys.argv), config=_core.pack(config),
@@ -302,6 +322,7 @@ def _join(
     _runtime_env.be_driver(config["runtime_env"])
     session.pid = os.getpid()
     session.actor = None
+    session.lifetime = config["actor_lifetime"]
     session.printer = _logs.Printer(info["node_ip"], show)
     session.context = RayContext(_address_info(session.info, socket_path))
     _at_exit()
@@ -338,8 +359,30 @@ def _at_exit() -> None:
         import atexit
 
         atexit.register(_exit_handler)
+        _end_in_order()
         os.register_at_fork(after_in_child=_core.forked)
         _registered = True
+
+
+def _end_in_order() -> None:
+    """SIGTERM ends the program by SystemExit, so that its exit handlers run; a handler of the
+    program's own stays."""
+    import signal
+    import threading
+
+    if threading.current_thread() is not threading.main_thread():
+        return
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _on_sigterm)
+
+
+def _on_sigterm(number: int, _frame: Any) -> None:
+    if os.getpid() != _session.pid:  # a forked child: as it would have been
+        import signal
+
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+    sys.exit(number)
 
 
 def _exit_handler() -> None:

@@ -14,6 +14,7 @@ import sys
 
 from skate import _core, _env_check, _wire
 from skate._env_apply import SetupError, session_dir
+from skate._init_config import switch
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def _take_one(path: str, top: str, excludes: list[str], upload: bool) -> str:
 def _chosen(path: str, excludes: list[str]) -> list[tuple[str, str]]:
     from skate import _env_ignore
 
-    honour = os.environ.get("RAY_RUNTIME_ENV_IGNORE_GITIGNORE", "0") != "1"
+    honour = not switch("RUNTIME_ENV_IGNORE_GITIGNORE", False)
     return list(_env_ignore.files(path, excludes, honour))
 
 

@@ -14,7 +14,9 @@ class BaseID:
     __slots__ = ("_bytes",)
 
     def __init__(self, value: bytes) -> None:
-        if not isinstance(value, bytes) or len(value) != self.SIZE:
+        if not isinstance(value, bytes):
+            raise TypeError(f"a {type(self).__name__} is made of bytes, not {value!r}")
+        if len(value) != self.SIZE:
             raise ValueError(f"a {type(self).__name__} has {self.SIZE} bytes, not {value!r}")
         self._bytes = value
 
@@ -27,6 +29,11 @@ class BaseID:
     def from_random(cls) -> BaseID:
         """A new one."""
         return cls(os.urandom(cls.SIZE))
+
+    @classmethod
+    def from_binary(cls, value: bytes) -> BaseID:
+        """From what binary() gave."""
+        return cls(value)
 
     @classmethod
     def from_hex(cls, text: str) -> BaseID:
@@ -67,6 +74,13 @@ class UniqueID(BaseID):
     """Any 28 bytes."""
 
     __slots__ = ()
+
+    @classmethod
+    def from_hex(cls, text: str) -> BaseID:
+        """From what hex() gave; not of a UniqueID itself, which says nothing of what it names."""
+        if cls is UniqueID:
+            raise NotImplementedError("from_hex() of a UniqueID: use NodeID, WorkerID, ...")
+        return cls(bytes.fromhex(text))
 
 
 class NodeID(UniqueID):

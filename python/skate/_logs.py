@@ -6,7 +6,8 @@ import sys
 import threading
 import time
 
-from skate import _core, _wire
+from skate import _core, _dedup, _wire
+from skate._init_config import switch
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ class Printer:
         self._node_ip = node_ip
         self._log_to_driver = log_to_driver
         self._stopping = False
+        self._dedup = _dedup.Dedup()
+        self._prefixed = not switch("DISABLE_WORKER_LOG_PREFIX", False)
+        self._to_stderr = switch("LOG_TO_STDERR", False)
         self._thread = threading.Thread(target=self._loop, name="skate-printer", daemon=True)
         self._thread.start()
 
@@ -41,10 +45,15 @@ class Printer:
                 frame = _core.event(0.0 if stopping else 0.5)
                 if frame is not None:
                     self._show(*_wire.parse(frame))
-                elif stopping:
+                    continue
+                self._write_lines(
+                    self._dedup.rest() if stopping else self._dedup.over(time.monotonic())
+                )
+                if stopping:
                     return
             except Exception:
                 if self._stopping or not _core.epoch() or _core.alive() is not None:
+                    self._write_lines(self._dedup.rest())
                     return
 
     def _show(self, name: str, fields: dict[str, Any]) -> None:
@@ -60,15 +69,26 @@ class Printer:
         if fields["node_ip"] and fields["node_ip"] != self._node_ip:
             where += f", ip={fields['node_ip']}"
         who = f"{fields['name']} " if fields["name"] else ""
-        prefix = f"({who}{where}) "
+        prefix = f"({who}{where}) " if self._prefixed else ""
         text = fields["text"].decode("utf-8", "replace")
         lines = text.split("\n")
         if lines and not lines[-1]:
             lines.pop()
         if BAR_MARK in text:
             lines = _draw_bars(lines, fields["node_ip"])
-        out = "".join(f"{prefix}{line}\n" for line in lines)
-        _write(sys.stderr if fields["is_err"] else sys.stdout, out)
+        source = fields["pid"], fields["node_ip"]
+        self._write_lines(self._dedup.lines(lines, prefix, source, bool(fields["is_err"])))
+
+    def _write_lines(self, lines: list[tuple[str, bool]]) -> None:
+        """In order; neighbours of one stream at once."""
+        at = 0
+        while at < len(lines):
+            end, is_err = at, lines[at][1]
+            while end < len(lines) and lines[end][1] == is_err:
+                end += 1
+            text = "".join(f"{line}\n" for line, _ in lines[at:end])
+            _write(sys.stderr if is_err or self._to_stderr else sys.stdout, text)
+            at = end
 
 
 def _draw_bars(lines: list[str], ip: str) -> list[str]:

@@ -615,6 +615,9 @@ def find_raylet(base: str, address: str) -> str:
         nodes = [choose(nodes, pid)] if pid else nodes
     if nodes:
         return nodes[0]["socket"]
+    local = _local_session(base, resolved)
+    if local is not None:
+        return local
     kind = probe(resolved)
     if kind in ("ray", "redis"):
         raise ConnectionError(
@@ -628,6 +631,27 @@ def find_raylet(base: str, address: str) -> str:
             f"`skate start --address={address}` here first"
         )
     raise ConnectionError(f"what listens at {address} is not a Skate cluster")
+
+
+def _local_session(base: str, address: str) -> str | None:
+    """The socket of a session that another program's init() began here and that still lives."""
+    import _socket
+
+    for entry in os.scandir(base):
+        path = os.path.join(entry.path, "raylet.sock")
+        try:
+            with open(os.path.join(entry.path, "address"), encoding="ascii") as file:
+                if file.read().strip() != address:
+                    continue
+            sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+            try:
+                sock.connect(path)
+            finally:
+                sock.close()
+            return path
+        except (OSError, ValueError):
+            continue
+    return None
 
 
 def own_ip() -> str:

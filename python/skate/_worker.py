@@ -210,9 +210,12 @@ def function_name() -> str | None:
     if now is None:
         return None
     kind, _, _, name, method, _, _, cls, _, _ = now
-    script = _worker.config.get("script", "__main__")
     if kind == 0:
-        return f"{script}.{name}"
+        function = _core.current_function()
+        module = getattr(function, "__module__", None) or "__main__"
+        if module == "__main__":
+            module = _worker.config.get("script", "__main__")
+        return f"{module}.{getattr(function, '__name__', name)}"
     owner = _worker.cls.__name__ if _worker.cls else cls
     return f"{owner}.__init__" if kind == 2 else f"{owner}.{method}"
 
@@ -362,6 +365,7 @@ def _take_on(config: dict[str, Any]) -> None:
     """Become a worker of the job: its folder, path, environment and import alias."""
     _worker.config = config
     _api._session.namespace = config.get("namespace", "")
+    _api._session.lifetime = config.get("actor_lifetime", "")
     try:
         os.chdir(config["cwd"])
     except (OSError, KeyError):
@@ -373,6 +377,10 @@ def _take_on(config: dict[str, Any]) -> None:
         from skate import _alias
 
         _alias.install()
+    if config.get("logging"):
+        from skate import _logging_config
+
+        _logging_config.take_on(config["logging"])
     spec = _runtime_env.be_worker(config.get("runtime_env") or {}, _core.info()["env"])
     if spec:
         from skate import _env_apply

@@ -193,7 +193,7 @@ def _remove_run_dir(path: str) -> None:
         except OSError:
             continue
         for name in names:
-            if name == "raylet.sock" or name.startswith(("worker-", "zygote")):
+            if name in ("raylet.sock", "address") or name.startswith(("worker-", "zygote")):
                 try:
                     os.unlink(os.path.join(folder, name))
                 except OSError:

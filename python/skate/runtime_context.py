@@ -125,6 +125,8 @@ class RuntimeContext:
     @property
     def was_current_actor_reconstructed(self) -> bool:
         """Has this actor been restarted?"""
+        if _api.info()["is_driver"]:
+            raise AssertionError("was_current_actor_reconstructed is for actors, not drivers")
         if not _api.current_actor_raw():
             raise RuntimeError("was_current_actor_reconstructed is for code that runs in an actor")
         from skate import _worker

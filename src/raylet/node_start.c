@@ -101,7 +101,8 @@ static void remove_files(struct raylet *r) {
         dir = opendir(path);
         if (!dir) continue;
         while ((d = readdir(dir)))
-            if (!strcmp(d->d_name, "raylet.sock") || !strncmp(d->d_name, "worker-", 7) ||
+            if (!strcmp(d->d_name, "raylet.sock") || !strcmp(d->d_name, "address") ||
+                !strncmp(d->d_name, "worker-", 7) ||
                 !strncmp(d->d_name, "zygote", 6))
                 (void)unlinkat(dirfd(dir), d->d_name, 0);
         closedir(dir);
@@ -343,12 +344,26 @@ int node_start(struct raylet *r, struct skate_error *err) {
     return links_start(r, err);
 }
 
+/* By this file another program of the user finds the node of a session that it has the address of
+ * (clusters of `skate start` have records of their own). */
+static void write_address(struct raylet *r) {
+    char path[300];
+    int fd;
+
+    snprintf(path, sizeof path, "%s/address", r->set.run_dir);
+    fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (fd < 0 || dprintf(fd, "%s:%u\n", r->set.gcs_ip, r->set.gcs_port) < 0)
+        node_log("cannot write %s: %s", path, strerror(errno));
+    if (fd >= 0) close(fd);
+}
+
 void node_ready(struct raylet *r) {
     const uint8_t *id = (const uint8_t *)&r->node_id;
     char line[400], hex[33];
     int n;
 
     for (int i = 0; i < 16; i++) snprintf(hex + i * 2, 3, "%02x", id[i]);
+    write_address(r);
     n = snprintf(line, sizeof line, "READY node=%u node_id=%s port=%u socket=%s\n", r->node, hex,
                  links_port(r), r->socket_path);
     SKATE_ASSERT(n > 0 && (size_t)n < sizeof line);

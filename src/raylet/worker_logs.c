@@ -55,19 +55,53 @@ static void send_lines(struct worker_log *l, const char *text, uint32_t len) {
     wire_release(&b);
 }
 
+/* A number of the environment: SKATE_<name>, else RAY_<name>, else 0. */
+static uint64_t variable(const char *name) {
+    char full[64];
+    const char *text;
+
+    snprintf(full, sizeof full, "SKATE_%s", name);
+    text = getenv(full);
+    if (!text) {
+        snprintf(full, sizeof full, "RAY_%s", name);
+        text = getenv(full);
+    }
+    return text ? strtoull(text, NULL, 10) : 0;
+}
+
+/* The file is full: it becomes .1, that one .2, and so on. False: no older ones are kept. */
+static bool rotate(struct worker_log *l, const char *path) {
+    uint64_t keep = variable("ROTATION_BACKUP_COUNT");
+    char from[340], to[340];
+
+    if (keep == 0 || keep > 100) return false;
+    for (unsigned i = (unsigned)keep; i > 0; i--) {
+        snprintf(to, sizeof to, "%s.%u", path, i);
+        snprintf(from, sizeof from, i > 1 ? "%s.%u" : "%s", path, i - 1);
+        (void)rename(from, to);
+    }
+    close(l->file);
+    l->file = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    l->file_bytes = 0;
+    if (l->file < 0) l->file = -2;
+    return l->file >= 0;
+}
+
 /* In the file, and the end of it in memory, for the day that the worker dies. */
 static void keep(struct worker_log *l, const char *text, uint32_t len) {
     struct proc *p = proc_find(l->r, l->proc);
+    uint64_t most = variable("ROTATION_MAX_BYTES");
     char path[320];
 
     if (p) death_notes_output(&p->notes, text, len);
+    snprintf(path, sizeof path, "%s/logs/worker-%u.%s", l->r->set.run_dir, l->pid,
+             l->is_err ? "err" : "out");
     if (l->file == -1 && l->pid) {
-        snprintf(path, sizeof path, "%s/logs/worker-%u.%s", l->r->set.run_dir, l->pid,
-                 l->is_err ? "err" : "out");
         l->file = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
         if (l->file < 0) l->file = -2;
     }
-    if (l->file < 0 || l->file_bytes + len > FILE_MAX) return;
+    if (most == 0 || most > FILE_MAX) most = FILE_MAX;
+    if (l->file < 0 || (l->file_bytes && l->file_bytes + len > most && !rotate(l, path))) return;
     if (write(l->file, text, len) == (ssize_t)len) l->file_bytes += len;
 }
 
