@@ -30,7 +30,7 @@ PROGRAM = """
     {wait}
     ray.shutdown()
 """
-WAIT = "time.sleep(3 if ON_RAY else 0)"
+WAIT = "time.sleep(14 if ON_RAY else 0)"
 
 
 def output(options: str = "", wait: str = WAIT, **variables: str) -> list[str]:
@@ -51,7 +51,7 @@ def having(lines: list[str], text: str) -> list[str]:
 
 @pytest.mark.row("14.logs", "12.logs")
 def test_equal_lines_of_several_workers_are_shown_once():
-    lines = output(RAY_DEDUP_LOGS_AGG_WINDOW_S="1")
+    lines = output(RAY_DEDUP_LOGS_AGG_WINDOW_S="12")
     same = having(lines, "the very same line")
     assert len(same) == 2
     assert re.search(r"\(say pid=\d+\) the very same line$", same[0])
@@ -63,7 +63,7 @@ def test_equal_lines_of_several_workers_are_shown_once():
 
 @pytest.mark.row("12.logs", "14.logs")
 def test_each_line_when_it_is_off():
-    lines = output(RAY_DEDUP_LOGS="0")
+    lines = output(wait="time.sleep(2 if ON_RAY else 0)", RAY_DEDUP_LOGS="0")
     assert len(having(lines, "the very same line")) == 5
     assert not having(lines, "repeated")
 
@@ -71,7 +71,7 @@ def test_each_line_when_it_is_off():
 @pytest.mark.row("12.logs")
 def test_lines_that_are_always_or_never_shown():
     lines = output(
-        RAY_DEDUP_LOGS_AGG_WINDOW_S="1",
+        RAY_DEDUP_LOGS_AGG_WINDOW_S="12",
         RAY_DEDUP_LOGS_ALLOW_REGEX="very same",
         RAY_DEDUP_LOGS_SKIP_REGEX="by one alone",
     )
