@@ -224,6 +224,7 @@ PyObject *py_actor_calls(PyObject *module, PyObject *args);
 PyObject *py_exit_intended(PyObject *module, PyObject *args);
 PyObject *py_function(PyObject *module, PyObject *unused);
 PyObject *py_limited(PyObject *module, PyObject *last);
+PyObject *py_adopt_orphans(PyObject *module, PyObject *unused);
 PyObject *py_child_setup(PyObject *module, PyObject *parent);
 void py_job_parent(struct skate_id *ret); /* the call that this thread or coroutine works for */
 int py_cancel_calls(void); /* those that core_cancel_next() names */

@@ -431,6 +431,7 @@ static PyMethodDef methods[] = {
     {"exit_intended", py_exit_intended, METH_VARARGS, NULL},
     {"current_function", py_function, METH_NOARGS, NULL},
     {"limited", py_limited, METH_O, NULL},
+    {"_adopt_orphans", py_adopt_orphans, METH_NOARGS, NULL},
     {"_child_setup", py_child_setup, METH_O, NULL},
     {"cancel", py_cancel, METH_VARARGS, NULL},
     {"cancelled", py_cancelled, METH_NOARGS, NULL},

@@ -368,13 +368,23 @@ PyObject *py_exit_intended(PyObject *module, PyObject *args) {
     Py_RETURN_NONE;
 }
 
-/* _child_setup(pid of the zygote): this process ends with it. */
+/* _adopt_orphans(): what the children of this process leave behind becomes its own child. */
+PyObject *py_adopt_orphans(PyObject *module, PyObject *unused) {
+    (void)module;
+    (void)unused;
+    if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0) return PyErr_SetFromErrno(PyExc_OSError);
+    Py_RETURN_NONE;
+}
+
+/* _child_setup(pid of the zygote): this process ends with it, and what it starts with it (its
+ * process group is killed by the raylet, or by the zygote when the raylet is gone). */
 PyObject *py_child_setup(PyObject *module, PyObject *parent) {
     long pid = PyLong_AsLong(parent);
 
     (void)module;
     if (pid == -1 && PyErr_Occurred()) return NULL;
-    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0) return PyErr_SetFromErrno(PyExc_OSError);
+    if (setpgid(0, 0) < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
+        return PyErr_SetFromErrno(PyExc_OSError);
     if (getppid() != (pid_t)pid) _exit(1); /* it ended before the line above */
     Py_RETURN_NONE;
 }

@@ -59,6 +59,7 @@ class _Zygote:
         self.data = b""
         self.fds: list[int] = []
         self.pid = os.getpid()
+        self.children: set[int] = set()
 
     def serve(self) -> None:
         """Until the raylet closes its end. A child never returns from here."""
@@ -94,6 +95,9 @@ class _Zygote:
                 return
             if pid == 0:
                 return
+            if pid not in self.children:
+                continue  # one that a dead worker has started
+            self.children.discard(pid)
             self.send(_frame(_EXITED, 0, _u64(used.ru_maxrss << 10) + _i32(pid) + _i32(status)))
 
     def receive(self) -> bool:
@@ -133,7 +137,25 @@ class _Zygote:
         if pid < 0:
             self.send(_frame(_FORKED, call, proc + _i32(0) + _i32(pid)))
         else:
+            self.children.add(pid)
             self.send(_frame(_FORKED, call, proc + _i32(pid) + _i32(0)))
+
+    def end(self) -> None:
+        """Without a raylet: the workers and all that they have started end. What was in a
+        session of its own comes to us when its parent dies; bounded, for it may not die."""
+        for pid in self.children:
+            _kill(-pid)
+        for _ in range(50):
+            try:
+                with open(f"/proc/self/task/{self.pid}/children") as file:
+                    pids = file.read().split()
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
+            except OSError:
+                return
+            for text in pids:
+                _kill(int(text))
+            select.select([], [], [], 0.001)
 
     def become_worker(self, fds: list[int]) -> None:
         """In the child: be a clean process, run the worker, never return."""
@@ -169,6 +191,13 @@ class _Zygote:
                 except (AttributeError, OSError, ValueError):
                     pass
             os._exit(status)
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, _signal.SIGKILL)
+    except OSError:
+        pass
 
 
 def _remove_all(path: str) -> None:
@@ -214,6 +243,7 @@ def _setup() -> Callable[[int], None]:
     """Die with the zygote: in C when the extension is there."""
     from skate import _core
 
+    _core._adopt_orphans()
     return _core._child_setup
 
 
@@ -228,10 +258,12 @@ def main(run_dir: str, worker: str = "skate._worker") -> None:
     except ImportError:
         pass
     gc.freeze()
+    zygote = _Zygote(child, setup)
     try:
-        _Zygote(child, setup).serve()
+        zygote.serve()
     except OSError:
         pass
+    zygote.end()
     _remove_run_dir(run_dir)
     os._exit(0)
 

@@ -138,6 +138,7 @@ void death_of(struct proc *p, int sig, int code) {
     bool driver = p->role == PROC_DRIVER;
 
     p->pid_watch = loop_unwatch(p->pid_watch);
+    if (!driver && p->pid) (void)kill(-(pid_t)p->pid, SIGKILL); /* what it has started */
     if (p->stream) stream_drain(p->stream);
     if (!driver) logs_drain(r, p->id);
     d.intended = p->intended;

@@ -110,6 +110,31 @@ static void remove_files(struct raylet *r) {
     }
 }
 
+/* What workers have started in sessions of their own came to us when they died: we are the
+ * subreaper. Bounded: who does not die at once is left to the kernel. */
+static void kill_adopted(void) {
+    char path[64], text[4096], *rest;
+    ssize_t n;
+    int fd;
+
+    snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
+    for (int i = 0; i < 50; i++) {
+        while (waitpid(-1, NULL, WNOHANG) > 0) {}
+        fd = open(path, O_RDONLY | O_CLOEXEC);
+        n = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
+        if (fd >= 0) close(fd);
+        if (n <= 0) return;
+        text[n] = 0;
+        for (char *at = text;; at = rest) {
+            long pid = strtol(at, &rest, 10);
+
+            if (rest == at || pid < 2) break;
+            kill((pid_t)pid, SIGKILL);
+        }
+        usleep(1000);
+    }
+}
+
 void node_end(struct raylet *r, const char *why) {
     struct proc *p;
     uint32_t at = 0;
@@ -119,7 +144,11 @@ void node_end(struct raylet *r, const char *why) {
     node_log("raylet of node %u ends: %s", r->node, why);
     zygote_stop(r);
     while ((p = table_next(&r->procs, &at, NULL)))
-        if (p->role == PROC_WORKER && p->pid) kill((pid_t)p->pid, SIGKILL);
+        if (p->role == PROC_WORKER && p->pid) {
+            kill((pid_t)p->pid, SIGKILL);
+            kill(-(pid_t)p->pid, SIGKILL);
+        }
+    kill_adopted();
     remove_files(r);
     _exit(0);
 }
