@@ -31,6 +31,7 @@ struct py_state {
     bool forked;
     struct core_job *job; /* worker: what runs now; NULL when several do */
     bool in_task;         /* worker: code of a task runs; an interrupt may come */
+    bool leaving;         /* worker: exit_actor() was called; the call is not answered */
     bool several;         /* an actor that runs several calls at once: py_job.c */
     PyTypeObject *ref_type, *actor_type, *buffer_type, *slot_type, *call_type, *job_type;
     PyTypeObject *stream_type, *generator_type; /* generator_type: Python's own */
@@ -57,6 +58,7 @@ enum py_hook {
     HOOK_METHOD,    /* skate._worker.find_method(name) -> callable */
     HOOK_CANCEL,    /* skate._async.cancel_running(bytes) */
     HOOK_CONSTRUCT, /* skate._worker.construct(class, args, kwargs) */
+    HOOK_LEAVE,     /* skate._actor.leave() raises ActorExit */
     HOOK_COMPLETED, /* skate._await.on_completed(ref, function) */
     HOOK_JOB,       /* skate._async.current_job.get() -> Job or None */
     HOOK_STREAM,    /* skate._generator.ObjectRefGenerator(ref, stream) */
@@ -219,6 +221,8 @@ PyObject *py_concurrency(PyObject *module, PyObject *unused);
 PyObject *py_group_bell(PyObject *module, PyObject *args);
 PyObject *py_next_job(PyObject *module, PyObject *args);
 PyObject *py_serve(PyObject *module, PyObject *unused);
+PyObject *py_serve_drain(PyObject *module, PyObject *unused);
+PyObject *py_leave_soon(PyObject *module, PyObject *unused);
 PyObject *py_serve_end(PyObject *module, PyObject *unused);
 PyObject *py_actor_calls(PyObject *module, PyObject *args);
 PyObject *py_exit_intended(PyObject *module, PyObject *args);

@@ -318,6 +318,13 @@ PyObject *py_serve(PyObject *module, PyObject *unused) {
     }
 }
 
+PyObject *py_serve_drain(PyObject *module, PyObject *unused) {
+    (void)module;
+    (void)unused;
+    if (py.core && !py.forked) core_serve_drain(py.core);
+    Py_RETURN_NONE;
+}
+
 PyObject *py_serve_end(PyObject *module, PyObject *unused) {
     (void)module;
     (void)unused;

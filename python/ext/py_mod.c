@@ -29,6 +29,7 @@ static const struct {
     [HOOK_METHOD] = {"skate._worker", "find_method"},
     [HOOK_CANCEL] = {"skate._async", "cancel_running"},
     [HOOK_CONSTRUCT] = {"skate._worker", "construct"},
+    [HOOK_LEAVE] = {"skate._actor", "leave"},
     [HOOK_COMPLETED] = {"skate._await", "on_completed"},
     [HOOK_JOB] = {"skate._async", "running_job"},
     [HOOK_STREAM] = {"skate._generator", "ObjectRefGenerator"},
@@ -333,19 +334,6 @@ static PyObject *mod_actor_state(PyObject *module, PyObject *ref) {
                          s.reason);
 }
 
-static PyObject *mod_actor_retries(PyObject *module, PyObject *args) {
-    PyObject *ref;
-    int retries;
-
-    (void)module;
-    if (!PyArg_ParseTuple(args, "Oi", &ref, &retries)) return NULL;
-    if (Py_TYPE(ref) != py.actor_type)
-        return PyErr_SetString(PyExc_TypeError, "an ActorID is needed"), NULL;
-    if (!py.core) return py_fail(SKATE_ESHUTDOWN, NULL);
-    core_actor_retries(py.core, &((struct py_ref *)(void *)ref)->id, retries);
-    Py_RETURN_NONE;
-}
-
 /* ---- values without a store: the job's settings, tests ---- */
 
 /* One object as one block of bytes: a byte for the format, 63 of nothing, the value. */
@@ -406,7 +394,6 @@ static PyMethodDef methods[] = {
     {"stats", mod_stats, METH_NOARGS, NULL},
     {"lineage_max", mod_lineage_max, METH_O, NULL},
     {"actor_state", mod_actor_state, METH_O, NULL},
-    {"actor_retries", mod_actor_retries, METH_VARARGS, NULL},
     {"pack", mod_pack, METH_O, NULL},
     {"unpack", mod_unpack, METH_O, NULL},
     {"define", py_define, METH_VARARGS, NULL},
@@ -427,6 +414,8 @@ static PyMethodDef methods[] = {
     {"next_job", py_next_job, METH_VARARGS, NULL},
     {"serve", py_serve, METH_NOARGS, NULL},
     {"serve_end", py_serve_end, METH_NOARGS, NULL},
+    {"serve_drain", py_serve_drain, METH_NOARGS, NULL},
+    {"leave", py_leave_soon, METH_NOARGS, NULL},
     {"actor_calls", py_actor_calls, METH_VARARGS, NULL},
     {"exit_intended", py_exit_intended, METH_VARARGS, NULL},
     {"current_function", py_function, METH_NOARGS, NULL},

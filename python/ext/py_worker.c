@@ -228,6 +228,20 @@ int py_finish_ok(struct core_job *job, PyObject *result) {
     return r < 0 ? -1 : 0;
 }
 
+/* May the call run again after this exception? */
+static bool retries(struct core_job *job, PyObject *error) {
+    PyObject *kinds;
+    bool yes = true;
+
+    if (!(job->flags & CORE_RETRY_EXCEPTIONS)) return false;
+    if (!error || PyObject_HasAttrString(error, "__skate_no_retry__")) return !error;
+    if (job->kind != 1 || !job->fn) return true;
+    kinds = find_function(job, job->fn); /* of an actor's call: the exceptions it named */
+    yes = kinds && PyErr_GivenExceptionMatches(error, kinds);
+    PyErr_Clear();
+    return yes;
+}
+
 /* The exception that is set becomes the value of every result of the job; -1: still open. */
 int py_finish_error(struct core_job *job) {
     static const char lost[] = "system\nthe error of the task could not be sent";
@@ -235,7 +249,7 @@ int py_finish_error(struct core_job *job) {
     struct core_value plain = {.format = FORMAT_RAW, .flags = VAL_ERROR | VAL_SYSTEM,
                                .part_count = 1, .parts = &part}, *values, *one;
     PyObject *type, *error, *traceback;
-    enum core_status status = job->flags & CORE_RETRY_EXCEPTIONS ? CORE_RETRY : CORE_ERROR;
+    enum core_status status;
     uint32_t count = job->kind == 2 ? 1 : job->returns;
     struct py_value pv;
     int r;
@@ -244,7 +258,7 @@ int py_finish_error(struct core_job *job) {
     PyErr_NormalizeException(&type, &error, &traceback);
     if (traceback) PyException_SetTraceback(error, traceback);
     py_value_init(&pv, NULL, 0);
-    if (error && PyObject_HasAttrString(error, "__skate_no_retry__")) status = CORE_ERROR;
+    status = retries(job, error) ? CORE_RETRY : CORE_ERROR;
     one = error && py_encode_error(&pv, error) == 0 ? &pv.v : &plain;
     if (PyErr_Occurred()) {
         if (PyErr_ExceptionMatches(PyExc_SystemExit)) return -1;
@@ -262,6 +276,23 @@ int py_finish_error(struct core_job *job) {
     return 0;
 }
 
+/* leave(): the call that runs now ends this actor, even if it catches what exit_actor() raises. */
+PyObject *py_leave_soon(PyObject *module, PyObject *unused) {
+    (void)module;
+    (void)unused;
+    py.leaving = true;
+    Py_RETURN_NONE;
+}
+
+static PyObject *leave(PyObject *result) {
+    PyObject *hook;
+
+    Py_XDECREF(result);
+    PyErr_Clear();
+    hook = py_hook(HOOK_LEAVE);
+    return hook ? PyObject_CallNoArgs(hook) : NULL; /* raises */
+}
+
 /* 0; 1: a constructor that asks for core_groups; -1 with an exception that ends the worker. */
 static int run_one(struct core_job *job) {
     PyObject *result;
@@ -271,6 +302,7 @@ static int run_one(struct core_job *job) {
     py.in_task = true;
     result = py_perform(job);
     py.in_task = false;
+    if (py.leaving) result = leave(result);
     several = result && job->kind == 2 && result == Py_True;
     r = result ? py_finish_ok(job, result) : -1;
     Py_XDECREF(result);

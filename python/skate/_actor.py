@@ -23,6 +23,10 @@ class ActorExit(SystemExit):
     """Raised by exit_actor(); ends the worker gracefully."""
 
 
+class Terminate(ActorExit):
+    """Raised by __ray_terminate__: ends the worker when the calls before it are done."""
+
+
 class MethodSpec:
     """What a handle knows about a method."""
 
@@ -65,8 +69,6 @@ class ActorMeta:
 
     def tell_core(self, ref: _core.ActorID) -> None:
         """What the core must know of calls of the actor."""
-        if self.retries:
-            _core.actor_retries(ref, self.retries)
         if self.unordered or self.max_pending:
             _core.actor_calls(ref, self.unordered, self.max_pending)
 
@@ -166,8 +168,10 @@ class ActorMethod(_core.Call):
         flags |= self._meta.group(options.get("concurrency_group")) << GROUP_SHIFT
         least, most = self._spec.limits
         label = options.get("name") or what
+        kinds = options.get("retry_exceptions")
+        key = _retry_key(tuple(kinds)) if isinstance(kinds, (list, tuple)) and kinds else 0
         self._set(
-            0, 0, returns, retries, flags, label.encode(),
+            key, 0, returns, retries, flags, label.encode(),
             self._method_name.encode(), self._ref, least, most,
         )  # fmt: skip
 
@@ -204,6 +208,19 @@ class ActorMethod(_core.Call):
 
     def __repr__(self) -> str:
         return f"ActorMethod({self._meta.name}.{self._method_name})"
+
+
+_retry_keys: dict[tuple[int, tuple[type, ...]], int] = {}
+
+
+def _retry_key(kinds: tuple[type, ...]) -> int:
+    """What makes the actor know after which exceptions a call runs again."""
+    if len(_retry_keys) > 1000:
+        _retry_keys.clear()
+    where = _core.epoch(), kinds
+    if where not in _retry_keys:
+        _retry_keys[where] = _core.define("retry_exceptions", kinds)
+    return _retry_keys[where]
 
 
 class ActorHandle:
@@ -428,7 +445,7 @@ def method(*args: Any, **options: Any) -> Any:
     """Options of an actor's method: `@method(num_returns=2)`."""
     if len(args) == 1 and callable(args[0]) and not options:
         return args[0]
-    if args or not options:
+    if args:
         raise AssertionError("@method takes keyword options only")
     for name in options:
         if name not in _options.METHOD:
@@ -442,9 +459,18 @@ def method(*args: Any, **options: Any) -> Any:
     return decorate
 
 
+def leave() -> None:
+    """Raise what ends a plain actor. Called from C after a method that called exit_actor()."""
+    raise ActorExit(0)
+
+
 def exit_actor() -> None:
     """End the actor that runs this, for good; called in one of its methods."""
     now = _core.current()
     if now is None or now[0] == 0:
         raise TypeError("exit_actor() can be called in a method of an actor only")
+    from skate import _async
+
+    _async.leave_after_this()
+    _core.leave()
     raise ActorExit(0)

@@ -14,6 +14,7 @@ import os
 import threading
 
 from skate import _core, _remote
+from skate._actor import ActorExit, Terminate
 from skate.exceptions import AsyncioActorExit, TaskCancelledError
 
 TYPE_CHECKING = False  # typing is slow to import
@@ -70,10 +71,34 @@ class _Worker:
     def __init__(self) -> None:
         self.groups: list[_Threads | _Loop] = []
         self.exit: BaseException | None = None
+        self.leaving: set[_core.Job] = set()  # calls that called exit_actor()
         self.cancelled: set[bytes] = set()  # calls of sync actors that were asked to stop
 
 
 _worker = _Worker()
+
+
+def leave_after_this() -> None:
+    """exit_actor(): raises what ends a coroutine; returns in a plain actor.
+
+    The call is not answered, and the actor ends, even if the exception is caught.
+    """
+    if not _worker.groups:
+        return
+    job = current_job.get()
+    error = AsyncioActorExit("exit_actor() was called") if on_loop() else None
+    if job is None or not job.open:  # in a task that the call has left behind
+        _leave(error or ActorExit(0))
+    else:
+        _worker.leaving.add(job)
+    if error is not None:
+        raise error
+
+
+def terminate() -> None:
+    """__ray_terminate__ of an actor that runs several calls; returns in a plain actor."""
+    if _worker.groups:
+        raise Terminate(0)
 
 
 def _leave(error: BaseException) -> None:
@@ -93,7 +118,11 @@ def _answer_error(job: _core.Job, error: BaseException) -> None:
     """The call has failed, or ends the actor."""
     import asyncio
 
-    if isinstance(error, (SystemExit, AsyncioActorExit)):
+    if isinstance(error, Terminate):
+        _worker.exit = _worker.exit or error
+        _core.serve_drain()
+        return
+    if job in _worker.leaving or isinstance(error, (SystemExit, AsyncioActorExit)):
         _leave(error)
         return
     if isinstance(error, asyncio.CancelledError):
@@ -109,7 +138,8 @@ def _stop_stream(job: _core.Job, error: BaseException) -> None:
     """An error of an async generator is its last item."""
     import asyncio
 
-    if isinstance(error, (SystemExit, AsyncioActorExit, asyncio.CancelledError)):
+    leaving = job in _worker.leaving
+    if leaving or isinstance(error, (SystemExit, AsyncioActorExit, asyncio.CancelledError)):
         _answer_error(job, error)
         return
     try:
@@ -119,6 +149,9 @@ def _stop_stream(job: _core.Job, error: BaseException) -> None:
 
 
 def _answer(job: _core.Job, value: Any) -> None:
+    if job in _worker.leaving:
+        _leave(ActorExit(0))
+        return
     try:
         job.done(value)
     except SystemExit as leaving:
@@ -415,7 +448,7 @@ def cancel_running(task: bytes) -> bool:
 
 def on_loop() -> bool:
     """Is this an actor whose calls run on event loops?"""
-    return any(isinstance(group, _Loop) for group in _worker.groups)
+    return bool(_worker.groups) and isinstance(_worker.groups[0], _Loop)
 
 
 def is_cancelled(task: bytes) -> bool:

@@ -27,6 +27,8 @@ class _Worker:
         self.cls: type | None = None
         self.instance: Any = None
         self.actor_id: bytes | None = None
+        self.groups: dict[str, int] = {}  # of concurrency
+        self.several = False  # does it run several calls at once?
         self.actor_name = ""
         self.handle: Any = None
         self.first_incarnation = 0
@@ -136,7 +138,8 @@ def construct(cls: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None) ->
     worker.first_incarnation = now[6]
     worker.log_name = cls.__name__
     _api._session.actor = now[2]
-    several = _async.construct(
+    worker.groups = groups
+    worker.several = several = _async.construct(
         cls, lambda: _make(cls, args, kwargs or {}), _core.concurrency(), groups
     )
     if cls.__repr__ is not object.__repr__:
@@ -174,6 +177,9 @@ def _ready() -> bool:
 
 
 def _terminate() -> None:
+    from skate import _async
+
+    _async.terminate()
     raise _actor.ActorExit(0)
 
 
@@ -238,8 +244,11 @@ def own_handle() -> Any:
     worker = _worker
     if worker.handle is None:
         assert worker.cls is not None and worker.actor_id is not None
-        meta = _actor.ActorClass(worker.cls)._get_meta()
-        worker.handle = _actor.ActorHandle(_core._actor_from_bytes(worker.actor_id, False), meta)
+        made = _actor.ActorClass(worker.cls, {"concurrency_groups": worker.groups})
+        meta = made._get_meta().variant(0, worker.several, 0)
+        ref = _core._actor_from_bytes(worker.actor_id, False)
+        meta.tell_core(ref)
+        worker.handle = _actor.ActorHandle(ref, meta)
     return worker.handle
 
 

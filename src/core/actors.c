@@ -45,15 +45,6 @@ struct actor *actor_get(struct core *c, const struct skate_id *id) {
     return a;
 }
 
-void core_actor_retries(struct core *c, const struct skate_id *actor, int32_t retries) {
-    struct actor *a;
-
-    if (core_enter(c) < 0) return;
-    a = actor_get(c, actor);
-    if (a) a->task_retries = retries;
-    core_leave(c);
-}
-
 void core_actor_calls(struct core *c, const struct skate_id *actor, bool unordered,
                       uint32_t max_pending) {
     struct actor *a;
@@ -229,7 +220,6 @@ int core_actor_create(struct core *c, const struct core_actor *in, struct skate_
     if (slot == NONE) return core_leave(c), -SKATE_ENOMEM;
     c->object_v[slot].local = 1;
     a->owned = a->subscribed = true; /* the GCS tells the creator without being asked */
-    a->task_retries = in->max_task_retries;
     a->flags = in->detached;
     a->named = in->name[0] != 0;
     wire_init(&a->create, NULL, 0);

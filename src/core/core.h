@@ -133,7 +133,7 @@ SKATE_NODISCARD int core_class(struct core *c, const struct core_class_opts *o,
 
 struct core_task {
     struct skate_id actor; /* nil for a task */
-    uint64_t fn;           /* key of the function; unused for methods */
+    uint64_t fn;           /* key of the function; a method's: what it retries, or 0 */
     uint32_t cls;          /* core_class(); unused for methods */
     uint32_t returns;      /* number of result refs, 0..LIMIT_RETURNS */
     int32_t retries;       /* on loss of the worker; -1 endless */
@@ -188,8 +188,6 @@ struct core_actor_state {
     char reason[512];
 };
 void core_actor_state(struct core *c, const struct skate_id *actor, struct core_actor_state *ret);
-/* Max task retries of an actor learned through a handle (0 default, -1 endless). */
-void core_actor_retries(struct core *c, const struct skate_id *actor, int32_t retries);
 
 /* ---- the worker's side (one executing thread) ---- */
 

@@ -27,6 +27,9 @@ SKATE_NODISCARD int core_group_next(struct core *c, uint32_t group, bool wait,
  * core_serve_end(); -SKATE_ESHUTDOWN then. -SKATE_EAGAIN: see core_cancel_next(). BLOCKS. */
 SKATE_NODISCARD int core_serve(struct core *c);
 void core_serve_end(struct core *c);
+/* A running call, which is never answered, ends the actor as soon as the others that run or came
+ * before it are done. */
+void core_serve_drain(struct core *c);
 /* ---- being told of objects without waiting (watch.c) ---- */
 
 /* A set of watches: the eventfd is rung when one of them is done, once until all were taken. */

@@ -118,7 +118,6 @@ struct sched_class {
 struct actor {
     struct skate_id id;
     uint32_t state, incarnation, restarts, pid, flags;
-    int32_t task_retries;
     uint32_t head, tail, queued; /* not pushed */
     uint64_t seq;
     struct worker worker;
@@ -225,7 +224,8 @@ struct core {
     bool blocked_told;
     struct run_group *groups; /* of an actor that runs several calls at once, else NULL */
     uint32_t group_count, runs_out;
-    bool serve_end;
+    uint32_t runs_left; /* of runs_out: never answered */
+    bool serve_end, draining;
     struct map streams; /* task id -> index */
     struct stream **stream_v;
     uint32_t stream_cap;

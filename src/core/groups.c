@@ -16,7 +16,7 @@
 
 struct run_group {
     struct run *head, **tail;
-    uint32_t sleeping;
+    uint32_t sleeping, last; /* last: calls that may begin yet, while draining */
     int fd; /* eventfd of a loop, -1: threads */
     bool rung;
     pthread_cond_t cond;
@@ -67,7 +67,7 @@ static void serve_wake(struct core *c) {
 
 void groups_run_ended(struct core *c) {
     SKATE_ASSERT(c->runs_out > 0);
-    if (--c->runs_out == 0 && c->exiting && c->runs == 0) serve_wake(c);
+    if (--c->runs_out <= c->runs_left && (c->exiting || c->draining)) serve_wake(c);
 }
 
 /* The queues are robbed of what a dead process asked for. */
@@ -193,11 +193,11 @@ int core_group_next(struct core *c, uint32_t group, bool wait, struct core_job *
             e = c->dead ? -SKATE_EDEAD : -SKATE_ESHUTDOWN;
             break;
         }
-        r = g->head;
+        r = c->draining && g->last == 0 ? NULL : g->head;
         if (!r) {
             g->rung = false;
-            if (c->exiting) e = -SKATE_ESHUTDOWN;
-            if (!wait || c->exiting) break;
+            if (c->exiting || c->draining) e = -SKATE_ESHUTDOWN;
+            if (!wait || e == -SKATE_ESHUTDOWN) break;
             g->sleeping++;
             (void)pthread_cond_wait(&g->cond, &c->lock);
             g->sleeping--;
@@ -205,6 +205,7 @@ int core_group_next(struct core *c, uint32_t group, bool wait, struct core_job *
         }
         g->head = r->next;
         if (!r->next) g->tail = &g->head;
+        if (g->last) g->last--;
         c->runs_out++;
         e = run_begin(c, r, ret);
         if (e == 0) break;
@@ -215,9 +216,17 @@ int core_group_next(struct core *c, uint32_t group, bool wait, struct core_job *
     return e;
 }
 
+static bool drained(const struct core *c) {
+    for (uint32_t i = 0; i < c->group_count; i++)
+        if (c->groups[i].last && c->groups[i].head) return false;
+    return c->runs_out == c->runs_left;
+}
+
 static bool serve_over(struct core *c, void *arg) {
     (void)arg;
-    return c->cancel_count || c->serve_end || (c->exiting && c->runs == 0 && c->runs_out == 0);
+    if (c->cancel_count || c->serve_end) return true;
+    if (c->draining) return drained(c);
+    return c->exiting && c->runs == 0 && c->runs_out == 0;
 }
 
 int core_serve(struct core *c) {
@@ -233,6 +242,17 @@ int core_serve(struct core *c) {
 void core_serve_end(struct core *c) {
     if (core_enter(c) < 0) return;
     c->serve_end = true;
+    serve_wake(c);
+    core_leave(c);
+}
+
+void core_serve_drain(struct core *c) {
+    if (core_enter(c) < 0) return;
+    c->runs_left++;
+    for (uint32_t i = 0; !c->draining && i < c->group_count; i++)
+        for (const struct run *r = c->groups[i].head; r; r = r->next) c->groups[i].last++;
+    c->draining = true;
+    groups_wake(c);
     serve_wake(c);
     core_leave(c);
 }

@@ -254,7 +254,6 @@ int task_new(struct core *c, const struct core_task *in, uint32_t kind, uint32_t
 int core_submit(struct core *c, const struct core_task *in, struct skate_id *ret_task,
                 struct skate_error *err) {
     bool method = !id_is_nil(&in->actor);
-    struct core_task copy = *in;
     uint32_t index;
     int r = core_enter(c);
 
@@ -265,10 +264,9 @@ int core_submit(struct core *c, const struct core_task *in, struct skate_id *ret
 
         if (!a) return core_leave(c), -SKATE_ENOMEM;
         if (actor_full(a)) return core_leave(c), -SKATE_EBUSY;
-        copy.retries = in->retries ? in->retries : a->task_retries;
     } else if (in->cls >= c->class_count)
         return core_leave(c), skate_fail(err, -SKATE_EINVAL, "no such scheduling class");
-    r = task_new(c, &copy, method, &index, err);
+    r = task_new(c, in, method, &index, err);
     if (r == 0) {
         *ret_task = task_get(c, index)->id;
         c->waiting++;
@@ -483,7 +481,7 @@ int task_push(struct core *c, uint32_t index, struct worker *w) {
     int r = 0;
 
     if (!link_room(l, (uint32_t)t->spec_len + 512)) return -SKATE_EAGAIN;
-    if (t->kind == 0) r = push_function(c, l, m->fn);
+    if (m->fn) r = push_function(c, l, m->fn); /* of a call: what it retries */
     if (r < 0) return r;
     m->attempt = t->attempt;
     wire_init(&b, stack, sizeof stack);
