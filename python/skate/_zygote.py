@@ -255,6 +255,8 @@ def main(run_dir: str, worker: str = "skate._worker") -> None:
     try:
         __import__("cloudpickle")
         __import__("resource")  # of wait4
+        if worker == "skate._worker":
+            __import__("skate._async")  # every actor asks whether it is asynchronous
     except ImportError:
         pass
     gc.freeze()
