@@ -184,6 +184,8 @@ int py_memory_init(void);
 /* The bytes of a Buffer (or any other object with bytes) as a new, writable object. */
 PyObject *py_memory_of(PyObject *buffer);
 PyObject *py_writable(PyObject *module, PyObject *buffer);
+/* (is there a value, is there a copy here, number of the node, bytes) of a ref. */
+PyObject *py_locate(PyObject *module, PyObject *ref);
 /* Before the session ends: nothing of them depends on the arena any more. */
 void py_memories_keep(void);
 

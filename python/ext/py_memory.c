@@ -5,6 +5,7 @@
  * Buffer it was made of, so that the pages stay what they are. Small ones are plain copies. When
  * the session ends the pages that were not written are made private, too. Any thread that holds
  * the interpreter lock; never blocks. Tests: tests/python/test_writable.py. */
+#include "core/locate.h"
 #include "core/private_view.h"
 #include "py.h"
 
@@ -126,6 +127,20 @@ PyObject *py_memory_of(PyObject *buffer) {
 PyObject *py_writable(PyObject *module, PyObject *buffer) {
     (void)module;
     return py_memory_of(buffer);
+}
+
+PyObject *py_locate(PyObject *module, PyObject *ref) {
+    struct core_place place;
+    int r;
+
+    (void)module;
+    if (!py_is_ref(ref)) return PyErr_SetString(PyExc_TypeError, "locate(ref)"), NULL;
+    if (py_need_core() < 0 || py_ref_check(ref) < 0) return NULL;
+    r = core_locate(py.core, &((struct py_ref *)(void *)ref)->id, &place);
+    if (r < 0) return py_fail(r, NULL);
+    return Py_BuildValue("OOIK", place.ready ? Py_True : Py_False,
+                         place.copied ? Py_True : Py_False, (unsigned)place.node,
+                         (unsigned long long)place.size);
 }
 
 void py_memories_keep(void) {

@@ -402,6 +402,7 @@ static PyMethodDef methods[] = {
     {"get", (PyCFunction)(void (*)(void))py_get, METH_FASTCALL, NULL},
     {"get_writable", (PyCFunction)(void (*)(void))py_get_writable, METH_FASTCALL, NULL},
     {"writable", py_writable, METH_O, NULL},
+    {"locate", py_locate, METH_O, NULL},
     {"wait", (PyCFunction)(void (*)(void))py_wait, METH_FASTCALL, NULL},
     {"put", py_put, METH_O, NULL},
     {"why", py_why, METH_VARARGS, NULL},

@@ -169,3 +169,29 @@ def test_inspect_looks_into_what_is_nested(cluster):
     if not ON_RAY:  # Ray blames the list, not what is in it
         fine, (failure,) = util.inspect_serializability({"a": [1, lock]})
         assert not fine and failure.obj is lock
+
+
+@pytest.mark.row("9.small")
+def test_annotations_change_nothing():
+    marks = importlib.import_module(f"{util.__name__}.annotations")
+
+    @marks.PublicAPI
+    def plain(x):
+        return x + 1
+
+    @marks.DeveloperAPI
+    class Kept:
+        x = 1
+
+    @marks.PublicAPI(stability="beta")
+    @marks.Deprecated
+    def both(x):
+        return x
+
+    @marks.Deprecated(message="use another", warning=True)
+    def old(x):
+        return x * 2
+
+    assert plain(1) == 2 and Kept().x == 1 and both(3) == 3
+    with pytest.warns(marks.RayDeprecationWarning, match="use another"):
+        assert old(2) == 4

@@ -274,15 +274,18 @@ class Pool:
         self._initializer = initializer
         self._initargs = tuple(initargs or ())
         self._most = maxtasksperchild or None
+        # They hold no CPU, so that nothing else would keep them from lying on one node all.
         self._options = dict(ray_remote_args or {})
+        if not self._options.keys() & {"scheduling_strategy", "placement_group"}:
+            self._options["scheduling_strategy"] = "SPREAD"
         self._lock = threading.Lock()
         self._closed = False
         self._processes = [self._new_process() for _ in range(self._size)]
         skate.get([p.actor.ping.remote() for p in self._processes])
 
     def _new_process(self) -> _Process:
-        kind = PoolActor.options(**self._options) if self._options else PoolActor
-        return _Process(kind.remote(self._initializer, self._initargs))
+        made = PoolActor.options(**self._options).remote(self._initializer, self._initargs)
+        return _Process(made)
 
     # ------------------------------------------------------------------------- handing out
 
