@@ -71,6 +71,9 @@ void object_want(struct core *c, uint32_t slot); /* foreign: ask the owner */
 /* Give an object its value out of a frame; takes over the contained refs. */
 void object_set(struct core *c, uint32_t slot, const struct wire_val *v, const uint8_t *data,
                 const struct skate_id *refs);
+/* The same for a value that was made here. */
+void object_put(struct core *c, uint32_t slot, const struct wire_val *v, const uint8_t *data,
+                const struct skate_id *refs);
 void object_set_system(struct core *c, uint32_t slot, const char *text);
 void object_drop_val(struct core *c, const struct wire_val *v, const struct skate_id *refs);
 /* Describe a ready object for a frame; inline bytes: *ret_data (valid under the lock). */

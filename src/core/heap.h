@@ -14,20 +14,9 @@
 
 #include "base/err.h"
 #include "base/id.h"
+#include "store/object.h"
 
 #define HEAP_SPARE_BYTES (UINT64_C(512) << 20)
-#define HEAP_MAGIC 0x6f6b6173u
-
-/* In front of each object, 64-byte aligned. */
-struct heap_header {
-    uint32_t magic;
-    uint32_t generation; /* grows each time these bytes are used anew */
-    struct skate_id id;
-    uint64_t size;
-    uint8_t format;
-    uint8_t pad[31];
-};
-_Static_assert(sizeof(struct heap_header) == 64, "in shared memory");
 
 struct heap_env {
     int (*lend)(void *arg, uint64_t bytes, uint64_t *ret_offset, uint64_t *ret_bytes,

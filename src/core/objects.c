@@ -151,6 +151,15 @@ void object_handed(struct core *c, uint32_t slot) {
     count(c, slot);
 }
 
+/* One more local ref, of a container that was made here: its maker holds the ref already. */
+static void object_add_local(struct core *c, const struct skate_id *id) {
+    uint32_t slot = object_make(c, id);
+
+    if (slot == NONE) return;
+    c->object_v[slot].local++;
+    count(c, slot);
+}
+
 void object_registered(struct core *c, const struct skate_id *id) {
     uint32_t slot = object_make(c, id);
 
@@ -461,8 +470,9 @@ static void contained_set(struct core *c, uint32_t slot, const struct skate_id *
     c->object_v[slot].contained = in;
 }
 
-void object_set(struct core *c, uint32_t slot, const struct wire_val *v, const uint8_t *data,
-                const struct skate_id *refs) {
+/* told: whoever sent the value has told the owners of the refs in it that we hold them. */
+static void set_value(struct core *c, uint32_t slot, const struct wire_val *v,
+                      const uint8_t *data, const struct skate_id *refs, bool told) {
     struct ledger_slot *s = &c->ledger.slots[slot];
     struct id_list *in;
 
@@ -493,8 +503,22 @@ void object_set(struct core *c, uint32_t slot, const struct wire_val *v, const u
         ledger_move(&c->ledger, slot, LEDGER_ARENA, v->format, v->flags);
     }
     in = c->object_v[slot].contained;
-    for (uint64_t i = 0; in && i < in->count; i++) object_registered(c, &in->ids[i]);
+    for (uint64_t i = 0; in && i < in->count; i++)
+        if (told)
+            object_registered(c, &in->ids[i]);
+        else
+            object_add_local(c, &in->ids[i]);
     became_ready(c, slot);
+}
+
+void object_set(struct core *c, uint32_t slot, const struct wire_val *v, const uint8_t *data,
+                const struct skate_id *refs) {
+    set_value(c, slot, v, data, refs, true);
+}
+
+void object_put(struct core *c, uint32_t slot, const struct wire_val *v, const uint8_t *data,
+                const struct skate_id *refs) {
+    set_value(c, slot, v, data, refs, false);
 }
 
 void object_set_system(struct core *c, uint32_t slot, const char *text) {

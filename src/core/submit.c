@@ -100,7 +100,7 @@ static int args_object(struct core *c, const struct core_task *in, struct wire_v
     if (slot == NONE) return (void)heap_free(c->heap, args->offset), -SKATE_EFULL;
     c->object_v[slot].holds = 1;
     args->nref = in->args.ref_count;
-    object_set(c, slot, args, NULL, in->args.refs);
+    object_put(c, slot, args, NULL, in->args.refs);
     return 0;
 }
 

@@ -77,7 +77,7 @@ int core_put(struct core *c, const struct core_value *v, struct skate_id *ret,
         } else {
             c->object_v[slot].local = 1;
             val.nref = v->ref_count;
-            object_set(c, slot, &val, inline_copy, v->refs);
+            object_put(c, slot, &val, inline_copy, v->refs);
             *ret = id;
         }
     }

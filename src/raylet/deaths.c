@@ -72,7 +72,8 @@ static void tell_procs(struct raylet *r, uint64_t dead, const void *frame, uint3
         bool urgent = p->role == PROC_DRIVER || proc_node(dead) != r->node || heir ||
                       channels_linked(p, dead);
 
-        if (p->state == PROC_LIVE) proc_send_as(p, frame, len, urgent ? BELL_URGENT : BELL_QUIET);
+        if (p->state == PROC_LIVE || (heir && p->state == PROC_STARTING))
+            proc_send_as(p, frame, len, urgent ? BELL_URGENT : BELL_QUIET);
     }
 }
 
@@ -89,21 +90,42 @@ static void hold_extents(struct raylet *r, uint64_t dead, uint64_t *waits, uint3
     uint32_t at = 0, n = others;
 
     if (extents_hold(r->extents, dead) == 0) return;
-    while ((p = table_next(&r->procs, &at, NULL))) waits[n++] = p->id;
+    while ((p = table_next(&r->procs, &at, NULL)))
+        if (p->state != PROC_STARTING) waits[n++] = p->id; /* that one has seen nothing yet */
     if (n == 0 || quarantine_begin(&r->quarantine, dead, waits, n) < 0)
         extents_release(r->extents, dead, punch, r);
+}
+
+/* Nobody awaited is left: our extents are free; to another node's raylet we answer. */
+static void all_answered(struct raylet *r, uint64_t dead) {
+    struct wire_extents_done done = {.head = {.size = sizeof done, .kind = WIRE_EXTENTS_DONE,
+                                              .fixed = sizeof done},
+                                     .proc = dead};
+
+    if (proc_node(dead) == r->node)
+        extents_release(r->extents, dead, punch, r);
+    else if (!links_is_dead(r, proc_node(dead)))
+        route_send(r, proc_raylet(dead), &done, sizeof done);
 }
 
 static void answered_for(struct raylet *r, uint64_t gone) {
     uint64_t dead;
 
-    while ((dead = quarantine_gone(&r->quarantine, gone)))
-        extents_release(r->extents, dead, punch, r);
+    while ((dead = quarantine_gone(&r->quarantine, gone))) all_answered(r, dead);
 }
 
 void death_extents_done(struct raylet *r, uint64_t dead, uint64_t by) {
-    if (quarantine_done(&r->quarantine, dead, by))
-        extents_release(r->extents, dead, punch, r);
+    if (quarantine_done(&r->quarantine, dead, by)) {
+        all_answered(r, dead);
+    } else if (proc_node(dead) != r->node && proc_node(by) == r->node &&
+               !quarantine_holds(&r->quarantine, dead) && !links_is_dead(r, proc_node(dead))) {
+        /* an heir: its own word is awaited there */
+        struct wire_extents_done done = {.head = {.size = sizeof done, .fixed = sizeof done,
+                                                  .kind = WIRE_EXTENTS_DONE},
+                                         .proc = dead};
+
+        route_as(r, proc_raylet(dead), by, &done, sizeof done);
+    }
 }
 
 static void end_jobs_of(struct raylet *r, uint64_t driver) {
@@ -175,11 +197,22 @@ void death_of_pid(struct raylet *r, pid_t pid, int wait_status, uint64_t peak_by
              WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : -1);
 }
 
+/* Its bytes lie on its node until every process of ours that may read them has answered. */
+static void await_procs(struct raylet *r, uint64_t dead) {
+    uint64_t *waits = calloc(r->procs.count + 1, sizeof *waits);
+    uint32_t at = 0, n = 0;
+    struct proc *p;
+
+    while (waits && (p = table_next(&r->procs, &at, NULL)))
+        if (p->state != PROC_STARTING) waits[n++] = p->id;
+    if (!quarantine_holds(&r->quarantine, dead) &&
+        (n == 0 || quarantine_begin(&r->quarantine, dead, waits, n) < 0))
+        all_answered(r, dead);
+    free(waits);
+}
+
 /* Another raylet says that a process of its node ended. */
 void death_heard(struct raylet *r, const struct wire_proc_died *m) {
-    struct wire_extents_done done = {.head = {.size = sizeof done, .kind = WIRE_EXTENTS_DONE,
-                                              .fixed = sizeof done},
-                                     .proc = m->proc};
     char copy[DEATH_TEXT];
     struct death d = {.proc = m->proc, .pid = m->pid, .signal = m->signal, .code = m->code,
                       .intended = m->intended != 0, .heir = m->heir, .text = copy};
@@ -191,10 +224,10 @@ void death_heard(struct raylet *r, const struct wire_proc_died *m) {
     snprintf(copy, sizeof copy, "%.*s", (int)len, len ? text : "");
     remember(r, &d);
     heirs_note(r, d.proc, d.heir);
-    pulls_holder_died(r, m->proc, d.text);
     grants_owner_died(r, m->proc);
     tell_procs(r, m->proc, m, m->head.size);
-    route_send(r, proc_raylet(m->proc), &done, sizeof done);
+    answered_for(r, m->proc);
+    await_procs(r, m->proc);
 }
 
 void death_of_node(struct raylet *r, uint32_t node, const char *why) {

@@ -104,21 +104,6 @@ void heirs_on_lease(struct raylet *r, uint64_t src, const struct wire_lease_heir
 
 /* ---- a death ---- */
 
-static void send_as(struct raylet *r, uint64_t dst, uint64_t src, const void *frame,
-                    uint32_t len) {
-    uint64_t room[64];
-    struct wire_route *m;
-    struct wire_buf b;
-
-    wire_init(&b, room, sizeof room);
-    m = wire_begin(&b, WIRE_ROUTE);
-    m->dst = dst;
-    m->src = src;
-    WIRE_PUT(&b, route, frame, frame, len);
-    if (wire_end(&b) == 0) route_frame(r, (const struct wire_route *)(const void *)b.p, 0);
-    wire_release(&b);
-}
-
 /* The estate names objects of others: each owner counts the heir. */
 static void pass_foreign(struct will *w, const struct skate_id *ids, uint32_t n) {
     for (uint32_t i = 0; i < n; i++) {
@@ -127,7 +112,7 @@ static void pass_foreign(struct will *w, const struct skate_id *ids, uint32_t n)
         uint64_t owner = ids[i].owner;
 
         if (owner == w->a.proc || owner == w->heir || heirs_of(w->r, owner) == w->heir) continue;
-        send_as(w->r, owner, w->r->self, &m, sizeof m);
+        route_as(w->r, owner, w->r->self, &m, sizeof m);
     }
 }
 
@@ -144,7 +129,7 @@ static void batch_send(struct will *w, const char *last) {
     WIRE_PUT(&b, adopt, refs, p->refs, p->ref_count * sizeof *p->refs);
     WIRE_PUT(&b, adopt, data, p->data, p->data_len);
     if (last) WIRE_PUT(&b, adopt, text, last, strlen(last));
-    if (wire_end(&b) == 0) send_as(w->r, w->heir, w->r->self, b.p, b.len);
+    if (wire_end(&b) == 0) route_as(w->r, w->heir, w->r->self, b.p, b.len);
     wire_release(&b);
     p->count = p->data_len = p->ref_count = 0;
 }
@@ -174,6 +159,9 @@ static void give_object(struct will *w, uint32_t slot) {
         p->data_len += (v.len + 63) & ~63u;
     }
     p->vals[p->count++] = v;
+    if (v.kind == VAL_ARENA && v.holder != w->a.proc && proc_number(v.holder) &&
+        quarantine_pass(&w->r->quarantine, v.holder, w->a.proc, w->heir) < 0)
+        node_log("no memory to hold the bytes of process %u", proc_number(v.holder));
     if (p->count == BATCH_VALS || p->data_len > BATCH_BYTES || p->ref_count > 4096)
         batch_send(w, NULL);
 }
@@ -199,7 +187,7 @@ static void give_task(struct will *w, uint32_t slot) {
         m->nreturns = t->nreturns;
         m->kind = t->kind;
         WIRE_PUT(&b, adopt_task, holds, ids, n * sizeof *ids);
-        if (wire_end(&b) == 0) send_as(w->r, w->heir, w->r->self, b.p, b.len);
+        if (wire_end(&b) == 0) route_as(w->r, w->heir, w->r->self, b.p, b.len);
         wire_release(&b);
     }
     free(ids);
@@ -232,8 +220,8 @@ static void tell_worker(struct will *w, uint32_t *tasks, uint32_t n, uint32_t fr
     m->dead = w->a.proc;
     WIRE_PUT(&b, orphans, tasks, ids, count * sizeof *ids);
     if (wire_end(&b) == 0 && lease.worker) {
-        send_as(w->r, proc_raylet(lease.worker), w->r->self, &lease, sizeof lease);
-        send_as(w->r, lease.worker, w->heir, b.p, b.len); /* if it is dead, the heir hears so */
+        route_as(w->r, proc_raylet(lease.worker), w->r->self, &lease, sizeof lease);
+        route_as(w->r, lease.worker, w->heir, b.p, b.len); /* if it is dead, the heir hears so */
     }
     wire_release(&b);
     free(ids);
@@ -281,7 +269,7 @@ static void free_elsewhere(struct will *w) {
         wire_init(&b, room, sizeof room);
         (void)wire_begin(&b, WIRE_FREE);
         WIRE_PUT(&b, free, offsets, &v.offset, sizeof v.offset);
-        if (wire_end(&b) == 0) send_as(w->r, v.holder, w->r->self, b.p, b.len);
+        if (wire_end(&b) == 0) route_as(w->r, v.holder, w->r->self, b.p, b.len);
         wire_release(&b);
     }
 }

@@ -6,6 +6,7 @@
 
 #include "base/assert.h"
 #include "raylet/links.h"
+#include "store/object.h"
 
 /* Chunks asked for and not come: of one copy, and of all before each may have one only. */
 enum { WINDOW = 8, FLYING_MAX = 256 };
@@ -138,6 +139,7 @@ static int ask(struct raylet *r, struct copy *c) {
         struct wire_bulk_get m = {
             .head = {.size = sizeof m, .kind = WIRE_BULK_GET, .fixed = sizeof m},
             .obj = c->id, .offset = c->remote + c->asked, .req = c->req,
+            .start = c->remote, .whole = c->size,
             .size = left < LIMIT_CHUNK_BYTES ? left : LIMIT_CHUNK_BYTES};
         int e = links_bulk(r, proc_node(c->holder), &m, sizeof m);
 
@@ -330,14 +332,29 @@ void pulls_data(struct raylet *r, uint32_t node, const struct wire_bulk_data *m)
         }
 }
 
+/* Is it that object that begins at m->start, of m->whole bytes, and the chunk inside it? */
+static bool is_there(const struct raylet *r, const struct wire_bulk_get *m) {
+    const struct copy *c = table_get(&r->pulls->by_offset, m->start);
+    struct heap_header h;
+
+    if (m->size == 0 || m->size > LIMIT_CHUNK_BYTES || m->offset < m->start ||
+        m->offset - m->start > m->whole || m->size > m->whole - (m->offset - m->start) ||
+        !extents_contains(r->extents, m->offset, m->size))
+        return false;
+    if (c) return c->ready && id_equal(&c->id, &m->obj) && c->size == m->whole;
+    if (m->start < sizeof h || !extents_contains(r->extents, m->start - sizeof h, sizeof h))
+        return false;
+    memcpy(&h, r->arena + m->start - sizeof h, sizeof h);
+    return h.magic == HEAP_MAGIC && h.size == m->whole && id_equal(&h.id, &m->obj);
+}
+
 void pulls_serve(struct raylet *r, struct conn *conn, const struct wire_bulk_get *m) {
     struct wire_bulk_data d = {.head = {.kind = WIRE_BULK_DATA, .fixed = sizeof d},
                                .req = m->req, .pos = m->offset, .last = 1};
     struct conn_piece pieces[2] = {{&d, sizeof d}, {NULL, 0}};
     uint32_t count = 1;
 
-    if (m->size == 0 || m->size > LIMIT_CHUNK_BYTES ||
-        !extents_contains(r->extents, m->offset, m->size)) {
+    if (!is_there(r, m)) {
         d.status = -SKATE_ENOENT;
         d.head.size = sizeof d;
     } else {

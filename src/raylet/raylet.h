@@ -217,6 +217,8 @@ void heirs_job_end(struct raylet *r, uint64_t driver);
 /* routes.c */
 void route_frame(struct raylet *r, const struct wire_route *m, uint64_t from);
 void route_send(struct raylet *r, uint64_t dst, const void *frame, uint32_t len);
+/* On behalf of src: an answer goes there. */
+void route_as(struct raylet *r, uint64_t dst, uint64_t src, const void *frame, uint32_t len);
 
 /* keeps.c */
 SKATE_NODISCARD int keeps_lend(struct raylet *r, const struct proc *p, uint64_t bytes,

@@ -93,3 +93,17 @@ void route_send(struct raylet *r, uint64_t dst, const void *frame, uint32_t len)
         node_log("a %s for node %u is lost", wire_name(wire_head(frame)->kind), proc_node(dst));
     wire_release(&b);
 }
+
+void route_as(struct raylet *r, uint64_t dst, uint64_t src, const void *frame, uint32_t len) {
+    uint64_t room[64];
+    struct wire_route *m;
+    struct wire_buf b;
+
+    wire_init(&b, room, sizeof room);
+    m = wire_begin(&b, WIRE_ROUTE);
+    m->dst = dst;
+    m->src = src;
+    WIRE_PUT(&b, route, frame, frame, len);
+    if (wire_end(&b) == 0) route_frame(r, (const struct wire_route *)(const void *)b.p, 0);
+    wire_release(&b);
+}

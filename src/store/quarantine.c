@@ -52,6 +52,24 @@ bool quarantine_done(struct quarantine *q, uint64_t dead, uint64_t proc) {
     return true;
 }
 
+bool quarantine_holds(const struct quarantine *q, uint64_t dead) {
+    return table_get(&q->dead, dead) != NULL;
+}
+
+int quarantine_pass(struct quarantine *q, uint64_t dead, uint64_t from, uint64_t to) {
+    struct wait_set *w = table_get(&q->dead, dead), *grown;
+
+    if (!w) return 0;
+    for (uint32_t i = 0; i < w->count; i++)
+        if (w->procs[i] == to) return (void)strike(w, from), 0;
+    for (uint32_t i = 0; i < w->count; i++)
+        if (w->procs[i] == from) return w->procs[i] = to, 0;
+    grown = realloc(w, sizeof *w + (w->count + 1) * sizeof *w->procs);
+    if (!grown) return -SKATE_ENOMEM;
+    grown->procs[grown->count++] = to;
+    return table_set(&q->dead, dead, grown); /* replaces: needs no memory */
+}
+
 uint64_t quarantine_gone(struct quarantine *q, uint64_t proc) {
     struct wait_set *w;
     uint64_t dead;

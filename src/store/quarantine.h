@@ -22,6 +22,11 @@ SKATE_NODISCARD int quarantine_begin(struct quarantine *q, uint64_t dead, const 
                                      uint32_t count);
 /* `proc` answered for `dead`. True: nobody is awaited any more, and the entry is gone. */
 bool quarantine_done(struct quarantine *q, uint64_t dead, uint64_t proc);
+bool quarantine_holds(const struct quarantine *q, uint64_t dead);
+/* What `from` was awaited for, `to` answers from now on, if the bytes of `dead` are still held.
+ * -SKATE_ENOMEM. */
+SKATE_NODISCARD int quarantine_pass(struct quarantine *q, uint64_t dead, uint64_t from,
+                                    uint64_t to);
 /* `proc` ended: it will answer nothing. Call until it returns 0; each other return is a dead
  * process whose bytes are free now. */
 uint64_t quarantine_gone(struct quarantine *q, uint64_t proc);
