@@ -45,6 +45,10 @@ def new_session_dir(temp: str | None = None, make: bool = True) -> str:
     """A new folder for a session. make=False: only its name; the raylet makes it, and removes it
     however the session ends. (What this process made would stay when it is killed just now.)"""
     base = base_dir(temp)
+    if any(name.startswith("session_") for name in os.listdir(base)):
+        from skate import _stale
+
+        _stale.sweep(base)
     now = time.time()
     stamp = time.strftime("%Y-%m-%d_%H-%M-%S", time.localtime(now))
     path = os.path.join(base, f"session_{stamp}_{int(now * 1e6) % 1000000:06d}_{os.getpid()}")

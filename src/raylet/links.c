@@ -5,6 +5,7 @@
  * connection is ready waits in order. */
 #include "raylet/links.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -222,12 +223,15 @@ static void retry(struct lane *l) {
 }
 
 static void peer_dead(struct peer *p, const char *why) {
+    char text[200];
+
     set_state(p, PEER_DEAD);
     p->control.conn = conn_close(p->control.conn);
     p->bulk.conn = conn_close(p->bulk.conn);
     drop_held(&p->control);
     drop_held(&p->bulk);
-    death_of_node(p->r, p->node, why);
+    snprintf(text, sizeof text, "%.160s (its address was %s)", why, p->ip[0] ? p->ip : "unknown");
+    death_of_node(p->r, p->node, text);
 }
 
 void links_beat(struct raylet *r) {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 
@@ -192,3 +193,71 @@ def test_forks_do_not_hang(site):
     """)
     program.succeeds(60)
     assert "driver fine" in program.out and "task fine" in program.out
+
+
+def test_what_a_power_cut_left_is_removed(site):
+    """All processes of a session killed at once leave its folder; the next start removes it."""
+    dead = site.python("""
+        import time
+        import skate as ray
+        ray.init(num_cpus=1)
+        print("up", flush=True)
+        time.sleep(1000)
+    """)
+    dead.expect("up")
+    for number in (signal.SIGSTOP, signal.SIGKILL):  # nobody may clear up after another
+        for process in site.processes():
+            os.kill(process.pid, number)
+    dead.wait(10)
+    (folder,) = [path for path in site.files() if "/session_" in path and path.count("/") <= 4]
+    young = site.python("import skate as ray; ray.init(num_cpus=1); ray.shutdown()").succeeds()
+    assert folder in site.files(), young.text()  # it may be a session that starts just now
+    os.utime(folder, (1, 1))
+    site.python("import skate as ray; ray.init(num_cpus=1); ray.shutdown()").succeeds()
+    assert folder not in site.files()
+
+
+def test_a_cluster_says_why(site):
+    """Cancel and deaths on another node, and the death of the node."""
+    program = site.python("""
+        import os, time
+        import skate as ray
+        from skate import exceptions
+        from skate.cluster_utils import Cluster
+
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+        node = cluster.add_node(num_cpus=1, resources={"far": 1})
+        ray.init(address=cluster.address, log_to_driver=False)
+
+        @ray.remote(resources={"far": 1}, max_retries=0)
+        def far(path, how):
+            print("the last line", flush=True)
+            open(path, "w").close()
+            if how == "die":
+                os.kill(os.getpid(), 11)
+            time.sleep(1000)
+
+        def run(path, how, act):
+            ref = far.remote(path, how)
+            while how == "sleep" and not os.path.exists(path):
+                time.sleep(0.01)
+            act(ref)
+            try:
+                ray.get(ref, timeout=30)
+            except exceptions.RayError as error:
+                print(type(error).__name__, str(error).replace("\\n", " "), flush=True)
+
+        run("a", "sleep", ray.cancel)
+        run("b", "sleep", lambda ref: ray.cancel(ref, force=True))
+        run("c", "die", lambda ref: None)
+        run("d", "sleep", lambda ref: cluster.remove_node(node, allow_graceful=False))
+        ray.shutdown()
+        cluster.shutdown()
+    """).succeeds(90)
+    said = program.out
+    assert said[0].startswith("RayTaskError(TaskCancelledError)"), program.text()
+    assert said[1].startswith("TaskCancelledError"), program.text()
+    assert said[2].startswith("WorkerCrashedError"), program.text()
+    for words in ("SIGSEGV", "on node 2 (", "the last line"):
+        assert words in said[2]
+    assert said[3].startswith("NodeDiedError node 2 is lost"), program.text()
