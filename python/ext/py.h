@@ -31,6 +31,7 @@ struct py_state {
     bool forked;
     struct core_job *job; /* worker: what runs now; NULL when several do */
     bool in_task;         /* worker: code of a task runs; an interrupt may come */
+    bool warned;          /* of a blocking call in an async actor */
     bool leaving;         /* worker: exit_actor() was called; the call is not answered */
     bool several;         /* an actor that runs several calls at once: py_job.c */
     PyTypeObject *ref_type, *actor_type, *buffer_type, *slot_type, *call_type, *job_type;
@@ -58,6 +59,7 @@ enum py_hook {
     HOOK_METHOD,    /* skate._worker.find_method(name) -> callable */
     HOOK_CANCEL,    /* skate._async.cancel_running(bytes) */
     HOOK_CONSTRUCT, /* skate._worker.construct(class, args, kwargs) */
+    HOOK_BLOCKING,  /* skate._async.warn_blocking() */
     HOOK_LEAVE,     /* skate._actor.leave() raises ActorExit */
     HOOK_COMPLETED, /* skate._await.on_completed(ref, function) */
     HOOK_JOB,       /* skate._async.current_job.get() -> Job or None */

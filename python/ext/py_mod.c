@@ -29,6 +29,7 @@ static const struct {
     [HOOK_METHOD] = {"skate._worker", "find_method"},
     [HOOK_CANCEL] = {"skate._async", "cancel_running"},
     [HOOK_CONSTRUCT] = {"skate._worker", "construct"},
+    [HOOK_BLOCKING] = {"skate._async", "warn_blocking"},
     [HOOK_LEAVE] = {"skate._actor", "leave"},
     [HOOK_COMPLETED] = {"skate._await", "on_completed"},
     [HOOK_JOB] = {"skate._async", "running_job"},

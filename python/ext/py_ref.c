@@ -252,21 +252,21 @@ static PyObject *ref_compare(PyObject *a, PyObject *b, int op) {
 }
 
 static PyObject *ref_future(PyObject *self, PyObject *unused) {
-    PyObject *make = py_hook(HOOK_FUTURE);
+    PyObject *make = py_ref_check(self) < 0 ? NULL : py_hook(HOOK_FUTURE);
 
     (void)unused;
     return make ? PyObject_CallFunctionObjArgs(make, self, Py_False, NULL) : NULL;
 }
 
 static PyObject *ref_as_future(PyObject *self, PyObject *unused) {
-    PyObject *make = py_hook(HOOK_FUTURE);
+    PyObject *make = py_ref_check(self) < 0 ? NULL : py_hook(HOOK_FUTURE);
 
     (void)unused;
     return make ? PyObject_CallFunctionObjArgs(make, self, Py_True, NULL) : NULL;
 }
 
 static PyObject *ref_on_completed(PyObject *self, PyObject *function) {
-    PyObject *call = py_hook(HOOK_COMPLETED);
+    PyObject *call = py_ref_check(self) < 0 ? NULL : py_hook(HOOK_COMPLETED);
 
     return call ? PyObject_CallFunctionObjArgs(call, self, function, NULL) : NULL;
 }

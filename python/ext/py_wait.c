@@ -46,6 +46,17 @@ static bool any_error(const struct skate_id *ids, const uint8_t *ready, uint32_t
  * told to the raylet. */
 enum { SLICE_NS = 250000000 };
 
+/* Once in an async actor: a blocking call there stops the event loop. */
+static void warn_blocking(void) {
+    PyObject *hook, *r;
+
+    py.warned = true;
+    hook = py_hook(HOOK_BLOCKING);
+    r = hook ? PyObject_CallNoArgs(hook) : NULL;
+    if (!r) PyErr_Clear();
+    Py_XDECREF(r);
+}
+
 /* core_wait that runs signal handlers in between. The number ready, or -1 with an exception. */
 static int wait_ready(const struct skate_id *ids, uint32_t n, uint32_t need, int64_t timeout,
                       unsigned flags, uint8_t *ready) {
@@ -53,6 +64,7 @@ static int wait_ready(const struct skate_id *ids, uint32_t n, uint32_t need, int
     int64_t deadline = timeout < 0 ? INT64_MAX : now_ns() + timeout;
     int r;
 
+    if (py.several && !py.warned && timeout != 0) warn_blocking();
     for (;;) {
         PyThreadState *save;
         int64_t left = timeout < 0 ? -1 : deadline - now_ns(), slice;

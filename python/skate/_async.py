@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextvars
 import os
+import sys
 import threading
 
 from skate import _core, _remote
@@ -454,3 +455,17 @@ def on_loop() -> bool:
 def is_cancelled(task: bytes) -> bool:
     """Was the call of a plain method asked to stop?"""
     return task in _worker.cancelled
+
+
+def warn_blocking() -> None:
+    """Called from C at the first blocking call of an actor that runs several calls at once."""
+    if not on_loop() or not threading.current_thread().name.startswith("skate-loop-"):
+        return
+    for name in ("SKATE_WARN_BLOCKING_GET_INSIDE_ASYNC", "RAY_WARN_BLOCKING_GET_INSIDE_ASYNC"):
+        if os.environ.get(name) == "0":
+            return
+    print(
+        "[skate] warning: a blocking get() or wait() inside an async actor stops its event loop, "
+        "and with it all its calls: await the refs instead (asyncio.gather for several)",
+        file=sys.stderr,
+    )

@@ -231,7 +231,7 @@ static void cond_sleep(struct core *c, pthread_cond_t *cond, int64_t ns) {
 
 /* The leader's pause: spin a little, then sleep until rung. -SKATE_EINTR after a signal. */
 static int leader_pause(struct core *c, int64_t until_ns, bool bulk) {
-    uint32_t spins = c->spin, word;
+    uint32_t spins = c->groups ? 0 : c->spin, word; /* its other threads need the CPU */
     bool found = false;
     int r = 0;
 
