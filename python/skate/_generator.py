@@ -43,6 +43,41 @@ def returns_of(what: str, generator: bool, options: dict[str, Any]) -> tuple[int
     return 1, _STREAM | min(max(unread, 0), _UNREAD_MOST) << _UNREAD_SHIFT
 
 
+class Flat:
+    """A generator function each of whose yields is a tuple of `count` items."""
+
+    def __init__(self, function: Any, count: int) -> None:
+        self.function = function
+        self.count = count
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Flat, (self.function, self.count)
+
+
+def flat(function: Any, count: int) -> Any:
+    """The generator function that yields the items of such tuples one by one."""
+
+    def stream(*args: Any, **kwargs: Any) -> Any:
+        for items in function(*args, **kwargs):
+            yield from _whole(items, count)
+
+    async def stream_async(*args: Any, **kwargs: Any) -> Any:
+        async for items in function(*args, **kwargs):
+            for item in _whole(items, count):
+                yield item
+
+    code = getattr(function, "__code__", None)
+    return stream_async if code and code.co_flags & ASYNC_GENERATOR else stream
+
+
+def _whole(items: Any, count: int) -> Any:
+    if len(items) != count:
+        raise ValueError(
+            f"the generator has _num_objects_per_yield={count}, but it yielded {len(items)} items"
+        )
+    return items
+
+
 class ObjectRefGenerator:
     """The items of a generator task, as refs, each as soon as it exists.
 

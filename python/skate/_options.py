@@ -98,8 +98,12 @@ def _unread(name: str, value: Any) -> None:
 
 
 def _per_yield(name: str, value: Any) -> None:
-    if value not in (None, 1):
-        raise NotImplementedError(f"{name}={value!r} is not supported: each yield is one object")
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, not {value!r}")
+    if value < 1:
+        raise ValueError(f"{name} must be positive, it is {value}")
 
 
 def _text(name: str, value: Any) -> None:

@@ -67,6 +67,10 @@ class RemoteFunction(_core.Call):
         _options.check(_options.TASK, "a remote function", options)
         if options.get("max_calls") is not None:
             raise ValueError("max_calls can be given to @remote only, not to options()")
+        if "_num_objects_per_yield" in options and options["_num_objects_per_yield"] != (
+            self._default_options.get("_num_objects_per_yield") or 1
+        ):
+            raise ValueError("_num_objects_per_yield goes to @remote only, not to options()")
         generator = _generator.is_generator(self._function)
         _generator.check(self._function_name, generator, options)
         return RemoteFunction(self._function, {**self._default_options, **options}, self._base)
@@ -100,15 +104,19 @@ class RemoteFunction(_core.Call):
     def _key(self, retry: Any) -> int:
         """The key of the function in this session: pickled once, at its first call."""
         most = _options.max_calls(self._default_options)
+        function = self._function
+        per_yield = self._default_options.get("_num_objects_per_yield") or 1
+        if per_yield > 1 and _generator.is_generator(function):
+            function = _generator.Flat(function, per_yield)
         if isinstance(retry, (list, tuple)):
-            kind = Retryable(self._function, tuple(retry))
+            kind = Retryable(function, tuple(retry))
             return self._define(Limited(kind, most) if most else kind)
         if most:
-            return self._define(Limited(self._function, most))
+            return self._define(Limited(function, most))
         base = self._base
         epoch = _core.epoch()
         if base._defined[0] != epoch:
-            base._defined = (epoch, self._define(self._function))
+            base._defined = (epoch, self._define(function))
         return base._defined[1]
 
     def _define(self, value: Any) -> int:

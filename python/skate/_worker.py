@@ -53,6 +53,8 @@ def load_function(key: int, value: Any) -> Any:
         return _limited(value)
     if isinstance(value, Retryable):
         return _retryable(value)
+    if isinstance(value, _generator.Flat):
+        return _named_like(_generator.flat(value.function, value.count), value.function)
     return value
 
 
@@ -69,7 +71,7 @@ def _limited(value: Limited) -> Any:
 
 
 def _retryable(value: Retryable) -> Any:
-    function, kinds = value.function, value.kinds
+    function, kinds = load_function(0, value.function), value.kinds
 
     def mark(error: BaseException) -> None:
         if not isinstance(error, kinds):
@@ -169,7 +171,11 @@ def find_method(name: str) -> Any:
         return _terminate
     if name == "__ray_call__":
         return _call
-    return getattr(_worker.instance, name)
+    method = getattr(_worker.instance, name)
+    per_yield = getattr(method, "__skate_method_options__", {}).get("_num_objects_per_yield")
+    if (per_yield or 1) > 1 and _generator.is_generator(method):
+        return _generator.flat(method, per_yield)
+    return method
 
 
 def _ready() -> bool:

@@ -106,6 +106,46 @@ def test_a_paused_producer_holds_up_nobody(cluster):
     assert [values(generator) for generator in many] == [["b"], ["b"]]
 
 
+@pytest.mark.row("2.generator_options")
+def test_several_objects_of_one_yield(cluster):
+    @ray.remote(_num_objects_per_yield=2)
+    def pairs(n):
+        for i in range(n):
+            yield i, -i
+
+    @ray.remote(_num_objects_per_yield=2)
+    def uneven():
+        yield 1, 2
+        yield 1, 2, 3
+
+    @ray.remote
+    class Pairs:
+        @ray.method(_num_objects_per_yield=2)
+        def pairs(self, n):
+            for i in range(n):
+                yield i, -i
+
+        @ray.method(_num_objects_per_yield=2)
+        async def later(self, n):
+            for i in range(n):
+                yield i, -i
+
+    assert values(pairs.remote(3)) == [0, 0, 1, -1, 2, -2]
+    actor = Pairs.remote()
+    assert values(actor.pairs.remote(2)) == [0, 0, 1, -1]
+    assert values(actor.later.remote(2)) == [0, 0, 1, -1]
+    *good, bad = uneven.remote()
+    assert ray.get(good) == [1, 2]
+    with pytest.raises(ValueError):
+        ray.get(bad)
+    assert values(pairs.options(name="named").remote(1)) == [0, 0]
+    with pytest.raises(ValueError):
+        pairs.options(_num_objects_per_yield=3).remote(1)
+    for wrong, error in ((0, ValueError), (-1, ValueError), ("2", TypeError)):
+        with pytest.raises(error):
+            ray.remote(_num_objects_per_yield=wrong)(lambda: 1)
+
+
 # ---------------------------------------------------------------------------------------- dropping
 
 
