@@ -8,9 +8,9 @@ if TYPE_CHECKING:
 
 
 _LAZY = (
-    "actor_pool", "annotations", "check_serialize", "dask", "debug", "joblib", "metrics",
-    "multiprocessing", "placement_group", "queue", "scheduling_strategies", "serialization",
-    "spark",
+    "actor_pool", "annotations", "check_serialize", "collective", "dask", "debug", "joblib",
+    "metrics", "multiprocessing", "placement_group", "queue", "scheduling_strategies",
+    "serialization", "spark",
 )  # fmt: skip
 _HOME = {  # name -> the module of this package that has it
     "ActorPool": "actor_pool",
