@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import sys
+import time
 
 import pytest
 from compat_target import ON_RAY, PATIENCE, exceptions, ray
@@ -128,3 +130,38 @@ def test_an_actor_that_left(cluster):
     with pytest.raises(exceptions.ActorDiedError) as caught:
         ray.get(actor.leave.remote(), timeout=30 * PATIENCE)
     assert "exit_actor" in str(caught.value)
+
+
+@pytest.mark.row("5.system")
+def test_the_node_of_a_task_dies(no_cluster, tmp_path, eventually):
+    @ray.remote(max_retries=0, num_cpus=0, resources={"far": 1})
+    def far(path):
+        open(path, "w").close()
+        time.sleep(600)
+
+    utils = importlib.import_module(f"{ray.__name__}.cluster_utils")
+    cluster = utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    try:
+        node = cluster.add_node(num_cpus=1, resources={"far": 1})
+        ray.init(address=cluster.address)
+        started = tmp_path / "started"
+        ref = far.remote(str(started))
+        eventually(started.exists, 20)
+        cluster.remove_node(node, allow_graceful=False)
+        with pytest.raises((exceptions.NodeDiedError, exceptions.WorkerCrashedError)) as caught:
+            ray.get(ref, timeout=30 * PATIENCE)
+        if not ON_RAY:
+            assert type(caught.value) is exceptions.NodeDiedError
+            assert "node 2 is lost" in str(caught.value)
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+@pytest.mark.row("5.system")
+def test_errors_of_the_system_are_errors_of_ray():
+    for name in ("ObjectStoreFullError", "OutOfDiskError", "OutOfMemoryError", "NodeDiedError",
+                 "LocalRayletDiedError", "RaySystemError"):  # fmt: skip
+        error = getattr(exceptions, name)
+        assert issubclass(error, exceptions.RayError)
+        assert not issubclass(error, exceptions.RayTaskError)
