@@ -450,7 +450,9 @@ bool orphan_is_kept(const struct link *l, const struct skate_id *task) {
 void orphans_on(struct core *c, const struct wire_orphans *m) {
     uint32_t n;
     const struct skate_id *ids = wire_orphans_tasks(m, &n);
-    struct link *l = link_get(c, m->dead);
+    struct skate_id key = map_key(m->dead);
+    uint32_t at = map_get(&c->links, &key); /* its tasks came over it */
+    struct link *l = at == MAP_NONE ? NULL : c->link_v[at];
 
     if (!l || l->death || l->orphans) return;
     l->orphans = malloc(sizeof *l->orphans + n * sizeof *ids);

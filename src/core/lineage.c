@@ -261,9 +261,11 @@ static void owned_lost(struct core *c, uint32_t slot) {
     struct object *o = &c->object_v[slot];
 
     if (o->local_offset) {
-        link_arena(c, s->holder, -1);
+        uint64_t was = s->holder;
+
         s->offset = o->local_offset;
         s->holder = proc_raylet(c->info.proc);
+        link_arena(c, was, -1);
         return;
     }
     object_unset(c, slot, false);

@@ -276,13 +276,31 @@ void link_drain(struct core *c, struct link *l, bool last) {
         bell_set(c->bell, l->my_bit);
 }
 
-static void tell_extents_done(struct core *c, struct link *l) {
-    struct wire_extents_done m = {
-        .head = {.size = sizeof m, .kind = WIRE_EXTENTS_DONE, .fixed = sizeof m}, .proc = l->proc};
+/* What of a dead process's bytes we use: nothing, or these offsets. Again when half are gone. */
+static void tell_extents(struct core *c, struct link *l) {
+    struct wire_extents_done *m;
+    uint64_t stack[64], *live = NULL;
+    struct wire_buf b;
+    uint32_t n = 0;
 
     if (l->extents_done || proc_number(l->proc) == 0) return;
-    l->extents_done = true;
-    (void)sock_send(c, &m, sizeof m);
+    if (l->arena_live) live = malloc(l->arena_live * sizeof *live);
+    for (uint32_t i = 0; live && i < c->ledger.header->slots_used; i++) {
+        const struct ledger_slot *s = &c->ledger.slots[i];
+
+        if (ledger_state_of(s) == LEDGER_ARENA && s->holder == l->proc && n < l->arena_live)
+            live[n++] = s->offset;
+    }
+    l->arena_told = l->arena_live;
+    l->extents_done = l->arena_live == 0;
+    wire_init(&b, stack, sizeof stack);
+    m = wire_begin(&b, WIRE_EXTENTS_DONE);
+    m->proc = l->proc;
+    WIRE_PUT(&b, extents_done, live, live, n * sizeof *live);
+    /* an entry that is being freed is counted still: it speaks when it is gone */
+    if (n == l->arena_live && wire_end(&b) == 0) (void)sock_send(c, b.p, b.len);
+    wire_release(&b);
+    free(live);
 }
 
 void link_arena(struct core *c, uint64_t holder, int change) {
@@ -293,7 +311,8 @@ void link_arena(struct core *c, uint64_t holder, int change) {
     if (!l) return;
     l->arena_live += (uint32_t)change;
     if (change > 0) l->extents_done = false; /* inherited of one that is dead already */
-    if (l->death && l->arena_live == 0) tell_extents_done(c, l);
+    if (l->death && (l->arena_live == 0 || (change < 0 && l->arena_live <= l->arena_told / 2)))
+        tell_extents(c, l);
 }
 
 static void died(struct core *c, struct link *l, const struct wire_proc_died *m) {
@@ -323,7 +342,7 @@ static void died(struct core *c, struct link *l, const struct wire_proc_died *m)
         (void)munmap(l->bell, 4096);
         l->channel = NULL;
     }
-    if (l->arena_live == 0) tell_extents_done(c, l);
+    tell_extents(c, l);
 }
 
 void link_on_died(struct core *c, const struct wire_proc_died *m) {

@@ -114,7 +114,36 @@ static void answered_for(struct raylet *r, uint64_t gone) {
     while ((dead = quarantine_gone(&r->quarantine, gone))) all_answered(r, dead);
 }
 
-void death_extents_done(struct raylet *r, uint64_t dead, uint64_t by) {
+/* All have said what they use of it: the rest is free here, or the raylet of its node is told. */
+static void some_used(struct raylet *r, uint64_t dead) {
+    struct wire_extents_done *m;
+    uint64_t *live, room[64];
+    struct wire_buf b;
+    uint32_t n;
+
+    if (quarantine_used(&r->quarantine, dead, &live, &n) < 0) return;
+    if (proc_node(dead) == r->node) {
+        extents_release_unused(r->extents, dead, live, n, punch, r);
+    } else if (!links_is_dead(r, proc_node(dead))) {
+        wire_init(&b, room, sizeof room);
+        m = wire_begin(&b, WIRE_EXTENTS_DONE);
+        m->proc = dead;
+        WIRE_PUT(&b, extents_done, live, live, n * sizeof *live);
+        if (n && wire_end(&b) == 0) route_send(r, proc_raylet(dead), b.p, b.len);
+        wire_release(&b);
+    }
+    free(live);
+}
+
+void death_extents_done(struct raylet *r, const struct wire_extents_done *said, uint64_t by) {
+    uint64_t dead = said->proc;
+    uint32_t n;
+    const uint64_t *live = wire_extents_done_live(said, &n);
+
+    if (n) {
+        if (quarantine_live(&r->quarantine, dead, by, live, n)) some_used(r, dead);
+        return;
+    }
     if (quarantine_done(&r->quarantine, dead, by)) {
         all_answered(r, dead);
     } else if (proc_node(dead) != r->node && proc_node(by) == r->node &&
@@ -126,6 +155,7 @@ void death_extents_done(struct raylet *r, uint64_t dead, uint64_t by) {
 
         route_as(r, proc_raylet(dead), by, &done, sizeof done);
     }
+    some_used(r, dead); /* when it was the last that had not spoken */
 }
 
 static void end_jobs_of(struct raylet *r, uint64_t driver) {

@@ -109,7 +109,7 @@ void inbox_frame(struct raylet *r, uint64_t src, const struct wire_head *head) {
     case WIRE_FREE: keeps_release(r, m); return;
     case WIRE_WHY_REQ: why_answer(r, src, m); return;
     case WIRE_EXTENTS_DONE:
-        death_extents_done(r, ((const struct wire_extents_done *)m)->proc, src);
+        death_extents_done(r, m, src);
         return;
     case WIRE_WORKER_KILL:
         if (src == SKATE_GCS || src == r->self) actor_host_kill(r, m);

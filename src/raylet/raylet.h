@@ -199,7 +199,7 @@ void death_of(struct proc *p, int signal, int code); /* frees p */
 void death_heard(struct raylet *r, const struct wire_proc_died *m); /* of another node */
 void death_of_node(struct raylet *r, uint32_t node, const char *why);
 void death_answer(struct raylet *r, uint64_t dst, uint64_t src); /* dst is dead: tell src */
-void death_extents_done(struct raylet *r, uint64_t dead, uint64_t by);
+void death_extents_done(struct raylet *r, const struct wire_extents_done *m, uint64_t by);
 void death_of_pid(struct raylet *r, pid_t pid, int wait_status, uint64_t peak_bytes);
 
 void death_tell_again(struct raylet *r, uint64_t dead, uint64_t to); /* to: a process, a raylet */

@@ -315,6 +315,35 @@ void extents_release(struct extents *e, uint64_t proc,
     holder_drop(e, h);
 }
 
+/* Is one of the sorted numbers in [from, to)? */
+static bool any_within(const uint64_t *sorted, uint32_t n, uint64_t from, uint64_t to) {
+    uint32_t low = 0, high = n;
+
+    while (low < high) {
+        uint32_t mid = low + (high - low) / 2;
+
+        if (sorted[mid] < from)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low < n && sorted[low] < to;
+}
+
+void extents_release_unused(struct extents *e, uint64_t proc, const uint64_t *live, uint32_t n,
+                            void (*on_free)(void *arg, struct extent_span span), void *arg) {
+    struct holder *h = table_get(&e->holders, proc);
+
+    if (!h) return;
+    for (struct piece *p = h->pieces, *next; p; p = next) {
+        next = p->mine_next;
+        if (p->state != HELD || any_within(live, n, p->offset, p->offset + p->bytes)) continue;
+        if (on_free) on_free(arg, (struct extent_span){p->offset, p->bytes});
+        set_free(e, h, p, 0);
+    }
+    holder_drop(e, h);
+}
+
 bool extents_contains(const struct extents *e, uint64_t offset, uint64_t bytes) {
     const struct piece *p;
 

@@ -39,6 +39,10 @@ uint64_t extents_hold(struct extents *e, uint64_t proc);
 void extents_release(struct extents *e, uint64_t proc,
                      void (*on_free)(void *arg, struct extent_span span), void *arg);
 
+/* The same for those of its pieces in which none of `live` (sorted) begins or lies. */
+void extents_release_unused(struct extents *e, uint64_t proc, const uint64_t *live, uint32_t n,
+                            void (*on_free)(void *arg, struct extent_span span), void *arg);
+
 /* Does [offset, offset + bytes) lie inside one piece that is lent or held? */
 bool extents_contains(const struct extents *e, uint64_t offset, uint64_t bytes);
 /* Bytes that are lent or held; and of one process. */

@@ -22,6 +22,13 @@ SKATE_NODISCARD int quarantine_begin(struct quarantine *q, uint64_t dead, const 
                                      uint32_t count);
 /* `proc` answered for `dead`. True: nobody is awaited any more, and the entry is gone. */
 bool quarantine_done(struct quarantine *q, uint64_t dead, uint64_t proc);
+/* `proc` still uses these offsets of it, and no others. false: it is not awaited (or no memory). */
+bool quarantine_live(struct quarantine *q, uint64_t dead, uint64_t proc, const uint64_t *live,
+                     uint32_t count);
+/* Everything that those who are awaited still use, sorted (free() it). -SKATE_EAGAIN: not all have
+ * said; -SKATE_ENOENT: nobody is awaited; -SKATE_ENOMEM. */
+SKATE_NODISCARD int quarantine_used(const struct quarantine *q, uint64_t dead, uint64_t **ret,
+                                    uint32_t *ret_count);
 bool quarantine_holds(const struct quarantine *q, uint64_t dead);
 /* What `from` was awaited for, `to` answers from now on, if the bytes of `dead` are still held.
  * -SKATE_ENOMEM. */

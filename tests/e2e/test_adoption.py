@@ -167,7 +167,21 @@ def test_the_store_is_empty_again(here):
         kill(maker)
         assert ray.get(ref, timeout=20)[-1] == 7
         del ref, maker
-        assert eventually(lambda: _core.stats()["objects"] <= 2)
+        assert eventually(lambda: _core.stats()["objects"] <= 1)  # the class
+
+
+def test_one_small_object_does_not_keep_the_rest(here):
+    """Of a dead maker's store only the piece with what is held stays."""
+    kept = []
+    for _ in range(4):
+        maker = Peer.remote()
+        large = ray.get(maker.make.remote(12_000_000))  # half of the store
+        kept += ray.get(maker.make.remote(1_000))
+        kill(maker)
+        del large, maker
+        left = 1 + len(kept)  # and the class
+        assert eventually(lambda n=left: _core.stats()["objects"] <= n)
+    assert [int(a[0]) for a in ray.get(kept, timeout=20)] == [7] * 4
 
 
 def test_nothing_is_left_when_all_is_dropped(here):

@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <string.h>
 #include <cmocka.h>
+#include <stdlib.h>
 
 #include "store/extents.h"
 #include "store/quarantine.h"
@@ -176,12 +177,48 @@ static void test_quarantine(void **state) {
     quarantine_release(&q);
 }
 
+/* What is still used stays, the rest goes, as soon as all have said so. */
+static void test_partly_used(void **state) {
+    struct extents *e = extents_new(64 * EXTENT_PAGE);
+    struct extent_span a, b, c;
+    struct quarantine q = {0};
+    uint64_t waits[] = {1, 2}, *used, freed = 0;
+    uint32_t n;
+
+    (void)state;
+    assert_int_equal(extents_lend(e, 9, 4 * EXTENT_PAGE, &a, NULL), 0);
+    assert_int_equal(extents_lend(e, 9, 4 * EXTENT_PAGE, &b, NULL), 0);
+    assert_int_equal(extents_lend(e, 9, 4 * EXTENT_PAGE, &c, NULL), 0);
+    assert_int_equal(extents_hold(e, 9), 12 * EXTENT_PAGE);
+    assert_int_equal(quarantine_used(&q, 9, &used, &n), -SKATE_ENOENT);
+    assert_int_equal(quarantine_begin(&q, 9, waits, 2), 0);
+    assert_true(quarantine_live(&q, 9, 1, (uint64_t[]){c.offset + 64, a.offset + 64}, 2));
+    assert_false(quarantine_live(&q, 9, 5, waits, 1)); /* was not asked */
+    assert_int_equal(quarantine_used(&q, 9, &used, &n), -SKATE_EAGAIN);
+    assert_false(quarantine_done(&q, 9, 2));
+    assert_int_equal(quarantine_used(&q, 9, &used, &n), 0);
+    assert_int_equal(n, 2);
+    extents_release_unused(e, 9, used, n, count_bytes, &freed);
+    free(used);
+    assert_int_equal(freed, b.bytes);
+    assert_true(extents_is_valid(e));
+    assert_true(quarantine_live(&q, 9, 1, (uint64_t[]){a.offset + a.bytes - 1}, 1));
+    assert_int_equal(quarantine_pass(&q, 9, 1, 3), 0); /* an heir, who has not spoken yet */
+    assert_int_equal(quarantine_used(&q, 9, &used, &n), -SKATE_EAGAIN);
+    assert_true(quarantine_done(&q, 9, 3));
+    extents_release(e, 9, count_bytes, &freed);
+    assert_int_equal(extents_used(e), 0);
+    quarantine_release(&q);
+    extents_free(e);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_lend_and_return), cmocka_unit_test(test_warm_goes_back),
         cmocka_unit_test(test_full),            cmocka_unit_test(test_held_until_released),
         cmocka_unit_test(test_contains),        cmocka_unit_test(test_walk),
         cmocka_unit_test(test_quarantine),
+        cmocka_unit_test(test_partly_used),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
