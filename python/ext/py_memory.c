@@ -143,13 +143,23 @@ PyObject *py_locate(PyObject *module, PyObject *ref) {
                          (unsigned long long)place.size);
 }
 
-void py_memories_keep(void) {
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
+/* Make the pages that were not written our own, too. The kernel does it without a write of ours, so
+ * that no write of another thread is lost; before Linux 5.14 by hand. */
+static void own_pages(const struct memory *m) {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
 
-    for (struct memory *m = mapped; m; m = m->after)
-        for (size_t at = 0; at < m->map_len; at += page) {
-            volatile uint8_t *byte = (uint8_t *)m->map + at;
+    if (madvise(m->map, m->map_len, MADV_POPULATE_WRITE) == 0) return;
+    for (size_t at = 0; at < m->map_len; at += page) {
+        volatile uint8_t *byte = (uint8_t *)m->map + at;
 
-            *byte = *byte; /* a write, and the page is ours */
-        }
+        *byte = *byte;
+    }
+}
+
+void py_memories_keep(void) {
+    for (struct memory *m = mapped; m; m = m->after) own_pages(m);
 }

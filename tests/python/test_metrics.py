@@ -90,3 +90,21 @@ def test_two_objects_of_one_name_are_one_metric(session):
     metrics.Counter("twice").inc(1)
     metrics.Counter("twice").inc(2)
     assert metrics.collect()["twice"]["series"][()] == [3.0]
+
+
+def test_processes_that_were_silent_for_long_make_room(session, monkeypatch):
+    import json
+
+    from skate.experimental import internal_kv as kv
+
+    monkeypatch.setattr(metrics, "_MOST_PROCESSES", 5)
+    for i in range(8):
+        moment = 0.0 if i < 6 else time.time()
+        data = json.dumps({"time": moment, "metrics": {}})
+        kv._internal_kv_put(f"old:{i}", data, namespace=metrics._PREFIX)
+    monkeypatch.setattr(metrics, "_written", False)
+    metrics.Counter("room").inc()
+    metrics.flush()
+    left = kv._internal_kv_list("", namespace=metrics._PREFIX)
+    assert {key for key in left if key.startswith(b"old:")} == {b"old:6", b"old:7"}
+    assert metrics.collect()["room"]["series"][()] == [1.0]

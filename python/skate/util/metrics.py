@@ -3,7 +3,7 @@
 Each process keeps its own and writes them, about a second after a change and at its end, to the
 cluster's named values, where `collect()` adds them up. Limits: 1,000 combinations of tags for each
 metric and 1,000 metrics for each process (beyond, new ones are dropped with one warning), 256 KB
-for each process, 1,000 processes for each job (then those that were silent for ten minutes go).
+for each process, about 1,000 processes (then those that were silent for ten minutes go).
 """
 
 from __future__ import annotations
@@ -281,16 +281,16 @@ def flush() -> None:
         key = _key(_core.info())
         if not _written:
             _written = True
-            _make_room(internal_kv, key.partition(":")[0])
+            _make_room(internal_kv)
         internal_kv._internal_kv_put(key, data, namespace=_PREFIX)
     except Exception as error:
         if _core.epoch():
             _warn_once(f"metrics cannot be written: {error}")
 
 
-def _make_room(kv: Any, job: str) -> None:
-    """A job with very many processes: forget those that have long been silent."""
-    keys = kv._internal_kv_list(f"{job}:", namespace=_PREFIX)
+def _make_room(kv: Any) -> None:
+    """Very many processes, now or before: forget those that have long been silent."""
+    keys = kv._internal_kv_list("", namespace=_PREFIX)
     if len(keys) < _MOST_PROCESSES:
         return
     for key in keys:

@@ -20,6 +20,7 @@ pytestmark = [
     pytest.mark.skipif(
         not (PYTHON.exists() and STAMP.exists()), reason="needs `make setup-clients` (1.5 GB)"
     ),
+    pytest.mark.skipif("libasan" in os.environ.get("LD_PRELOAD", ""), reason="not under ASan"),
     pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="build/clients is Python 3.11's"),
 ]
 
