@@ -180,7 +180,10 @@ void gcs_node_report(struct gcs *g, struct gcs_node *n, const struct wire_node_r
 
 void gcs_node_lost(struct gcs *g, struct gcs_node *n, const char *why) {
     struct sched_node *row = sched_view_find(&g->view, n->number);
+    const struct wire_node_register *m = n->registered;
     char text[GCS_REASON + 64];
+    const char *ip;
+    uint32_t len;
 
     SKATE_ASSERT(n->alive && row);
     n->alive = false;
@@ -189,7 +192,10 @@ void gcs_node_lost(struct gcs *g, struct gcs_node *n, const char *why) {
     if (n->number == g->head) g->out->head_lost = true;
     g->out->changed = true;
     tell_all(g, n, n->number);
-    (void)snprintf(text, sizeof text, "node %u was lost: %s", n->number, n->reason);
+    ip = wire_node_register_ip(m, &len);
+    if (len == 0) ip = n->ip ? n->ip : "?";
+    (void)snprintf(text, sizeof text, "node %u was lost: %s (raylet process %u at %.*s)", n->number,
+                   n->reason, m->pid, len ? (int)len : 64, ip);
     gcs_unsubscribe(g, proc_make(n->number, 0), true);
     for (uint32_t i = 0; i < g->job_count; i++)
         if (g->jobs[i]->live && proc_node(g->jobs[i]->driver) == n->number)

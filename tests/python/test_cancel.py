@@ -161,7 +161,6 @@ def test_a_late_cancel_never_meets_the_next_task() -> None:
         except exceptions.TaskCancelledError:
             unstarted += 1
     assert ended + interrupted + unstarted == 1000
-    assert ended and unstarted
 
 
 def test_many_queued_ones() -> None:

@@ -306,7 +306,7 @@ static void node_loss(void **state) {
     for (uint32_t i = 0, seen = 0; (a = sent_nth(DRIVER, WIRE_ACTOR_STATE, i)); i++) {
         if (a->actor.seq == actor_id(2).seq) {
             assert_int_equal(a->state, 3);
-            HAS_TEXT(a, actor_state, reason, "node 2 was lost: cable cut");
+            HAS_TEXT(a, actor_state, reason, "node 2 was lost: cable cut (raylet process ");
             seen++;
         }
         if (i > 10) fail();
