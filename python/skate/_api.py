@@ -260,6 +260,7 @@ def _job_config(runtime_env: dict[str, Any] | None) -> dict[str, Any]:
     return {
         "cwd": cwd,
         "sys_path": path,
+        "prefixes": [sys.base_prefix, sys.prefix],
         "runtime_env": env,
         "alias": _alias.is_installed(),
         "script": os.path.splitext(os.path.basename(script))[0] or "__main__",

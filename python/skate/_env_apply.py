@@ -39,8 +39,10 @@ def set_variables(variables: dict[str, str]) -> None:
                     sys.path.insert(0, path)
 
 
-def prepare(spec: dict[str, Any]) -> None:
-    """The quick part: variables and folders. SetupError."""
+def prepare(spec: dict[str, Any], trouble: str | None, is_set: bool) -> None:
+    """The quick part: variables (unless they are set) and folders. SetupError, for trouble too."""
+    if trouble is not None:
+        raise SetupError(trouble)
     for name in ("conda", "image_uri", "container", "java_jars"):
         if spec.get(name):
             raise SetupError(
@@ -48,7 +50,7 @@ def prepare(spec: dict[str, Any]) -> None:
                 "workers as processes of the node's own Python; use pip, uv, py_modules or "
                 "working_dir"
             )
-    if spec.get("env_vars"):
+    if spec.get("env_vars") and not is_set:
         set_variables(spec["env_vars"])
     if spec.get("working_dir") or spec.get("py_modules"):
         from skate import _env_packages

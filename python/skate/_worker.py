@@ -376,8 +376,11 @@ def _current_name() -> str:
 # --------------------------------------------------------------------------------- its life
 
 
-def _take_on(config: dict[str, Any]) -> None:
-    """Become a worker of the job: its folder, path, environment and import alias."""
+def _take_on(config: dict[str, Any], trouble: str | None) -> None:
+    """Become a worker of the job: its folder, path, environment and import alias. trouble: why the
+    environment's interpreter could not be had."""
+    from skate import _env_exec
+
     _worker.config = config
     _api._session.namespace = config.get("namespace", "")
     _api._session.lifetime = config.get("actor_lifetime", "")
@@ -385,9 +388,8 @@ def _take_on(config: dict[str, Any]) -> None:
         os.chdir(config["cwd"])
     except (OSError, KeyError):
         pass  # another machine, perhaps
-    if config.get("sys_path"):
-        own = [p for p in sys.path if p not in config["sys_path"]]
-        sys.path[:] = config["sys_path"] + own
+    paths = _env_exec.own_paths(config)
+    sys.path[:] = paths + [p for p in sys.path if p not in paths]
     if config.get("alias"):
         from skate import _alias
 
@@ -400,21 +402,21 @@ def _take_on(config: dict[str, Any]) -> None:
     if spec:
         from skate import _env_apply
 
-        _set_up(_env_apply.prepare, spec)
+        _set_up(_env_apply.prepare, spec, trouble, _env_exec.was_set())
         if (spec.get("config") or {}).get("eager_install", True):
             _set_up(_env_apply.install, spec)
         else:
             _worker.to_install = spec
 
 
-def _set_up(part: Any, spec: dict[str, Any]) -> None:
+def _set_up(part: Any, spec: dict[str, Any], *more: Any) -> None:
     """Take on the runtime environment; what fails is told to every task that comes."""
     from skate import _env_apply, exceptions
 
     if _worker.setup_error is not None:
         return
     try:
-        part(spec)
+        part(spec, *more)
     except _env_apply.SetupError as error:
         _worker.setup_error = exceptions.RuntimeEnvSetupError(str(error))
     except Exception as error:
@@ -424,8 +426,14 @@ def _set_up(part: Any, spec: dict[str, Any]) -> None:
         _worker.setup_error.__skate_no_retry__ = True  # type: ignore[attr-defined]
 
 
-def main(fd: int) -> None:
-    """Until the session, the actor or the process ends; does not return on SystemExit."""
+def main(fd: int, fresh: bool = False) -> None:
+    """Until the session, the actor or the process ends; does not return on SystemExit.
+
+    fresh: this interpreter was started for this worker alone.
+    """
+    from skate import _env_exec
+
+    trouble = None if fresh else _env_exec.maybe(fd)
     _core.attach(fd)
     info = _core.info()
     _api._session.info = info
@@ -437,7 +445,7 @@ def main(fd: int) -> None:
     config = _core.unpack(info["config"]) if info["config"] else {}
     if "max_lineage_bytes" in config:
         _core.lineage_max(config["max_lineage_bytes"])
-    _take_on(config)
+    _take_on(config, trouble)
     faulthandler.enable(2)  # a crash in C code leaves the Python lines that led to it
     _signal.signal(_INTERRUPT, _core.on_interrupt)
     _core.interruptible(_INTERRUPT)

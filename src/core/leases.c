@@ -15,7 +15,7 @@
 
 #define IDLE_LEASE_NS INT64_C(50000000)
 #define SHORT_TASK_NS 1e6
-enum { ASK_MOST = 64 };
+enum { ASK_MOST = 64, VAIN_MAX = 16 };
 
 static void *copy_of(const void *data, uint32_t len) {
     void *p = malloc(len + 1);
@@ -304,6 +304,7 @@ void class_worker_done(struct core *c, struct worker *w) {
         return;
     }
     k = &c->classes[w->cls];
+    k->vain = 0;
     if (w->inflight == 0) {
         c->idle_workers++;
         w->idle_since = 0; /* stamped by the next tick */
@@ -392,19 +393,38 @@ void leases_on_unblocked(struct core *c, uint64_t src) {
     make_dirty(c, &c->classes[w->cls]);
 }
 
+/* Workers of this class die before they run anything: its tasks would wait for ever. */
+static void class_give_up(struct core *c, struct sched_class *k, const char *death) {
+    char text[LIMIT_INLINE_VALUE];
+
+    (void)snprintf(text, sizeof text, "%.1500s; %u workers in a row died before they ran a task",
+                   death, k->vain);
+    k->vain = 0;
+    while (k->head != NONE) {
+        uint32_t index = k->head;
+
+        if (!class_unqueue(c, index)) return;
+        c->waiting--;
+        task_fail(c, index, text);
+    }
+}
+
 void leases_on_died(struct core *c, uint64_t proc, struct link *l) {
     struct skate_id key = map_key(proc);
     struct worker *w = map_get(&c->workers, &key) == MAP_NONE ? NULL : worker_of(c, proc);
     uint64_t started = UINT64_MAX;
     char text[LIMIT_INLINE_VALUE];
-    uint32_t at, n;
+    uint32_t at, n, cls;
+    bool vain;
 
     if (!w) return;
+    cls = w->cls;
     if (l->state == LINK_OPEN) started = at_load_acquire(&l->out.shared->started);
     (void)snprintf(text, sizeof text, "%s\n%s", l->node_lost ? "node_died" : "worker_crashed",
                    l->death ? l->death : "it died");
     n = w->inflight;
     at = w->head;
+    vain = n > 0;
     w->dead = true;
     if (n == 0 && c->idle_workers == 0) c->idle_workers = 1; /* lease_return takes it off */
     w->inflight = 0;
@@ -415,6 +435,7 @@ void leases_on_died(struct core *c, uint64_t proc, struct link *l) {
         struct task *t = task_get(c, at);
         uint32_t next = t->next;
 
+        if (t->sequence <= started) vain = false;
         if (task_lost(c, at, t->sequence <= started)) {
             c->waiting++;
             class_enqueue(c, at, false);
@@ -425,4 +446,5 @@ void leases_on_died(struct core *c, uint64_t proc, struct link *l) {
             task_fail(c, at, text);
         at = next;
     }
+    if (vain && ++c->classes[cls].vain >= VAIN_MAX) class_give_up(c, &c->classes[cls], text);
 }

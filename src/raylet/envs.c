@@ -9,8 +9,6 @@
 #include "base/assert.h"
 #include "raylet/raylet.h"
 
-enum { ENVS_MAX = 1024, ENV_BYTES_MAX = 256 * 1024 };
-
 struct job_env *env_ref(struct job_env *e) {
     e->refs++;
     return e;

@@ -128,7 +128,8 @@ void grants_request(struct raylet *r, uint64_t src, const struct wire_lease_req 
     if (!from_raylet && src != m->owner) return;
     packed = wire_lease_req_resources(m, &len);
     e = resources_unpack(&c.want, packed, len);
-    if (e < 0 || m->strategy > SCHED_SOFT) {
+    (void)wire_lease_req_env(m, &a.env_len);
+    if (e < 0 || a.env_len > ENV_BYTES_MAX || m->strategy > SCHED_SOFT) {
         node_log("a lease request that cannot be read, ignoring");
         return;
     }

@@ -22,6 +22,8 @@ struct placement {
     struct placement *next;
 };
 
+enum { ENVS_MAX = 1024, ENV_BYTES_MAX = 256 * 1024 };
+
 struct job {
     uint32_t number, waiting_count, logs_open, env_count;
     uint32_t ended_number; /* processes from this number on are younger than its end */

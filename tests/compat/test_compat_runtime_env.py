@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import zipfile
 
@@ -282,6 +283,45 @@ def test_a_worker_is_used_again(job):
 def test_many_tasks_of_many_environments(job):
     tasks = [variables.options(runtime_env={"env_vars": {"E": str(i % 3)}}) for i in range(9)]
     assert ray.get([t.remote("E") for t in tasks]) == [[str(i % 3)] for i in range(9)]
+
+
+# -------------------------------------------------------------------------------- interpreters
+
+
+@ray.remote
+def interpreter():
+    return sys.flags.dev_mode, hash("a text"), os.environ.get("TWICE"), os.getcwd()
+
+
+@pytest.mark.row("8.pip")
+def test_another_interpreter(job):
+    env = {"py_executable": f"{sys.executable} -X dev", "env_vars": {"TWICE": "x${FIRST}"}}
+    dev, _, text, where = ray.get(interpreter.options(runtime_env=env).remote())
+    assert dev and text == "x1" and where == ray.get(interpreter.remote())[3]
+    asker = Asker.options(runtime_env=env).remote()
+    assert ray.get(asker.child.remote("TWICE", "FIRST")) == ["x1", "1"]
+
+
+@pytest.mark.row("8.env_vars")
+def test_variables_that_count_at_the_start_of_a_program(job):
+    env = {"env_vars": {"PYTHONHASHSEED": "5"}}
+    task = interpreter.options(runtime_env=env)
+    code = "import sys; print(hash('a text'))"
+    expected = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONHASHSEED": "5"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert ray.get(task.remote())[1] == int(expected.stdout)
+
+
+@pytest.mark.row("8.pip", "5.env")
+def test_an_interpreter_that_is_none(job):
+    if ON_RAY:
+        pytest.skip("Ray starts it again and again")
+    for program in ("/no/such/python", "/bin/false", "/bin/echo good"):
+        env = {"py_executable": program}
+        with pytest.raises(exceptions.RuntimeEnvSetupError, match=program.split()[0]):
+            ray.get(interpreter.options(runtime_env=env).remote(), timeout=60)
 
 
 # ------------------------------------------------------------------------------------- failures

@@ -68,6 +68,29 @@ def test_a_folder_reaches_another_node(cluster, tmp_path):
     assert ray.get(Far.remote().where.remote(), timeout=30) == ("far", there)
 
 
+@pytest.fixture
+def session():
+    ray.init(address="local", num_cpus=2)
+    yield
+    ray.shutdown()
+
+
+def test_workers_that_die_before_they_run_anything(session):
+    """The task is told, instead of being sent to one such worker after the other."""
+
+    def die():
+        os._exit(3)
+
+    @ray.remote(max_retries=-1)
+    def never():
+        return 1
+
+    env = {"worker_process_setup_hook": die}
+    with pytest.raises(ray.exceptions.WorkerCrashedError, match="in a row died before"):
+        ray.get([never.options(runtime_env=env).remote() for _ in range(3)], timeout=30)
+    assert ray.get(never.remote(), timeout=30) == 1
+
+
 def test_nothing_is_left_of_a_killed_driver(tmp_path):
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / "x.py").write_text("")
