@@ -36,18 +36,30 @@ def maybe(fd: int) -> str | None:
 
     sock = _socket.socket(fileno=fd)
     try:
-        data = sock.recv(1 << 16, _socket.MSG_PEEK)
-        if not any(sign in data for sign in _SIGNS):
-            return None
-        size = int.from_bytes(data[:4], "little")
-        if size > len(data):
-            data = sock.recv(size, _socket.MSG_PEEK)
+        data = _peek(sock)
     finally:
         sock.detach()
+    if not any(sign in data for sign in _SIGNS):
+        return None
+    if len(data) < int.from_bytes(data[:4], "little"):
+        return "the runtime_env is too large for an interpreter of its own: 30 KB is the most"
     spec, folder = _told(data)
     if not needs_exec(spec):
         return None
     return _become(fd, spec, folder)
+
+
+def _peek(sock: Any) -> bytes:
+    """The first message, which stays where it is. One that lies in the socket in several pieces (it
+    is larger than 30 KB) is seen in part only."""
+    import _socket
+
+    for _ in range(100):
+        data: bytes = sock.recv(1 << 18, _socket.MSG_PEEK)
+        if not data or len(data) >= int.from_bytes(data[:4], "little"):
+            break
+        os.sched_yield()
+    return data
 
 
 def _told(frame: bytes) -> tuple[dict[str, Any], str]:

@@ -7,7 +7,7 @@ import faulthandler
 import os
 import sys
 
-from skate import _actor, _api, _core, _generator, _runtime_env, _serialize, _wire
+from skate import _actor, _api, _core, _env_exec, _generator, _runtime_env, _serialize, _wire
 from skate._remote import Limited, Retryable
 from skate.exceptions import AsyncioActorExit
 
@@ -379,8 +379,6 @@ def _current_name() -> str:
 def _take_on(config: dict[str, Any], trouble: str | None) -> None:
     """Become a worker of the job: its folder, path, environment and import alias. trouble: why the
     environment's interpreter could not be had."""
-    from skate import _env_exec
-
     _worker.config = config
     _api._session.namespace = config.get("namespace", "")
     _api._session.lifetime = config.get("actor_lifetime", "")
@@ -431,8 +429,6 @@ def main(fd: int, fresh: bool = False) -> None:
 
     fresh: this interpreter was started for this worker alone.
     """
-    from skate import _env_exec
-
     trouble = None if fresh else _env_exec.maybe(fd)
     _core.attach(fd)
     info = _core.info()

@@ -111,8 +111,7 @@ struct sched_class {
     struct core_class_opts opts;
     uint32_t head, tail, queued;
     uint64_t request;  /* open lease request, 0: none */
-    uint32_t asked;    /* leases asked for and not granted */
-    uint32_t vain;     /* workers in a row that died and had started nothing */
+    uint32_t asked, vain; /* leases not granted; workers in a row that died with nothing started */
     uint32_t worker_count, worker_cap;
     struct worker **workers;
     bool dirty;
