@@ -215,7 +215,7 @@ void runs_leave(struct core *c); /* give back what is queued, for good */
 bool retire_may_end(struct core *c); /* nothing needs this process */
 void retire_on_asked(struct core *c);
 int retire_store(struct core *c, const struct core_value *v, const struct skate_id *id,
-                 struct wire_val *ret);
+                 struct wire_val *ret, struct skate_error *err);
 
 /* cancel.c */
 void cancel_on_frame(struct core *c, uint64_t src, const struct wire_cancel *m);

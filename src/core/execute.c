@@ -571,7 +571,7 @@ static int place_values(struct core *c, struct core_job *job, const struct core_
                                         .flags = values[i].flags, .off = off, .id = id,
                                         .len = (uint32_t)size, .size = size};
         else {
-            int r = c->lasting ? retire_store(c, &values[i], &id, &vals[i])
+            int r = c->lasting ? retire_store(c, &values[i], &id, &vals[i], NULL)
                                : object_store(c, &values[i], &id, &vals[i], NULL);
 
             if (r < 0) return r;

@@ -7,6 +7,7 @@
  * extents lent to it. So that large results of tasks with max_calls do not keep it (and a GPU's
  * memory with it) they lie in extents that the raylet keeps; their owner frees them there.
  * Tests: tests/compat/test_compat_max_calls.py, tests/e2e/test_e2e_idle.py. */
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -51,36 +52,66 @@ void retire_on_asked(struct core *c) {
         (void)sock_send(c, &m, sizeof m);
 }
 
-/* Write a value into an extent that the raylet keeps. */
-int retire_store(struct core *c, const struct core_value *v, const struct skate_id *id,
-                 struct wire_val *ret) {
-    uint64_t size = value_size(v), bytes = size + sizeof(struct heap_header);
+struct kept { /* an extent that the raylet keeps, mapped */
+    struct heap_header *at;
+    uint64_t offset, bytes;
+};
+
+static int keep_req(struct core *c, uint64_t bytes, struct kept *ret, struct skate_error *err) {
     struct wire_keep_req ask = {.head = {.size = sizeof ask, .kind = WIRE_KEEP_REQ,
                                          .fixed = sizeof ask}, .bytes = bytes};
     struct frame_node *n = NULL;
     const struct wire_extent *m;
-    struct heap_header *h;
+    const char *reason;
+    uint32_t len;
+    void *at;
     int r = sock_call(c, &ask, sizeof ask, &n);
 
     if (r < 0) return r;
     m = (const void *)n->data;
     r = m->head.kind != WIRE_EXTENT ? -SKATE_EPROTO : m->status;
+    if (r < 0 && m->head.kind == WIRE_EXTENT) {
+        reason = wire_extent_reason(m, &len);
+        r = skate_fail(err, -SKATE_EFULL, "%.*s", (int)len, reason);
+    }
     if (r == 0 && (m->offset > c->info.arena_bytes || m->bytes < bytes ||
                    m->bytes > c->info.arena_bytes - m->offset))
         r = -SKATE_EPROTO;
-    h = r < 0 ? MAP_FAILED : mmap(NULL, m->bytes, PROT_READ | PROT_WRITE, MAP_SHARED,
-                                  c->arena_fd, (off_t)m->offset);
-    if (r == 0 && h == MAP_FAILED) r = -SKATE_ENOMEM;
-    if (r == 0 && madvise(h, m->bytes, MADV_POPULATE_WRITE) < 0) r = -SKATE_EFULL;
     if (r == 0) {
-        *h = (struct heap_header){.magic = HEAP_MAGIC, .generation = 1, .id = *id, .size = size,
-                                  .format = v->format};
-        value_copy(h + 1, v);
-        *ret = (struct wire_val){.kind = VAL_ARENA, .format = v->format, .flags = v->flags,
-                                 .id = *id, .holder = proc_raylet(c->info.proc),
-                                 .offset = m->offset + sizeof *h, .size = size};
+        at = mmap(NULL, m->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, c->arena_fd,
+                  (off_t)m->offset);
+        if (at == MAP_FAILED) r = skate_fail(err, -SKATE_ENOMEM, "the result cannot be mapped");
+        *ret = (struct kept){at, m->offset, m->bytes};
     }
-    if (h != MAP_FAILED) (void)munmap(h, m->bytes);
     free(n);
     return r;
+}
+
+/* Write a value into an extent that the raylet keeps; the mutex is given up meanwhile when it is
+ * large. */
+int retire_store(struct core *c, const struct core_value *v, const struct skate_id *id,
+                 struct wire_val *ret, struct skate_error *err) {
+    uint64_t size = value_size(v);
+    struct kept k = {NULL, 0, 0};
+    bool large = size > LIMIT_SLOT_BYTES;
+    int e, r = keep_req(c, size + sizeof *k.at, &k, err);
+
+    if (r < 0) return r;
+    if (large) core_leave(c);
+    e = madvise(k.at, k.bytes, MADV_POPULATE_WRITE);
+    if (e == 0) {
+        *k.at = (struct heap_header){.magic = HEAP_MAGIC, .generation = 1, .id = *id, .size = size,
+                                  .format = v->format};
+        value_copy(k.at + 1, v);
+    }
+    (void)munmap(k.at, k.bytes);
+    if (large) {
+        r = core_enter(c);
+        if (r < 0) (void)pthread_mutex_lock(&c->lock); /* the caller expects the lock */
+    }
+    if (e < 0) return skate_fail(err, -SKATE_EFULL, "this machine has no memory for the result");
+    *ret = (struct wire_val){.kind = VAL_ARENA, .format = v->format, .flags = v->flags, .id = *id,
+                             .holder = proc_raylet(c->info.proc), .offset = k.offset + sizeof *k.at,
+                             .size = size};
+    return 0;
 }

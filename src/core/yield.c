@@ -159,7 +159,8 @@ static int store(struct core *c, struct yield *y, const struct core_value *v,
     for (;;) {
         uint64_t seen = c->heap_frees;
         int64_t now;
-        int r = object_store(c, v, id, ret, err);
+        int r = c->lasting ? retire_store(c, v, id, ret, err)
+                           : object_store(c, v, id, ret, err);
 
         now = time_now_ns();
         if (r != -SKATE_EFULL || y->produced == y->read || now >= give_up || y->closed) return r;

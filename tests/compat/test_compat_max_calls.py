@@ -74,6 +74,19 @@ def test_large_results_outlive_the_worker(cluster, eventually):
 
 
 @pytest.mark.row("2.max_calls")
+def test_large_items_outlive_the_worker(cluster, eventually):
+    @ray.remote(max_calls=1)
+    def items():
+        for i in range(3):
+            yield os.getpid(), np.full(100_000, i)
+
+    refs = list(items.remote())
+    pids = {ray.get(ref)[0] for ref in refs}
+    eventually(lambda: not any(is_alive(pid) for pid in pids))
+    assert [int(ray.get(ref)[1][-1]) for ref in refs] == [0, 1, 2]
+
+
+@pytest.mark.row("2.max_calls")
 def test_what_it_put_itself_stays(cluster):
     @ray.remote(max_calls=1)
     def put():
