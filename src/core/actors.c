@@ -12,7 +12,7 @@
 #include "core/core_int.h"
 
 enum { ACTOR_PENDING, ACTOR_ALIVE, ACTOR_RESTARTING, ACTOR_DEAD, ACTOR_UNKNOWN };
-enum { WINDOW = 2000 }; /* calls in flight to one actor */
+enum { WINDOW = 2000, WIDE_WINDOW = 1 << 16 }; /* calls in flight to one actor; that runs many */
 
 static void subscribe(struct core *c, struct actor *a) {
     struct wire_actor_sub m = {
@@ -52,7 +52,7 @@ void core_actor_calls(struct core *c, const struct skate_id *actor, bool unorder
     if (core_enter(c) < 0) return;
     a = actor_get(c, actor);
     if (a) {
-        a->unordered = unordered;
+        a->unordered = a->worker.patient = unordered; /* a call may wait for a later one */
         a->max_pending = max_pending;
     }
     core_leave(c);
@@ -308,6 +308,13 @@ void actor_enqueue(struct core *c, uint32_t index) {
     actor_flush(c, a);
 }
 
+/* A call whose arguments were missing has ended without them. */
+void actor_call_dropped(struct core *c, const struct skate_id *actor) {
+    struct actor *a = actor_get(c, actor);
+
+    if (a && a->unready) a->unready--;
+}
+
 /* The last argument of a call is there. */
 void actor_call_ready(struct core *c, uint32_t index) {
     struct task *t = task_get(c, index);
@@ -368,7 +375,8 @@ void actor_flush(struct core *c, struct actor *a) {
             (void)task_fail_dep(c, index);
             continue;
         }
-        if (a->state != ACTOR_ALIVE || a->unsettled || a->worker.inflight >= WINDOW) return;
+        if (a->state != ACTOR_ALIVE || a->unsettled) return;
+        if (a->worker.inflight >= (a->unordered ? WIDE_WINDOW : WINDOW)) return;
         pop(c, a);
         r = task_push(c, index, &a->worker);
         if (r < 0) { /* room comes with the next result; a death with proc_died */

@@ -87,6 +87,7 @@ static int task_cancel(struct core *c, uint32_t index, unsigned flags) {
     /* In no queue: a dependency of it has failed, and so does it, by the next dispatch. */
     if (t->state == TASK_QUEUED && !(call ? actor_unqueue(c, index) : class_unqueue(c, index)))
         return 0;
+    if (call && t->state == TASK_DEPS) actor_call_dropped(c, &actor);
     task_fail_cancelled(c, index);
     if (call) actor_flush(c, actor_get(c, &actor)); /* it may have held back the later ones */
     return 0;

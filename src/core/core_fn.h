@@ -111,6 +111,7 @@ bool task_dep_failed(struct core *c, uint32_t index);
 int task_frame(struct core *c, uint32_t index, struct wire_buf *b); /* with its deps */
 void task_settle_deps(struct core *c, uint32_t index);
 int task_push(struct core *c, uint32_t index, struct worker *w);
+bool task_unpush(struct core *c, struct worker *w, uint32_t index);
 bool task_lost(struct core *c, uint32_t index, bool started); /* true: try again */
 int task_new(struct core *c, const struct core_task *t, uint32_t kind, uint32_t *ret,
              struct skate_error *err);
@@ -135,6 +136,7 @@ void actors_on_died(struct core *c, uint64_t proc);
 void actor_handles_gone(struct core *c, const struct skate_id *id);
 void actor_call_done(struct core *c, struct actor *a);
 void actor_call_ready(struct core *c, uint32_t task);
+void actor_call_dropped(struct core *c, const struct skate_id *actor);
 bool actor_full(const struct actor *a); /* max_pending_calls */
 
 /* lineage.c */

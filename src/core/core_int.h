@@ -95,6 +95,7 @@ struct task {
     uint32_t slot;           /* its ledger slot */
     uint32_t function;       /* index of its definition, NONE for methods */
     uint32_t sequence;       /* on the worker's ring */
+    uint32_t before;         /* pushed: the one before it in its worker's list */
     bool cancelled;          /* pushed, and its worker was told: not to be tried again */
     uint32_t prev;           /* kept: the older one */
     struct skate_id parent;  /* the task that submitted it, nil: none */
@@ -104,7 +105,8 @@ struct worker { /* a leased worker, or the process of an actor */
     uint64_t proc;
     struct link *link;
     uint32_t cls, inflight, head, tail; /* FIFO of pushed tasks */
-    bool blocked, leaving, stealing, dead, retired;
+    bool patient, /* frames may wait in the link's backlog: an actor that runs several calls */
+        blocked, leaving, stealing, dead, retired;
     int64_t idle_since;
 };
 struct sched_class {
@@ -224,9 +226,8 @@ struct core {
     int64_t interrupt_since_ns;
     bool blocked_told;
     struct run_group *groups; /* of an actor that runs several calls at once, else NULL */
-    uint32_t group_count, runs_out;
-    uint32_t runs_left; /* of runs_out: never answered */
-    bool serve_end, draining;
+    uint32_t group_count, runs_out, runs_left; /* runs_left: of runs_out, never answered */
+    bool serve_end, draining, watch_lent;
     struct map streams; /* task id -> index */
     struct stream **stream_v;
     uint32_t stream_cap;
@@ -234,10 +235,7 @@ struct core {
     struct yield *yields; /* of the generators that run here */
     uint64_t heap_frees;  /* grows when bytes of ours are given free by others */
     struct watches *watches; /* watch.c; NULL before the first */
-    uint32_t watched;        /* watches that are not done */
-    uint32_t lenders;        /* threads that wait, for which the CPUs are lent */
-    bool watch_lent;
-    int64_t watch_since_ns;
+    uint32_t watched, lenders; /* watches that are not done; threads that wait: CPUs are lent */
     bool retiring, lasting; /* retire.c; lasting: results of this run go to the raylet */
     uint64_t pins;
     struct waiting *waits; /* threads asleep in core_wait */

@@ -350,26 +350,15 @@ void leases_tick(struct core *c) {
 /* ---- tasks that come back ---- */
 
 static bool take_back(struct core *c, struct worker *w, const struct skate_id *id) {
-    uint32_t before = NONE, at = w->head;
+    uint32_t at = map_get(&c->tasks, id);
 
-    for (uint32_t n = 0; n < w->inflight; n++, before = at, at = task_get(c, at)->next) {
-        struct task *t = task_get(c, at);
-
-        if (!id_equal(&t->id, id)) continue;
-        if (before == NONE)
-            w->head = t->next;
-        else
-            task_get(c, before)->next = t->next;
-        if (w->tail == at) w->tail = before;
-        w->inflight--;
-        c->waiting++;
-        if (t->cancelled)
-            task_fail_cancelled(c, at);
-        else
-            class_enqueue(c, at, true);
-        return true;
-    }
-    return false;
+    if (at == MAP_NONE || !task_unpush(c, w, at)) return false;
+    c->waiting++;
+    if (task_get(c, at)->cancelled)
+        task_fail_cancelled(c, at);
+    else
+        class_enqueue(c, at, true);
+    return true;
 }
 
 void leases_on_returned(struct core *c, uint64_t src, const struct wire_returned *m) {

@@ -240,7 +240,7 @@ static int leader_pause(struct core *c, int64_t until_ns, bool bulk) {
     if (!found) {
         word = at_load_seq(&c->bell->leader_bell);
         at_store_seq(&c->bell->leader, bulk ? 3 : 2);
-        if (bulk && at_load_seq(&c->watched)) at_store_seq(&c->bell->leader, 2);
+        if (bulk && (c->groups || at_load_seq(&c->watched))) at_store_seq(&c->bell->leader, 2);
         if (!bell_any(c->bell)) {
             int64_t left = least(until_ns - time_now_ns(), SLEEP_MOST_NS);
 

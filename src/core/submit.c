@@ -480,7 +480,7 @@ int task_push(struct core *c, uint32_t index, struct worker *w) {
     struct link *l = w->link;
     int r = 0;
 
-    if (!link_room(l, (uint32_t)t->spec_len + 512)) return -SKATE_EAGAIN;
+    if (!w->patient && !link_room(l, (uint32_t)t->spec_len + 512)) return -SKATE_EAGAIN;
     if (m->fn) r = push_function(c, l, m->fn); /* of a call: what it retries */
     if (r < 0) return r;
     m->attempt = t->attempt;
@@ -495,35 +495,35 @@ int task_push(struct core *c, uint32_t index, struct worker *w) {
     if (r < 0) return r;
     if (t->flags & (CORE_STREAM | CORE_DYNAMIC)) stream_pushed(c, &t->id, l);
     t->state = TASK_PUSHED;
-    t->next = NONE;
+    t->next = t->before = NONE;
     c->ledger.slots[t->slot].holder = w->proc;
     if (w->inflight++ == 0)
         w->head = index;
-    else
+    else {
+        t->before = w->tail;
         task_get(c, w->tail)->next = index;
+    }
     w->tail = index;
     c->waiting--;
     return 0;
 }
 
-/* Take a task out of its worker's list of pushed ones. */
-static bool unpush(struct core *c, struct worker *w, uint32_t index) {
-    uint32_t before = NONE, at = w->head;
+/* Take a task out of its worker's list of pushed ones; false: it is not there. */
+bool task_unpush(struct core *c, struct worker *w, uint32_t index) {
+    struct task *t = task_get(c, index);
 
-    for (uint32_t n = 0; n < w->inflight; n++) {
-        if (at == index) {
-            if (before == NONE)
-                w->head = task_get(c, at)->next;
-            else
-                task_get(c, before)->next = task_get(c, at)->next;
-            if (w->tail == at) w->tail = before;
-            w->inflight--;
-            return true;
-        }
-        before = at;
-        at = task_get(c, at)->next;
-    }
-    return false;
+    if (t->state != TASK_PUSHED || c->ledger.slots[t->slot].holder != w->proc || !w->inflight)
+        return false;
+    if (t->before == NONE)
+        w->head = t->next;
+    else
+        task_get(c, t->before)->next = t->next;
+    if (w->tail == index)
+        w->tail = t->before;
+    else
+        task_get(c, t->next)->before = t->before;
+    w->inflight--;
+    return true;
 }
 
 /* A pushed task came back or was lost. True: it is to be tried again (and counted, if started). */
@@ -564,7 +564,7 @@ void tasks_on_result(struct core *c, uint64_t src, struct link *l, const struct 
     (void)l;
     if (wire_check_vals(vals, n, ndata, nrefs) < 0) return;
     if (index == MAP_NONE && c->heritage.estates.count && estate_result(c, src, m)) return;
-    if (index == MAP_NONE || !w || !unpush(c, w, index)) {
+    if (index == MAP_NONE || !w || !task_unpush(c, w, index)) {
         for (uint32_t i = 0; i < n; i++) object_drop_val(c, &vals[i], refs);
         return;
     }

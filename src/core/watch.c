@@ -5,7 +5,7 @@
  * list was taken. Watching asks a foreign owner for the value and fetches bytes from other nodes.
  * While anything is watched the core thread is woken for every result. When the session ends all
  * watchers are told, so that none waits for ever. Under the core mutex; nothing here blocks.
- * Tests: tests/compat/test_compat_await.py. */
+ * Tests: tests/compat/test_compat_await.py, tests/unit/core_watch_test.c. */
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -32,6 +32,7 @@ struct watches {
     struct map of; /* slot -> first watch */
     struct watch_set *sets;
     uint32_t set_count;
+    int64_t since_ns; /* something has been watched without a pause */
 };
 
 static void ring(struct watch_set *s) {
@@ -119,7 +120,7 @@ int64_t watch_tick(struct core *c, int64_t sleep_ns) {
     int64_t left;
 
     if (!c->watched || !c->run_current || c->watch_lent || c->info.is_driver) return sleep_ns;
-    left = c->watch_since_ns + LEND_AFTER_NS - time_now_ns();
+    left = c->watches->since_ns + LEND_AFTER_NS - time_now_ns();
     if (left > 0) return left < sleep_ns ? left : sleep_ns;
     c->watch_lent = true;
     lend_begin(c);
@@ -163,7 +164,7 @@ int core_watch(struct core *c, uint32_t set, const struct skate_id *id, uint64_t
     c->watches->v[i] = (struct watch){token, set, first == MAP_NONE ? NONE : first};
     r = map_put(&c->watches->of, &key, i);
     if (c->watched == 0 && c->run_current && !c->info.is_driver) {
-        c->watch_since_ns = time_now_ns();
+        c->watches->since_ns = time_now_ns();
         (void)at_add_seq(&c->bell->core_bell, 1);
         futex_wake(&c->bell->core_bell, 1); /* for watch_tick */
     }

@@ -145,6 +145,14 @@ def test_calls_begin_in_their_order() -> None:
 
 
 @pytest.mark.row("3.max_concurrency")
+def test_many_calls_may_wait_for_a_later_one() -> None:
+    gate = Gate.options(max_concurrency=5000).remote()
+    waiting = [gate.enter.remote(i) for i in range(2500)]
+    ray.get(gate.open.remote())
+    assert ray.get(waiting) == list(range(2500))
+
+
+@pytest.mark.row("3.max_concurrency")
 def test_errors_of_coroutines() -> None:
     gate = Gate.remote()
     with pytest.raises(KeyError) as caught:

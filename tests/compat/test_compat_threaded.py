@@ -232,3 +232,16 @@ def test_calls_above_the_limit_are_refused_at_once() -> None:
     ray.kill(meeting)
     with pytest.raises(exceptions.RayActorError):
         ray.get(waiting)
+
+
+@pytest.mark.row("3.max_pending_calls")
+def test_answered_and_cancelled_calls_count_no_more() -> None:
+    meeting = Meeting.options(max_pending_calls=2, max_concurrency=2).remote()
+    for i in range(6):
+        assert ray.get(meeting.echo.remote(i)) == i
+    for _ in range(6):
+        late = meeting.echo.remote(later.remote(1, 0.2))
+        ray.cancel(late)
+        with pytest.raises(exceptions.TaskCancelledError):
+            ray.get(late)
+    assert ray.get(meeting.echo.remote(7)) == 7
