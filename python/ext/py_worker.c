@@ -109,6 +109,7 @@ PyObject *py_perform(struct core_job *job) {
     if (take_deps(job, &deps) < 0) return NULL;
     if (py_decode_args(&s, deps, &args, &kwargs) < 0) goto out;
     Py_CLEAR(deps);
+    core_mark(job, 0);
     if (job->kind == 2) {
         PyObject *hook = py_hook(HOOK_CONSTRUCT);
 
@@ -124,6 +125,7 @@ PyObject *py_perform(struct core_job *job) {
             Py_DECREF(callable);
         }
     }
+    core_mark(job, 1);
 out:
     Py_XDECREF(deps);
     Py_XDECREF(args);

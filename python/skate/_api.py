@@ -709,6 +709,12 @@ def get_gpu_ids() -> list[int]:
 
 
 def timeline(filename: str | None = None) -> Any:
-    """The timeline is not supported yet."""
-    info()
-    raise NotImplementedError("timeline() is not supported yet")
+    """What ran where and when, as Chrome trace events: a list, or written to a file as JSON.
+
+    Each process remembers its newest 2,048 runs. Load the file in https://ui.perfetto.dev.
+    """
+    if not _core.epoch():
+        raise RuntimeError("Skate has not been started: call init() before timeline()")
+    from skate import _timeline
+
+    return _timeline.timeline(filename)

@@ -72,10 +72,10 @@ class Chain:
         return f"<Chain of {len(self.steps)} steps>\n{self}"
 
 
-def border_hex(raw: bytes) -> str:
+def border_hex(raw: bytes, job: int | None = None) -> str:
     """The hexadecimal text by which a program knows a ref: ObjectRef.hex()."""
     sequence = int.from_bytes(raw[8:], "little")
-    job = _core.info()["job"]
+    job = _core.info()["job"] if job is None else job
     task = raw[:8] + (sequence & ~0xFFFF).to_bytes(8, "little") + bytes(4)
     return (task + job.to_bytes(4, "little") + (sequence & 0xFFFF).to_bytes(4, "little")).hex()
 

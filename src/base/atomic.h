@@ -18,6 +18,7 @@
 /* 1 when *p was *expected and is now v; else *expected holds what was found. */
 #define at_cas(p, expected, v)                                                                 \
     __atomic_compare_exchange_n((p), (expected), (v), 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)
+#define at_fence_release() __atomic_thread_fence(__ATOMIC_RELEASE)
 #define at_fence_seq() __atomic_thread_fence(__ATOMIC_SEQ_CST)
 
 static inline void at_pause(void) {

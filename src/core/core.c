@@ -103,6 +103,7 @@ static int map_shared(struct core *c, const int *fds) {
     (void)madvise(c->ledger_map, LEDGER_BYTES, MADV_DONTFORK);
     (void)madvise(c->bell, 4096, MADV_DONTFORK);
     ledger_init(&c->ledger, c->ledger_map, c->info.proc);
+    trace_init(&c->trace, (uint8_t *)c->ledger_map + LEDGER_TRACE_OFFSET, c->info.proc);
     return heap_new(&env, &c->heap);
 }
 
@@ -362,7 +363,10 @@ int core_call(struct core *c, uint64_t dst, const void *frame, uint32_t len, int
     w.call = ++c->next_call;
     ((struct wire_head *)(void *)copy->data)->call = w.call;
     c->calls_open++;
-    r = proc_send(c, dst, copy->data, len, BELL_URGENT);
+    if (wire_head(frame)->kind == WIRE_STATE_REQ) /* seldom: no channel for it */
+        r = proc_route(c, dst, copy->data, len);
+    else
+        r = proc_send(c, dst, copy->data, len, BELL_URGENT);
     while (r >= 0) {
         r = pump_until(c, have_reply, &w, deadline, false);
         if (r != -SKATE_EINTR) break;

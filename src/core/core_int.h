@@ -25,29 +25,6 @@
 enum { NONE = 0xffffffff, DRAIN_BATCH = 512, EVENTS_MAX = 20000 };
 enum { EVENT_BYTES_MAX = 64 << 20 };
 
-enum link_state { LINK_NEW, LINK_ASKED, LINK_OPEN, LINK_ROUTED, LINK_DEAD };
-
-struct link { /* the path to one other process */
-    uint64_t proc;
-    enum link_state state;
-    struct ring out, in;
-    void *channel;
-    struct doorbell *bell; /* the peer's */
-    uint32_t my_bit, peer_bit;
-    struct frame_list backlog; /* not yet on the ring */
-    struct link *next_backlog;
-    uint32_t sequence;         /* of the last task put on the ring */
-    struct map functions;      /* keys already sent */
-    uint32_t arena_live;       /* entries of ours whose bytes this process holds */
-    uint32_t arena_told;       /* dead: how many of them its raylet knows of */
-    uint32_t queued_runs;      /* its unstarted tasks here (we are the worker) */
-    bool in_backlog, extents_done;
-    uint64_t heir;             /* dead: who owns now what others held of it; 0: nobody */
-    struct id_list *orphans;   /* its tasks that we are to finish though it is dead */
-    char *death;               /* why it died, once it did */
-    bool node_lost;            /* with its whole node */
-};
-
 struct borrower {
     struct borrower *next;
     uint64_t proc;
@@ -150,6 +127,9 @@ struct run { /* a task that came to us to be run */
     bool cancelled;
     pthread_t thread;           /* that executes it */
     struct run *other, **whose; /* list of all that have begun: core.begun */
+    uint64_t trace;             /* its record (report.c) */
+    int64_t marks[2];
+    bool timed;
 };
 
 
@@ -177,6 +157,9 @@ struct core {
     uint8_t *arena; /* the whole, read-only */
     struct heap *heap;
     struct ledger ledger;
+    struct trace trace; /* what ran here: report.c */
+    int64_t marks_since;
+    uint32_t marks_left, submits_left;
     void *ledger_map;
 
     struct map links;      /* proc -> index */

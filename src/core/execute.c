@@ -10,6 +10,7 @@
 #include "base/atomic.h"
 #include "base/futex.h"
 #include "core/core_int.h"
+#include "core/report.h"
 
 enum { REFILL_EVERY = 32 };
 
@@ -462,6 +463,7 @@ int run_begin(struct core *c, struct run *r, struct core_job **ret) {
     }
     if (e == 0) {
         r->began_ns = time_now_ns();
+        report_run_begin(c, r);
         *ret = &r->job;
         return 0;
     }
@@ -698,6 +700,7 @@ int core_finish(struct core *c, struct core_job *job, enum core_status status,
         goto sent;
     }
     if (r == 0) r = bytes = place_values(c, job, values, count, vals);
+    if (r >= 0) report_run_end(c, run, status);
     if (r >= 0 && job->kind == 2) {
         r = send_ready(c, job, status, values, vals, (uint32_t)bytes);
         (void)unhold_all(c, run, NULL);

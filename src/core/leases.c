@@ -12,6 +12,7 @@
 #include "base/atomic.h"
 #include "base/futex.h"
 #include "core/core_int.h"
+#include "core/report.h"
 
 #define IDLE_LEASE_NS INT64_C(50000000)
 #define SHORT_TASK_NS 1e6
@@ -333,6 +334,7 @@ void leases_on_reclaim(struct core *c) {
 void leases_tick(struct core *c) {
     int64_t now;
 
+    report_tick(c);
     if (!c->idle_workers) return;
     now = time_now_ns();
     for (uint32_t i = 0; i < c->class_count; i++)

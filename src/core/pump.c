@@ -15,6 +15,7 @@
 #include "base/atomic.h"
 #include "base/futex.h"
 #include "core/core_int.h"
+#include "core/report.h"
 #include "core/waits.h"
 
 enum { SPIN_FULL = 1200, SPIN_LEAST = 20 }; /* a pause is about 40 ns */
@@ -131,6 +132,7 @@ static void dispatch_peer(struct core *c, uint64_t src, const void *frame, uint3
     case WIRE_ORPHANS: orphans_on(c, frame); break;
     case WIRE_ORPHANS_KEPT: estate_on_kept(c, src, frame); break;
     case WIRE_WHY_REQ: why_on_req(c, src, frame); break;
+    case WIRE_STATE_REQ: report_on_req(c, src, frame); break;
     case WIRE_WHY_TOLD: why_on_told(c, frame); break;
     default: break; /* a kind of a later version: ignoring */
     }
@@ -166,7 +168,8 @@ void pump_dispatch(struct core *c, uint64_t src, const void *frame, uint32_t len
         }
     }
     if (head->flags & WIRE_REPLY) {
-        if (!link && (proc_number(src) == 0 || head->kind == WIRE_WHY_INFO))
+        if (!link && (proc_number(src) == 0 || head->kind == WIRE_WHY_INFO ||
+                      head->kind == WIRE_STATE_ROWS))
             on_reply(c, src, frame, len);
         return;
     }

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "core/core_int.h"
+#include "core/report.h"
 
 enum { TASKS_MAX = 1 << 22 };
 
@@ -269,6 +270,7 @@ int core_submit(struct core *c, const struct core_task *in, struct skate_id *ret
     r = task_new(c, in, method, &index, err);
     if (r == 0) {
         *ret_task = task_get(c, index)->id;
+        report_submitted(c, index);
         c->waiting++;
         if (method)
             actor_enqueue(c, index);
@@ -370,6 +372,7 @@ void task_fail_like(struct core *c, uint32_t index, const struct wire_val *v,
     uint32_t n = t->returns;
     uint8_t keep[LIMIT_INLINE_VALUE];
 
+    report_lost(c, index, v, data);
     if (part.size <= sizeof keep) { /* the table may move while results are set */
         memcpy(keep, data, part.size);
         part.data = keep;

@@ -42,6 +42,8 @@ struct why_state {
 /* why_facts.c */
 /* What this process knows of `id`; never fails. */
 void why_fact_of(struct core *c, enum why_kind kind, struct skate_id id, struct why_fact *ret);
+/* The worker that the task was pushed to; NULL: none. */
+const struct worker *why_worker_of(struct core *c, uint32_t task);
 void why_on_req(struct core *c, uint64_t src, const struct wire_why_req *m);
 void why_wait_begin(struct core *c, struct waiting *w, int64_t now_ns);
 void why_wait_end(struct core *c, struct waiting *w);

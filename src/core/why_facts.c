@@ -103,6 +103,16 @@ static const struct actor *actor_of(struct core *c, const struct skate_id *id) {
     return i == MAP_NONE ? NULL : c->actor_v[i];
 }
 
+const struct worker *why_worker_of(struct core *c, uint32_t index) {
+    const struct task *t = task_get(c, index);
+    const struct actor *a;
+
+    if (t->state != TASK_PUSHED || t->kind == 2) return NULL;
+    if (t->kind == 0) return pushed_to(c, index);
+    a = actor_of(c, &spec_of(c, t)->actor);
+    return a ? &a->worker : NULL;
+}
+
 /* An actor that does not run (yet, or any more) as its caller sees it. */
 static void say_actor(struct core *c, const struct actor *a, struct why_fact *f) {
     static const char *const states[] = {"is pending", "is alive", "is restarting", "is dead",

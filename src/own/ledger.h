@@ -15,6 +15,7 @@
 
 #include "base/err.h"
 #include "base/id.h"
+#include "own/trace.h"
 
 #define LEDGER_MAGIC UINT64_C(0x31676c6574616b73)
 #define LEDGER_OBJECTS (UINT32_C(1) << 22)
@@ -58,7 +59,8 @@ struct ledger_header {
 
 #define LEDGER_SLOTS_OFFSET UINT64_C(4096)
 #define LEDGER_AREA_OFFSET (LEDGER_SLOTS_OFFSET + LEDGER_OBJECTS * UINT64_C(64))
-#define LEDGER_BYTES (LEDGER_AREA_OFFSET + LEDGER_AREA)
+#define LEDGER_TRACE_OFFSET (LEDGER_AREA_OFFSET + LEDGER_AREA) /* trace.h */
+#define LEDGER_BYTES (LEDGER_TRACE_OFFSET + TRACE_BYTES)
 
 enum { LEDGER_CLASSES = 72 }; /* up to 32 MB in one piece: a call with very many refs */
 

@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 
 #include "base/assert.h"
+#include "raylet/answers.h"
 #include "raylet/links.h"
 #include "raylet/pulls.h"
 #include "raylet/raylet.h"
@@ -195,6 +196,7 @@ void death_of(struct proc *p, int sig, int code) {
     if (!driver) logs_drain(r, p->id);
     d.intended = p->intended;
     describe(p, sig, code, text);
+    rows_died(p, d.text);
     actor_host_died_early(p, d.text);
     pool_remove(p);
     table_take(&r->procs, proc_number(p->id));

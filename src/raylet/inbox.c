@@ -107,6 +107,7 @@ void inbox_frame(struct raylet *r, uint64_t src, const struct wire_head *head) {
     case WIRE_LEASE_HEIR: heirs_on_lease(r, src, m); return;
     case WIRE_LEASE_RETURN: grants_return(r, src, m); return;
     case WIRE_FREE: keeps_release(r, m); return;
+    case WIRE_STATE_REQ: rows_answer(r, src, m); return;
     case WIRE_WHY_REQ: why_answer(r, src, m); return;
     case WIRE_EXTENTS_DONE:
         death_extents_done(r, m, src);

@@ -74,6 +74,7 @@ struct proc {
 
 struct job;
 struct job_env;
+struct dead_runs;
 struct links;
 struct placement;
 struct pulls;
@@ -125,6 +126,7 @@ struct raylet {
     /* links.c, pulls.c */
     struct links *links;
     struct pulls *pulls;
+    struct dead_runs *dead_runs; /* rows.c */
     struct loop_timer *report_timer, *beat_timer;
     struct worker_log *logs; /* worker_logs.c */
     struct table kept;       /* keeps.c: offset of an extent -> struct job */

@@ -30,6 +30,9 @@ _HOME = {  # name -> the module of this package that has it
 }
 
 
+_LAZY += ("state",)
+
+
 def __getattr__(name: str) -> Any:
     from importlib import import_module
 

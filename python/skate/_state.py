@@ -1,0 +1,363 @@
+"""What there is in the cluster: rows about tasks, actors, objects, workers, nodes, jobs.
+
+Nothing is kept for it anywhere: each raylet tells its processes and what they ran (the rings in
+their ledgers), each process its live tasks and objects, the control store nodes, jobs and actors.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+
+from skate import _api, _core, _wire
+from skate._wire import GCS
+
+TYPE_CHECKING = False  # typing is slow to import
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+MOST = 10_000  # rows of one kind that are ever given out
+TASKS, OBJECTS, PROCESSES, RUNS = 1, 2, 3, 4  # state_req.what
+_NODE_BITS = 32
+NIL = "f" * 48
+
+_TASK_STATES = {
+    1: "PENDING_ARGS_AVAIL", 2: "PENDING_NODE_ASSIGNMENT", 3: "SUBMITTED_TO_WORKER", 4: "RUNNING",
+    5: "FINISHED", 6: "FAILED", 7: "PENDING_NODE_ASSIGNMENT", 8: "FAILED",
+}  # fmt: skip
+_RANK = {7: 0, 1: 1, 2: 1, 3: 2, 4: 3, 6: 4, 8: 5, 5: 6}
+_TASK_TYPES = ("NORMAL_TASK", "ACTOR_TASK", "ACTOR_CREATION_TASK")
+_ACTOR_STATES = ("PENDING_CREATION", "ALIVE", "RESTARTING", "DEAD", "DEAD")
+_ERRORS = {
+    "worker_died": "WORKER_DIED", "worker_crashed": "WORKER_DIED", "actor_died": "ACTOR_DIED",
+    "actor_unavailable": "ACTOR_UNAVAILABLE", "task_cancelled": "TASK_CANCELLED",
+    "dependency": "TASK_EXECUTION_EXCEPTION", "owner_died": "OWNER_DIED",
+    "object_lost": "OBJECT_LOST", "node_died": "NODE_DIED",
+}  # fmt: skip
+
+
+class Unreachable(Exception):
+    """No cluster to ask."""
+
+
+@contextmanager
+def attached(address: str | None) -> Iterator[None]:
+    """A session, or for as long as this lasts a bare connection without a job."""
+    if _core.epoch():
+        yield
+        return
+    from skate import _node
+
+    try:
+        base = _node.base_dir()
+        found = _api._choose_address(address, base, True)
+        if found is None:
+            raise ConnectionError(
+                "no Skate cluster runs on this machine: start one with `skate start --head`, call "
+                "init(), or give address="
+            )
+        _core.connect(_node.find_raylet(base, found), 10.0)
+    except (OSError, ValueError) as error:
+        raise Unreachable(str(error)) from error
+    try:
+        yield
+    finally:
+        _core.close()
+
+
+class Asked:
+    """One look at the cluster: what was asked already is not asked again."""
+
+    def __init__(self, timeout: float) -> None:
+        self._deadline = time.monotonic() + timeout
+        self.silent: list[str] = []  # who did not answer
+        self.cut = False  # somebody had more rows than were taken
+        self._kept: dict[Any, Any] = {}
+
+    def _left(self) -> float:
+        return max(0.05, min(3.0, self._deadline - time.monotonic()))
+
+    def ask(self, process: int, what: int) -> list[dict[str, Any]]:
+        """Rows of one process or raylet; none when it does not answer."""
+        key = (process, what)
+        if key in self._kept:
+            return list(self._kept[key])
+        rows: list[dict[str, Any]] = []
+        if time.monotonic() < self._deadline:
+            frame = _wire.build("state_req", what=what, max=MOST * 2)
+            try:
+                _, answer = _wire.parse(_core.call(process, frame, self._left()))
+                rows = [fields for _, fields in _wire.frames(answer["frames"])]
+                self.cut = self.cut or answer["total"] > answer["count"]
+            except Exception:
+                self.silent.append(f"{process & 0xFFFFFFFF} of node {process >> _NODE_BITS}")
+        else:
+            self.silent.append(f"{process & 0xFFFFFFFF} of node {process >> _NODE_BITS}")
+        self._kept[key] = rows
+        return list(rows)
+
+    def _list(self, what: int) -> list[dict[str, Any]]:
+        if ("list", what) not in self._kept:
+            frame = _wire.build("list", what=what)
+            _, answer = _wire.parse(_core.call(GCS, frame, self._left()))
+            self._kept["list", what] = [row for _, row in _wire.frames(answer["frames"])]
+        rows: list[dict[str, Any]] = self._kept["list", what]
+        return rows
+
+    def node_rows(self) -> list[dict[str, Any]]:
+        """node_info of each node, the dead too."""
+        return self._list(1)
+
+    def actor_rows(self) -> list[dict[str, Any]]:
+        """actor_state of each actor."""
+        return self._list(2)
+
+    def job_rows(self) -> list[dict[str, Any]]:
+        """job_info of each job."""
+        return self._list(3)
+
+    def node_ids(self) -> dict[int, str]:
+        """Number of a node -> its id for people."""
+        return {row["node"]: (row["node_id"] + bytes(12)).hex() for row in self.node_rows()}
+
+    def processes(self) -> list[dict[str, Any]]:
+        """proc_row of each driver and worker; bare connections like ours are left out."""
+        out = []
+        for row in self.node_rows():
+            if row["state"] == 1:
+                out += self.ask(row["node"] << _NODE_BITS, PROCESSES)
+        return [row for row in out if row["job"] and row["pid"]]
+
+    def worker_id(self, process: int) -> str:
+        """As get_worker_id() of that process says."""
+        for row in self.node_rows():
+            if row["node"] == process >> _NODE_BITS:
+                return (process.to_bytes(8, "little") + row["node_id"] + bytes(4)).hex()
+        return ""
+
+    def runs(self) -> list[dict[str, Any]]:
+        """task_row of what ran on each node, newest first."""
+        out = []
+        for row in self.node_rows():
+            if row["state"] == 1:
+                out += self.ask(row["node"] << _NODE_BITS, RUNS)
+        return out
+
+    def live_tasks(self) -> list[dict[str, Any]]:
+        """task_row of each task that its owner still has."""
+        return [row for p in self.processes() if p["state"] == 1
+                for row in self.ask(p["proc"], TASKS)]  # fmt: skip
+
+
+def task_hex(raw: bytes, job: int) -> str:
+    """The id of a task for people."""
+    sequence = int.from_bytes(raw[8:], "little") & ~0xFFFF
+    head = raw[:8] + sequence.to_bytes(8, "little") + bytes(4)
+    return (head + job.to_bytes(4, "little")).hex()
+
+
+def job_hex(job: int) -> str:
+    """The id of a job for people."""
+    return job.to_bytes(4, "little").hex()
+
+
+def _ms(ns: int) -> int | None:
+    return ns // 1_000_000 if ns else None
+
+
+def tasks(asked: Asked) -> list[dict[str, Any]]:
+    """A row for each attempt of each task that is remembered."""
+    best: dict[tuple[bytes, int], dict[str, Any]] = {}
+    created: dict[bytes, int] = {}
+    pids = {p["proc"]: p["pid"] for p in asked.processes()}
+    alive = {row["actor"] for row in asked.actor_rows() if row["state"] == 1}
+    names = {row["actor"]: row["name"] for row in asked.actor_rows() if row["name"]}
+    drivers = {p["proc"] for p in asked.processes() if p["role"] == 0}
+    for row in [*asked.live_tasks(), *asked.runs()]:
+        if row["state"] == 7:
+            created[row["task"]] = row["begin_ns"]
+        key = (row["task"], row["attempt"])
+        old = best.get(key)
+        if old is None or _RANK.get(row["state"], 0) > _RANK.get(old["state"], 0):
+            best[key] = row
+    ids = asked.node_ids()
+    out = []
+    for row in best.values():
+        state, kind = row["state"], min(row["kind"], 2)
+        if kind == 2 and state == 2 and row["actor"] in alive:
+            state = 5  # its creator keeps the constructor's arguments for restarts
+        process = row["proc"]
+        if state in (1, 2, 7, 8) and not row["error"].startswith("worker_died"):
+            process = 0
+        error = "TASK_EXECUTION_EXCEPTION" if state == 6 else None
+        if state == 8:
+            error = _ERRORS.get(row["error"], row["error"].upper() or "TASK_EXECUTION_EXCEPTION")
+        ran = state in (4, 5, 6)
+        out.append({
+            "task_id": task_hex(row["task"], row["job"]),
+            "attempt_number": row["attempt"],
+            "name": f"{names[row['actor']]}:{row['name']}"
+            if kind == 2 and row["actor"] in names else row["name"],
+            "state": _TASK_STATES.get(state, "NIL"),
+            "job_id": job_hex(row["job"]),
+            "actor_id": row["actor"].hex() if kind else None,
+            "type": _TASK_TYPES[kind],
+            "func_or_class_name": row["name"],
+            "parent_task_id": NIL[:40] + job_hex(row["job"])
+            if int.from_bytes(row["task"][:8], "little") in drivers else NIL,
+            "node_id": ids.get(process >> _NODE_BITS) if process else None,
+            "worker_id": asked.worker_id(process) if process else None,
+            "worker_pid": (row["pid"] or pids.get(process)) if process else None,
+            "error_type": error,
+            "language": "PYTHON",
+            "creation_time_ms": _ms(created.get(row["task"], 0)) or _ms(row["begin_ns"]),
+            "start_time_ms": _ms(row["begin_ns"]) if ran else None,
+            "end_time_ms": _ms(row["end_ns"]),
+            "error_message": row["error"] or None,
+        })  # fmt: skip
+    return sorted(out, key=lambda r: (r["task_id"], r["attempt_number"]))
+
+
+def actors(asked: Asked) -> list[dict[str, Any]]:
+    """A row for each actor, the dead that are remembered too."""
+    ids = asked.node_ids()
+    out = []
+    for row in asked.actor_rows():
+        dead = row["state"] >= 3
+        out.append({
+            "actor_id": row["actor"].hex(),
+            "class_name": row["cls"],
+            "state": _ACTOR_STATES[min(row["state"], 4)],
+            "job_id": job_hex(row["job"]),
+            "name": row["name"],
+            "node_id": ids.get(row["node"]) if row["node"] else None,
+            "pid": row["pid"],
+            "ray_namespace": row["namespace"],
+            "required_resources": _wire.unpack_resources(row["resources"]),
+            "death_cause": {"error_message": row["reason"]} if dead else None,
+            "is_detached": bool(row["flags"] & 1),
+            "placement_group_id": None,
+            "repr_name": "",
+            "num_restarts": row["restarts"],
+        })  # fmt: skip
+    known = {row["actor_id"] for row in out}
+    for row in asked.live_tasks():  # their creators still wait for an argument
+        if row["kind"] == 2 and row["state"] == 1 and row["actor"].hex() not in known:
+            out.append({
+                "actor_id": row["actor"].hex(), "class_name": row["name"].partition(".")[0],
+                "state": "DEPENDENCIES_UNREADY", "job_id": job_hex(row["job"]), "name": "",
+                "node_id": None, "pid": 0, "ray_namespace": "", "required_resources": {},
+                "death_cause": None, "is_detached": False, "placement_group_id": None,
+                "repr_name": "", "num_restarts": 0,
+            })  # fmt: skip
+    return out
+
+
+def _reference_type(row: dict[str, Any]) -> str:
+    if int.from_bytes(row["obj"][8:], "little") & 0xFFFF == 0:
+        return "ACTOR_HANDLE"
+    if row["used"]:
+        return "USED_BY_PENDING_TASK"
+    if row["local"]:
+        return "LOCAL_REFERENCE"
+    if row["captured"]:
+        return "CAPTURED_IN_OBJECT"
+    return "PINNED_IN_MEMORY" if row["pinned"] or row["borrowers"] else "UNKNOWN_STATUS"
+
+
+def _task_status(row: dict[str, Any]) -> str:
+    if row["state"] in (2, 3):  # it has its value
+        return "FINISHED"
+    return _TASK_STATES.get(row["task_state"], "NIL") if row["made"] else "NIL"
+
+
+def objects(asked: Asked) -> list[dict[str, Any]]:
+    """A row for each object in each process that holds or borrows it."""
+    from skate import _why
+
+    nodes = {row["node"]: row for row in asked.node_rows()}
+    ids = asked.node_ids()
+    processes = asked.processes()
+    pids = {p["proc"]: p["pid"] for p in processes}
+    out = []
+    for process in processes:
+        if process["state"] != 1:
+            continue
+        ip = nodes[process["proc"] >> _NODE_BITS]["ip"]
+        for row in asked.ask(process["proc"], OBJECTS):
+            owner = int.from_bytes(row["obj"][:8], "little")
+            at = row["holder"] >> _NODE_BITS
+            out.append({
+                "object_id": _why.border_hex(row["obj"], process["job"]),
+                "object_size": row["size"] if row["state"] in (2, 3) else -1,
+                "task_status": _task_status(row),
+                "attempt_number": 1,
+                "reference_type": _reference_type(row),
+                "call_site": "disabled",
+                "type": "DRIVER" if process["role"] == 0 else "WORKER",
+                "pid": process["pid"],
+                "ip": ip,
+                "owner_pid": pids.get(owner, 0),
+                "node_id": ids.get(at) if at else None,
+                "local_refs": row["local"],
+                "pins": row["pinned"],
+                "used_by_tasks": row["used"],
+                "captured_in": row["captured"],
+                "borrower_pids": [pids.get(p, 0) for p in row["borrowers"]],
+            })  # fmt: skip
+    return out
+
+
+def workers(asked: Asked) -> list[dict[str, Any]]:
+    """A row for each driver and worker that lives."""
+    nodes = {row["node"]: row for row in asked.node_rows()}
+    ids = asked.node_ids()
+    return [
+        {
+            "worker_id": asked.worker_id(p["proc"]),
+            "is_alive": p["state"] < 2,
+            "worker_type": "DRIVER" if p["role"] == 0 else "WORKER",
+            "exit_type": None,
+            "node_id": ids[p["proc"] >> _NODE_BITS],
+            "ip": nodes[p["proc"] >> _NODE_BITS]["ip"],
+            "pid": p["pid"],
+        }
+        for p in asked.processes()
+    ]
+
+
+def nodes(asked: Asked) -> list[dict[str, Any]]:
+    """A row for each node, the dead too."""
+    return [
+        {
+            "node_id": (row["node_id"] + bytes(12)).hex(),
+            "node_ip": row["ip"],
+            "is_head_node": bool(row["is_head"]),
+            "state": "ALIVE" if row["state"] == 1 else "DEAD",
+            "state_message": row["reason"] or None,
+            "node_name": row["name"],
+            "resources_total": _wire.unpack_resources(row["total"]),
+            "labels": _api._labels(row["labels"]),
+        }
+        for row in asked.node_rows()
+    ]
+
+
+def jobs(asked: Asked) -> list[dict[str, Any]]:
+    """A row for each job that runs."""
+    pids = {p["proc"]: p["pid"] for p in asked.processes() if p["role"] == 0}
+    ids = asked.node_ids()
+    return [
+        {
+            "job_id": job_hex(row["job"]),
+            "submission_id": None,
+            "entrypoint": "",
+            "type": "DRIVER",
+            "status": "RUNNING",
+            "message": None,
+            "driver_info": {"id": job_hex(row["job"]), "pid": str(pids.get(row["driver"], ""))},
+            "driver_node_id": ids.get(row["driver"] >> _NODE_BITS),
+        }
+        for row in asked.job_rows()
+    ]

@@ -1,0 +1,266 @@
+/* report.c - what this process tells of itself: its live tasks, its objects, what it ran.
+ *
+ * state_req is answered under the core mutex by whoever pumps, without the interpreter, with at
+ * most ROWS_MOST rows. What it ran goes into the ring of own/trace.h as it happens; the raylet
+ * reads that, not we. Per run: two writes of 128 bytes and one look at the clock; the marks inside
+ * a run (for the timeline) and the submissions are noted for some hundred a second only. Tests:
+ * tests/compat/test_compat_state.py, tests/unit/own_trace_test.c. */
+#include "core/report.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/futex.h"
+#include "core/waits.h"
+
+enum { ROWS_MOST = 20000, ROWS_BYTES = 16 << 20, MARK_MOST = 1u << 19 };
+enum { MARKED_A_SECOND = 512, SUBMITS_A_TICK = 128 };
+
+/* ---- what it ran ---- */
+
+static void note_of(const struct run *r, struct trace_slot *s) {
+    *s = (struct trace_slot){.task = r->job.task, .actor = r->job.actor, .begin_ns = r->began_ns,
+                             .kind = (uint16_t)r->job.kind, .state = TRACE_RUNNING,
+                             .attempt = r->job.attempt};
+    trace_name(s, r->job.kind == 2 && r->job.cls ? r->job.cls : r->job.name,
+               r->job.kind == 0 ? NULL : r->job.kind == 2 ? "__init__" : r->job.method);
+}
+
+void report_run_begin(struct core *c, struct run *r) {
+    struct trace_slot s;
+
+    if (r->began_ns - c->marks_since > INT64_C(1000000000)) {
+        c->marks_since = r->began_ns;
+        c->marks_left = MARKED_A_SECOND;
+    }
+    r->timed = c->marks_left > 0;
+    c->marks_left -= r->timed;
+    note_of(r, &s);
+    r->trace = trace_begin(&c->trace, &s);
+}
+
+void report_run_end(struct core *c, struct run *r, enum core_status status) {
+    struct trace_slot s;
+
+    note_of(r, &s);
+    s.state = status == CORE_OK ? TRACE_FINISHED : TRACE_FAILED;
+    s.end_ns = time_now_ns();
+    s.u.marks[0] = r->marks[0];
+    s.u.marks[1] = r->marks[1];
+    trace_end(&c->trace, r->trace, &s);
+}
+
+void core_mark(struct core_job *job, int which) {
+    struct run *r = job->frame;
+
+    if (r->timed) r->marks[which] = time_now_ns();
+}
+
+static void note_task(struct core *c, const struct task *t, struct trace_slot *s) {
+    const struct wire_task *m = (const void *)(c->ledger.area + t->spec);
+    char name[TRACE_NAME], method[TRACE_NAME];
+    uint32_t name_len, method_len;
+    const char *p = wire_task_name(m, &name_len), *q = wire_task_method(m, &method_len);
+
+    (void)snprintf(name, sizeof name, "%.*s", (int)name_len, name_len ? p : "");
+    (void)snprintf(method, sizeof method, "%.*s", (int)method_len, method_len ? q : "");
+    *s = (struct trace_slot){.task = t->id, .actor = m->actor, .kind = (uint16_t)t->kind,
+                             .attempt = t->attempt};
+    s->begin_ns = s->end_ns = time_now_ns();
+    trace_name(s, name, t->kind == 0 ? NULL : method);
+}
+
+void report_submitted(struct core *c, uint32_t index) {
+    struct trace_slot s;
+
+    if (c->submits_left == 0) return;
+    c->submits_left--;
+    note_task(c, task_get(c, index), &s);
+    s.state = TRACE_SUBMITTED;
+    (void)trace_begin(&c->trace, &s);
+}
+
+void report_tick(struct core *c) { c->submits_left = SUBMITS_A_TICK; }
+
+/* It failed without a worker's answer. data: the error value that the core made, or another's. */
+void report_lost(struct core *c, uint32_t index, const struct wire_val *v, const uint8_t *data) {
+    struct trace_slot s;
+    size_t n = 0;
+
+    if (task_get(c, index)->slot == NONE) return; /* it never came to be */
+    note_task(c, task_get(c, index), &s);
+    s.state = TRACE_LOST;
+    if ((v->flags & VAL_SYSTEM) && v->kind == VAL_INLINE)
+        while (n < v->len && n < TRACE_ERROR - 1 && data[n] > ' ') n++;
+    memcpy(s.u.error, data, n);
+    if (n == 0) memcpy(s.u.error, "dependency", sizeof "dependency");
+    (void)trace_begin(&c->trace, &s);
+}
+
+/* ---- rows ---- */
+
+struct rows {
+    uint8_t *p;
+    uint32_t used, room, count, total, max;
+};
+
+static void add_row(struct rows *r, struct wire_buf *b) {
+    if (r->total++ < r->max && wire_end(b) == 0 && r->used + b->len + 8 <= ROWS_BYTES) {
+        uint32_t padded = (b->len + 7) & ~7u, room = r->room ? r->room : 4096;
+        uint8_t *grown = r->p;
+
+        while (room < r->used + padded) room *= 2;
+        if (room > r->room) grown = realloc(r->p, room);
+        if (grown) {
+            r->p = grown;
+            r->room = room;
+            memset(r->p + r->used + b->len, 0, padded - b->len);
+            memcpy(r->p + r->used, b->p, b->len);
+            r->used += padded;
+            r->count++;
+        }
+    }
+    wire_release(b);
+}
+
+static uint64_t worker_proc(struct core *c, const struct task *t, uint32_t index) {
+    const struct worker *w = t->state == TASK_PUSHED ? why_worker_of(c, index) : NULL;
+
+    return w ? w->proc : 0;
+}
+
+static void tasks_rows(struct core *c, struct rows *r) {
+    uint64_t stack[64];
+
+    for (uint32_t i = 0; i < c->task_count; i++) {
+        const struct task *t = &c->task_v[i];
+        const struct wire_task *m;
+        struct wire_task_row *row;
+        uint32_t name_len, method_len;
+        const char *name, *method;
+        struct wire_buf b;
+
+        if (t->state == TASK_FREE || t->slot == NONE) continue;
+        if (r->total >= r->max) {
+            r->total++;
+            continue;
+        }
+        m = (const void *)(c->ledger.area + t->spec);
+        wire_init(&b, stack, sizeof stack);
+        row = wire_begin(&b, WIRE_TASK_ROW);
+        row->task = t->id;
+        row->actor = m->actor;
+        row->kind = t->kind;
+        row->job = c->info.job;
+        row->attempt = t->attempt;
+        row->state = t->missing ? 1 : t->state == TASK_PUSHED ? 3 : 2;
+        row->proc = worker_proc(c, t, i);
+        name = wire_task_name(m, &name_len);
+        method = wire_task_method(m, &method_len);
+        if (name_len == 0 && method_len)
+            WIRE_PUT(&b, task_row, name, method, method_len);
+        else
+            WIRE_PUT(&b, task_row, name, name, name_len);
+        add_row(r, &b);
+    }
+}
+
+/* How often each slot is inside another value, and held by a task that is not done. */
+static uint32_t *count_holds(struct core *c, uint32_t slots) {
+    uint32_t *n = slots <= MARK_MOST ? calloc((size_t)slots * 2 + 1, sizeof *n) : NULL;
+
+    if (!n) return NULL;
+    for (uint32_t i = 0; i < slots; i++) {
+        const struct id_list *in = c->object_v[i].contained;
+        enum ledger_state state = ledger_state_of(&c->ledger.slots[i]);
+
+        if (state != LEDGER_INLINE && state != LEDGER_ARENA) continue;
+        for (uint32_t k = 0; in && k < in->count; k++) {
+            uint32_t slot = object_find(c, &in->ids[k]);
+
+            if (slot < slots) n[2 * slot]++;
+        }
+    }
+    for (uint32_t i = 0; i < c->task_count; i++) {
+        const struct task *t = &c->task_v[i];
+
+        for (uint32_t k = 0; t->state != TASK_FREE && k < t->hold_count; k++) {
+            uint32_t slot = object_find(c, &t->holds[k]);
+
+            if (slot < slots) n[2 * slot + 1]++;
+        }
+    }
+    return n;
+}
+
+static void object_row(struct core *c, uint32_t i, const uint32_t *n, struct wire_buf *b) {
+    const struct ledger_slot *s = &c->ledger.slots[i];
+    const struct object *o = &c->object_v[i];
+    struct skate_id task = id_with_index(s->id, SKATE_INDEX_TASK);
+    uint32_t captured = n ? n[2 * i] : 0, used = n ? n[2 * i + 1] : 0;
+    struct wire_object_row *row = wire_begin(b, WIRE_OBJECT_ROW);
+    uint64_t borrowers[64];
+    uint32_t count = 0, index = map_get(&c->tasks, &task);
+
+    row->obj = s->id;
+    row->state = (uint32_t)ledger_state_of(s);
+    row->size = row->state == LEDGER_PENDING ? 0 : s->size;
+    row->holder = row->state == LEDGER_ARENA ? s->holder : 0;
+    row->flags = ledger_flags_of(s);
+    row->captured = captured < o->local ? captured : o->local;
+    row->local = o->local - row->captured;
+    row->used = used < o->holds ? used : o->holds;
+    row->pinned = o->holds - row->used;
+    row->made = index != MAP_NONE;
+    if (row->made) {
+        const struct task *t = task_get(c, index);
+
+        row->task_state = t->missing ? 1 : t->state == TASK_PUSHED ? 3 : 2;
+    }
+    for (const struct borrower *w = o->borrowers; w && count < 64; w = w->next)
+        borrowers[count++] = w->proc;
+    WIRE_PUT(b, object_row, borrowers, borrowers, count * sizeof *borrowers);
+}
+
+static void objects_rows(struct core *c, struct rows *r) {
+    uint32_t slots = (uint32_t)c->ledger.header->slots_used, *n;
+    uint64_t stack[128];
+
+    objects_apply_drops(c);
+    n = count_holds(c, slots);
+    for (uint32_t i = 0; i < slots; i++) {
+        enum ledger_state state = ledger_state_of(&c->ledger.slots[i]);
+        struct wire_buf b;
+
+        if (state != LEDGER_PENDING && state != LEDGER_INLINE && state != LEDGER_ARENA) continue;
+        if (r->total >= r->max) {
+            r->total++;
+            continue;
+        }
+        wire_init(&b, stack, sizeof stack);
+        object_row(c, i, n, &b);
+        add_row(r, &b);
+    }
+    free(n);
+}
+
+void report_on_req(struct core *c, uint64_t src, const struct wire_state_req *m) {
+    struct rows r = {.max = m->max < ROWS_MOST ? m->max : ROWS_MOST};
+    struct wire_state_rows *out;
+    struct wire_buf b;
+
+    if (!m->head.call) return;
+    if (m->what == 1) tasks_rows(c, &r);
+    if (m->what == 2) objects_rows(c, &r);
+    wire_init(&b, NULL, 0);
+    out = wire_begin(&b, WIRE_STATE_ROWS);
+    out->head.call = m->head.call;
+    out->head.flags = WIRE_REPLY;
+    out->count = r.count;
+    out->total = r.total;
+    WIRE_PUT(&b, state_rows, frames, r.p, r.used);
+    if (wire_end(&b) == 0) (void)proc_route(c, src, b.p, b.len);
+    wire_release(&b);
+    free(r.p);
+}
