@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 MOST = 10_000  # rows of one kind that are ever given out
-TASKS, OBJECTS, PROCESSES, RUNS = 1, 2, 3, 4  # state_req.what
+TASKS, OBJECTS, PROCESSES, RUNS, DEMANDS = 1, 2, 3, 4, 5  # state_req.what
 _NODE_BITS = 32
 NIL = "f" * 48
 
@@ -115,7 +115,7 @@ class Asked:
 
     def job_rows(self) -> list[dict[str, Any]]:
         """job_info of each job."""
-        return self._list(3)
+        return self._list(6)
 
     def node_ids(self) -> dict[int, str]:
         """Number of a node -> its id for people."""
@@ -164,6 +164,27 @@ def job_hex(job: int) -> str:
 
 def _ms(ns: int) -> int | None:
     return ns // 1_000_000 if ns else None
+
+
+def demands(asked: Asked) -> list[dict[str, Any]]:
+    """What waits for resources: tasks at their raylets, actors at the control store; and why."""
+    out = []
+    for node in asked.node_rows():
+        for row in asked.ask(node["node"] << _NODE_BITS, DEMANDS) if node["state"] == 1 else ():
+            out.append({
+                "resources": _wire.unpack_resources(row["resources"]), "count": row["count"],
+                "name": row["name"], "never": bool(row["infeasible"]), "reason": row["reason"],
+            })  # fmt: skip
+    for row in asked.actor_rows():
+        if row["state"] not in (0, 2) or row["node"]:
+            continue
+        frame = _wire.build("why_req", id=row["actor"], kind=4)
+        _, fact = _wire.parse(_core.call(GCS, frame, 3.0))
+        out.append({
+            "resources": _wire.unpack_resources(row["resources"]), "count": 1,
+            "name": f"actor {row['cls']}", "never": fact["end"] == 3, "reason": fact["text"],
+        })  # fmt: skip
+    return out
 
 
 def tasks(asked: Asked) -> list[dict[str, Any]]:
@@ -345,18 +366,21 @@ def nodes(asked: Asked) -> list[dict[str, Any]]:
 
 
 def jobs(asked: Asked) -> list[dict[str, Any]]:
-    """A row for each job that runs."""
-    pids = {p["proc"]: p["pid"] for p in asked.processes() if p["role"] == 0}
+    """A row for each job, the ended too."""
+    from skate.util.state.common import DriverInfo
+
+    ips = {row["node"]: row["ip"] for row in asked.node_rows()}
     ids = asked.node_ids()
     return [
         {
             "job_id": job_hex(row["job"]),
             "submission_id": None,
-            "entrypoint": "",
+            "entrypoint": row["entrypoint"],
             "type": "DRIVER",
-            "status": "RUNNING",
+            "status": "SUCCEEDED" if row["ended"] else "RUNNING",
             "message": None,
-            "driver_info": {"id": job_hex(row["job"]), "pid": str(pids.get(row["driver"], ""))},
+            "driver_info": DriverInfo(job_hex(row["job"]), ips.get(row["driver"] >> _NODE_BITS, ""),
+                                      str(row["pid"])),
             "driver_node_id": ids.get(row["driver"] >> _NODE_BITS),
         }
         for row in asked.job_rows()

@@ -9,6 +9,7 @@ import sys
 
 from skate import _actor, _api, _core, _env_exec, _generator, _runtime_env, _serialize, _wire
 from skate._remote import Limited, Retryable
+from skate._stacks import offer as offer_stacks
 from skate.exceptions import AsyncioActorExit
 
 TYPE_CHECKING = False  # typing is slow to import
@@ -443,6 +444,7 @@ def main(fd: int, fresh: bool = False) -> None:
         _core.lineage_max(config["max_lineage_bytes"])
     _take_on(config, trouble)
     faulthandler.enable(2)  # a crash in C code leaves the Python lines that led to it
+    offer_stacks()
     _signal.signal(_INTERRUPT, _core.on_interrupt)
     _core.interruptible(_INTERRUPT)
     status = _serve()

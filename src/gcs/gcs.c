@@ -89,6 +89,7 @@ struct gcs *gcs_free(struct gcs *g) {
     for (uint32_t i = 0; i < g->job_count; i++) {
         free(g->jobs[i]->space);
         free(g->jobs[i]->config);
+        free(g->jobs[i]->entry);
         free(g->jobs[i]);
     }
     for (uint32_t i = 0; i < g->actor_slots; i++) gcs_actor_release(g->actors[i]);

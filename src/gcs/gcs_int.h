@@ -8,7 +8,7 @@
 #include "sched/resources.h"
 #include "wire/wire_gen.h"
 
-enum { GCS_REASON = 1920, GCS_NAME_MAX = 4096, GCS_KEY_MAX = 1024 };
+enum { GCS_REASON = 1920, GCS_NAME_MAX = 4096, GCS_KEY_MAX = 1024, GCS_ENTRY_MAX = 256 };
 
 struct gcs_node {
     uint32_t number;
@@ -28,7 +28,8 @@ struct gcs_job {
     uint64_t driver;
     char *space;
     void *config;
-    uint32_t space_len, config_len;
+    uint32_t space_len, config_len, pid, entry_len;
+    char *entry; /* its command line, at most GCS_ENTRY_MAX of it; kept when it has ended */
 };
 
 /* PENDING waits for a node; STARTING was sent to one; ALIVE after actor_ready. The legal moves:

@@ -18,8 +18,11 @@ void gcs_job_frame(const struct gcs_job *j, struct wire_buf *b) {
 
     m->job = j->number;
     m->driver = j->driver;
+    m->pid = j->pid;
+    m->ended = !j->live;
     WIRE_PUT(b, job_info, namespace, j->space, j->space_len);
     WIRE_PUT(b, job_info, config, j->config, j->config_len);
+    WIRE_PUT(b, job_info, entrypoint, j->entry, j->entry_len);
 }
 
 static void answer(struct gcs *g, const struct gcs_from *from, uint32_t job, int status,
@@ -39,6 +42,7 @@ void gcs_job_start(struct gcs *g, const struct gcs_from *from, const struct wire
     uint32_t space_len, config_len;
     const char *space = wire_job_start_namespace(m, &space_len);
     const uint8_t *config = wire_job_start_config(m, &config_len);
+    const char *entry;
     char none[48];
     struct gcs_job *j;
     struct wire_buf b;
@@ -67,6 +71,10 @@ void gcs_job_start(struct gcs *g, const struct gcs_from *from, const struct wire
     j->space_len = space_len;
     j->config = gcs_copy(config, config_len);
     j->config_len = config_len;
+    entry = wire_job_start_entrypoint(m, &j->entry_len);
+    if (j->entry_len > GCS_ENTRY_MAX) j->entry_len = GCS_ENTRY_MAX;
+    j->entry = gcs_copy(entry, j->entry_len);
+    j->pid = m->pid;
     g->spec_bytes += config_len + space_len;
     g->out->changed = true;
     wire_init(&b, NULL, 0);

@@ -40,8 +40,8 @@ void gcs_list(struct gcs *g, const struct gcs_from *from, const struct wire_list
         gcs_actor_frame(g->actors[i], &b);
         add_row(&r, &b);
     }
-    for (uint32_t i = 0; m->what == 3 && i < g->job_count; i++) {
-        if (!g->jobs[i]->live) continue;
+    for (uint32_t i = 0; (m->what == 3 || m->what == 6) && i < g->job_count; i++) {
+        if (!g->jobs[i]->live && m->what == 3) continue;
         wire_init(&b, NULL, 0);
         gcs_job_frame(g->jobs[i], &b);
         add_row(&r, &b);

@@ -217,6 +217,7 @@ def test_nodes_workers_jobs(dashboard, eventually):
     assert os.getpid() in [w.pid for w in drivers]
     job = [j for j in state.list_jobs() if j.job_id == ray.get_runtime_context().get_job_id()][0]
     assert job.status == "RUNNING" and job.type == "DRIVER"
+    assert job.entrypoint and job.driver_info.pid == str(os.getpid())
 
 
 def test_filters_and_limits(dashboard, eventually):

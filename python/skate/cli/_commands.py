@@ -288,23 +288,18 @@ def stop(force: bool, grace_period: float) -> None:
 
 
 @skate.command()
-@click.option("--address", help="host:port of the cluster.")
+@click.option("--address", envvar=["SKATE_ADDRESS", "RAY_ADDRESS"], help="host:port")
 @click.option("--verbose", "-v", is_flag=True, help="Each node too.")
 def status(address: str | None, verbose: bool) -> None:
-    """Nodes and resources of the cluster."""
-    from skate import _api, _wire
+    """Nodes and resources of the cluster, and what waits for them."""
+    from skate import _api, _state, _wire
 
+    asked = _state.Asked(30.0)
     try:
-        base = _node.base_dir()
-        address = address or os.environ.get("SKATE_ADDRESS") or os.environ.get("RAY_ADDRESS")
-        found = address or _node.current_cluster(base)
-        if not found:
-            _fail("no Skate cluster runs on this machine: start one with `skate start --head`")
-        _core.connect(_node.find_raylet(base, found), 10.0)
-        rows = _api._node_rows()
-        total, free = _api._sum_resources("total"), _api._sum_resources("available")
-        _core.close()
-    except (OSError, ValueError, RuntimeError) as error:
+        with _state.attached(address):
+            rows, waiting = asked.node_rows(), _state.demands(asked)
+            total, free = _api._sum_resources("total"), _api._sum_resources("available")
+    except (OSError, ValueError, RuntimeError, _state.Unreachable) as error:
         _fail(str(error))
     living = [row for row in rows if row["state"] == 1]
     dead = [row for row in rows if row["state"] != 1]
@@ -312,16 +307,28 @@ def status(address: str | None, verbose: bool) -> None:
     lines = [f"======== Cluster status: {time.strftime('%Y-%m-%d %H:%M:%S')} ========",
              "Node status", rule, "Active:"]  # fmt: skip
     lines += [f" 1 {row['name']} ({row['ip']}, {row['hostname']})" for row in living]
-    lines += ["Recent failures:"]
+    lines += ["Pending:", " (no pending nodes)", "Recent failures:"]
     lines += [f" {row['name']}: {row['reason']}" for row in dead] or [" (no failures)"]
     lines += ["", "Resources", rule, "Total Usage:"]
     lines += _usage(total, free)
+    lines += ["", "Total Demands:"]
+    lines += _demands(waiting) or [" (no resource demands)"]
     if verbose:
         for row in living:
             lines += ["", f"Node {row['name']}:"]
             lines += _usage(_wire.unpack_resources(row["total"]),
                             _wire.unpack_resources(row["available"]))  # fmt: skip
     click.echo("\n".join(lines))
+
+
+def _demands(waiting: list[dict[str, Any]]) -> list[str]:
+    """A line for each kind of demand, and its reason when it can never be met."""
+    out = []
+    for row in waiting[:100]:
+        out.append(f" {row['resources']}: {row['count']}+ pending tasks/actors ({row['name']})")
+        if row["never"]:
+            out.append(f"   {row['reason']}")
+    return out + ([f" ... and {len(waiting) - 100} more"] if len(waiting) > 100 else [])
 
 
 def _usage(total: dict[str, float], free: dict[str, float]) -> list[str]:

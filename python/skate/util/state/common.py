@@ -161,6 +161,15 @@ class NodeState(StateSchema):
 
 
 @dataclass
+class DriverInfo(StateSchema):
+    """The driver of a job."""
+
+    id: str = _column()
+    node_ip_address: str = _column()
+    pid: str = _column()
+
+
+@dataclass
 class JobState(StateSchema):
     """A job: one driver's work."""
 
@@ -175,7 +184,7 @@ class JobState(StateSchema):
     end_time: int | None = _column(False)
     metadata: dict[str, str] | None = _column(False, True)
     runtime_env: dict[str, Any] | None = _column(False, True)
-    driver_info: dict[str, str] | None = _column(False)
+    driver_info: DriverInfo | None = _column(False)
     driver_node_id: str | None = _column(False, True)
 
 
