@@ -19,16 +19,23 @@ enum { MARKED_A_SECOND = 512, SUBMITS_A_TICK = 128 };
 
 /* ---- what it ran ---- */
 
-static void note_of(const struct run *r, struct trace_slot *s) {
-    *s = (struct trace_slot){.task = r->job.task, .actor = r->job.actor, .begin_ns = r->began_ns,
-                             .kind = (uint16_t)r->job.kind, .state = TRACE_RUNNING,
-                             .attempt = r->job.attempt};
-    trace_name(s, r->job.kind == 2 && r->job.cls ? r->job.cls : r->job.name,
-               r->job.kind == 0 ? NULL : r->job.kind == 2 ? "__init__" : r->job.method);
+static struct trace_slot *note_run(struct core *c, struct run *r) {
+    const struct core_job *j = &r->job;
+    struct trace_slot *s = trace_open(&c->trace, &r->trace);
+
+    s->task = j->task;
+    s->actor = j->actor;
+    s->begin_ns = r->began_ns;
+    s->kind = (uint16_t)j->kind;
+    s->state = TRACE_RUNNING;
+    s->attempt = j->attempt;
+    trace_name(s, j->kind == 2 && j->cls ? j->cls : j->name,
+               j->kind == 0 ? NULL : j->kind == 2 ? "__init__" : j->method);
+    return s;
 }
 
 void report_run_begin(struct core *c, struct run *r) {
-    struct trace_slot s;
+    struct trace_slot *s;
 
     if (r->began_ns - c->marks_since > INT64_C(1000000000)) {
         c->marks_since = r->began_ns;
@@ -36,19 +43,19 @@ void report_run_begin(struct core *c, struct run *r) {
     }
     r->timed = c->marks_left > 0;
     c->marks_left -= r->timed;
-    note_of(r, &s);
-    r->trace = trace_begin(&c->trace, &s);
+    s = note_run(c, r);
+    trace_close(&c->trace, s, r->trace);
 }
 
 void report_run_end(struct core *c, struct run *r, enum core_status status) {
-    struct trace_slot s;
+    struct trace_slot *s = trace_reopen(&c->trace, r->trace);
 
-    note_of(r, &s);
-    s.state = status == CORE_OK ? TRACE_FINISHED : TRACE_FAILED;
-    s.end_ns = time_now_ns();
-    s.u.marks[0] = r->marks[0];
-    s.u.marks[1] = r->marks[1];
-    trace_end(&c->trace, r->trace, &s);
+    if (!s) s = note_run(c, r); /* 2,048 others began meanwhile */
+    s->state = status == CORE_OK ? TRACE_FINISHED : TRACE_FAILED;
+    s->end_ns = time_now_ns();
+    s->u.marks[0] = r->marks[0];
+    s->u.marks[1] = r->marks[1];
+    trace_close(&c->trace, s, r->trace);
 }
 
 void core_mark(struct core_job *job, int which) {
@@ -57,45 +64,51 @@ void core_mark(struct core_job *job, int which) {
     if (r->timed) r->marks[which] = time_now_ns();
 }
 
-static void note_task(struct core *c, const struct task *t, struct trace_slot *s) {
+/* A record about a task of ours, in whose words it is not known to a worker. */
+static void note_task(struct core *c, const struct task *t, enum trace_state state,
+                      const char *error, size_t error_len) {
     const struct wire_task *m = (const void *)(c->ledger.area + t->spec);
     char name[TRACE_NAME], method[TRACE_NAME];
     uint32_t name_len, method_len;
     const char *p = wire_task_name(m, &name_len), *q = wire_task_method(m, &method_len);
+    uint64_t number;
+    struct trace_slot *s = trace_open(&c->trace, &number);
 
     (void)snprintf(name, sizeof name, "%.*s", (int)name_len, name_len ? p : "");
     (void)snprintf(method, sizeof method, "%.*s", (int)method_len, method_len ? q : "");
-    *s = (struct trace_slot){.task = t->id, .actor = m->actor, .kind = (uint16_t)t->kind,
-                             .attempt = t->attempt};
+    s->task = t->id;
+    s->actor = m->actor;
+    s->kind = (uint16_t)t->kind;
+    s->state = (uint16_t)state;
+    s->attempt = t->attempt;
     s->begin_ns = s->end_ns = time_now_ns();
+    if (error_len) memcpy(s->u.error, error, error_len);
     trace_name(s, name, t->kind == 0 ? NULL : method);
+    trace_close(&c->trace, s, number);
 }
 
 void report_submitted(struct core *c, uint32_t index) {
-    struct trace_slot s;
-
     if (c->submits_left == 0) return;
     c->submits_left--;
-    note_task(c, task_get(c, index), &s);
-    s.state = TRACE_SUBMITTED;
-    (void)trace_begin(&c->trace, &s);
+    note_task(c, task_get(c, index), TRACE_SUBMITTED, NULL, 0);
 }
 
 void report_tick(struct core *c) { c->submits_left = SUBMITS_A_TICK; }
 
 /* It failed without a worker's answer. data: the error value that the core made, or another's. */
 void report_lost(struct core *c, uint32_t index, const struct wire_val *v, const uint8_t *data) {
-    struct trace_slot s;
+    const struct task *t = task_get(c, index);
+    const char *error = (const char *)data;
     size_t n = 0;
 
-    if (task_get(c, index)->slot == NONE) return; /* it never came to be */
-    note_task(c, task_get(c, index), &s);
-    s.state = TRACE_LOST;
+    if (t->slot == NONE) return; /* it never came to be */
     if ((v->flags & VAL_SYSTEM) && v->kind == VAL_INLINE)
         while (n < v->len && n < TRACE_ERROR - 1 && data[n] > ' ') n++;
-    memcpy(s.u.error, data, n);
-    if (n == 0) memcpy(s.u.error, "dependency", sizeof "dependency");
-    (void)trace_begin(&c->trace, &s);
+    if (n == 0) {
+        error = "dependency";
+        n = strlen(error);
+    }
+    note_task(c, t, TRACE_LOST, error, n);
 }
 
 /* ---- rows ---- */

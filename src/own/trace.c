@@ -12,31 +12,31 @@ void trace_init(struct trace *t, void *mapping, uint64_t proc) {
     t->header->magic = TRACE_MAGIC;
 }
 
-static void put(struct trace *t, uint64_t number, const struct trace_slot *in) {
+struct trace_slot *trace_open(struct trace *t, uint64_t *ret_number) {
+    uint64_t number = t->header->written + 1;
     struct trace_slot *s = &t->slots[number % TRACE_SLOTS];
 
     at_store(&s->number, 0);
     at_fence_release();
-    memcpy((uint8_t *)s + sizeof s->number, (const uint8_t *)in + sizeof in->number,
-           sizeof *s - sizeof s->number);
+    memset((uint8_t *)s + sizeof s->number, 0, sizeof *s - sizeof s->number);
+    *ret_number = number;
+    return s;
+}
+
+struct trace_slot *trace_reopen(struct trace *t, uint64_t number) {
+    struct trace_slot *s = &t->slots[number % TRACE_SLOTS];
+
+    if (s->number != number) return NULL;
+    at_store(&s->number, 0);
+    at_fence_release();
+    return s;
+}
+
+void trace_close(struct trace *t, struct trace_slot *s, uint64_t number) {
+    if (s->state == TRACE_FINISHED) t->header->finished++;
+    if (s->state == TRACE_FAILED || s->state == TRACE_LOST) t->header->failed++;
     at_store_release(&s->number, number);
-    if (in->state == TRACE_FINISHED) t->header->finished++;
-    if (in->state == TRACE_FAILED || in->state == TRACE_LOST) t->header->failed++;
-}
-
-uint64_t trace_begin(struct trace *t, const struct trace_slot *in) {
-    uint64_t number = t->header->written + 1;
-
-    put(t, number, in);
-    at_store_release(&t->header->written, number);
-    return number;
-}
-
-void trace_end(struct trace *t, uint64_t number, const struct trace_slot *in) {
-    if (number + TRACE_SLOTS > t->header->written)
-        put(t, number, in);
-    else
-        (void)trace_begin(t, in);
+    if (number > t->header->written) at_store_release(&t->header->written, number);
 }
 
 void trace_name(struct trace_slot *s, const char *name, const char *method) {

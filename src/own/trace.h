@@ -47,10 +47,11 @@ struct trace { /* the writer's private view */
 
 /* Take over a zeroed mapping of TRACE_BYTES (borrowed) as its writer. */
 void trace_init(struct trace *t, void *mapping, uint64_t proc);
-/* A new record, like `in` (its number is set here); its number. */
-uint64_t trace_begin(struct trace *t, const struct trace_slot *in);
-/* Complete it, if the ring has not gone over it meanwhile (then a new one is made of `in`). */
-void trace_end(struct trace *t, uint64_t number, const struct trace_slot *in);
+/* A new record: its zeroed slot, to be filled in place, and its number; valid after trace_close. */
+struct trace_slot *trace_open(struct trace *t, uint64_t *ret_number);
+void trace_close(struct trace *t, struct trace_slot *s, uint64_t number);
+/* The slot of a record again, to be changed until trace_close; NULL: the ring has gone over it. */
+struct trace_slot *trace_reopen(struct trace *t, uint64_t number);
 /* The name, cut to fit. */
 void trace_name(struct trace_slot *s, const char *name, const char *method);
 /* Reader: two copies of the whole, one taken after the other; the newest `max` records that are

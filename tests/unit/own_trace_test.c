@@ -33,11 +33,16 @@ static int tear_down(void **state) {
     return 0;
 }
 
-static struct trace_slot record(uint64_t task, uint16_t state) {
-    struct trace_slot s = {.task = {7, task}, .state = state, .begin_ns = (int64_t)task};
+static uint64_t record(struct ring *r, uint64_t task, uint16_t state) {
+    uint64_t number;
+    struct trace_slot *s = trace_open(&r->t, &number);
 
-    trace_name(&s, "f", NULL);
-    return s;
+    s->task = (struct skate_id){7, task};
+    s->state = state;
+    s->begin_ns = (int64_t)task;
+    trace_name(s, "f", NULL);
+    trace_close(&r->t, s, number);
+    return number;
 }
 
 static uint32_t all(struct ring *r, uint32_t max) {
@@ -48,11 +53,7 @@ static void newest_first(void **state) {
     struct ring *r = *state;
 
     assert_int_equal(all(r, TRACE_SLOTS), 0);
-    for (uint64_t i = 1; i <= 3; i++) {
-        struct trace_slot s = record(i, TRACE_RUNNING);
-
-        assert_int_equal(trace_begin(&r->t, &s), i);
-    }
+    for (uint64_t i = 1; i <= 3; i++) assert_int_equal(record(r, i, TRACE_RUNNING), i);
     assert_int_equal(all(r, TRACE_SLOTS), 3);
     for (uint64_t i = 0; i < 3; i++) assert_int_equal(r->out[i].task.seq, 3 - i);
     assert_int_equal(all(r, 2), 2);
@@ -61,47 +62,40 @@ static void newest_first(void **state) {
 
 static void completed_in_place(void **state) {
     struct ring *r = *state;
-    struct trace_slot a = record(1, TRACE_RUNNING), b = record(2, TRACE_RUNNING);
-    uint64_t first = trace_begin(&r->t, &a);
+    uint64_t first = record(r, 1, TRACE_RUNNING);
+    struct trace_slot *s;
 
-    (void)trace_begin(&r->t, &b);
-    a.state = TRACE_FINISHED;
-    a.end_ns = 99;
-    trace_end(&r->t, first, &a);
+    (void)record(r, 2, TRACE_RUNNING);
+    s = trace_reopen(&r->t, first);
+    assert_non_null(s);
+    assert_int_equal(all(r, TRACE_SLOTS), 1); /* it is being written */
+    s->state = TRACE_FINISHED;
+    s->end_ns = 99;
+    trace_close(&r->t, s, first);
     assert_int_equal(all(r, TRACE_SLOTS), 2);
     assert_int_equal(r->out[1].state, TRACE_FINISHED);
     assert_int_equal(r->out[1].end_ns, 99);
     assert_int_equal(r->out[0].state, TRACE_RUNNING);
     assert_int_equal(r->t.header->finished, 1);
+    assert_int_equal(r->t.header->written, 2);
 }
 
 static void goes_round(void **state) {
     struct ring *r = *state;
-    struct trace_slot s = record(1, TRACE_RUNNING);
-    uint64_t first = trace_begin(&r->t, &s), last = TRACE_SLOTS * 2 + 5;
+    uint64_t first = record(r, 1, TRACE_RUNNING), last = TRACE_SLOTS * 2 + 5;
 
-    for (uint64_t i = 2; i <= last; i++) {
-        s = record(i, TRACE_FINISHED);
-        (void)trace_begin(&r->t, &s);
-    }
+    for (uint64_t i = 2; i <= last; i++) (void)record(r, i, TRACE_FINISHED);
     assert_int_equal(all(r, TRACE_SLOTS), TRACE_SLOTS);
     for (uint64_t i = 0; i < TRACE_SLOTS; i++) assert_int_equal(r->out[i].task.seq, last - i);
-    s = record(1, TRACE_FAILED); /* its slot has another's record: a new one */
-    trace_end(&r->t, first, &s);
-    assert_int_equal(all(r, 1), 1);
-    assert_int_equal(r->out[0].task.seq, 1);
-    assert_int_equal(r->out[0].number, last + 1);
+    assert_null(trace_reopen(&r->t, first)); /* its slot has another's record */
+    assert_non_null(trace_reopen(&r->t, last));
 }
 
 static void half_written_records_are_left_out(void **state) {
     struct ring *r = *state;
     uint8_t *later = malloc(TRACE_BYTES);
 
-    for (uint64_t i = 1; i <= 3; i++) {
-        struct trace_slot s = record(i, TRACE_RUNNING);
-
-        (void)trace_begin(&r->t, &s);
-    }
+    for (uint64_t i = 1; i <= 3; i++) (void)record(r, i, TRACE_RUNNING);
     memcpy(later, r->memory, TRACE_BYTES);
     ((struct trace_slot *)(void *)(later + 4096))[2].end_ns = 5; /* changed between the copies */
     assert_int_equal(trace_read(r->memory, later, r->out, TRACE_SLOTS), 2);
