@@ -28,7 +28,7 @@ struct py_state {
     struct core *core; /* NULL: not connected */
     uint64_t epoch;    /* session number, from 1; 0 is no session */
     unsigned inside;   /* threads inside a blocking call */
-    bool forked;
+    bool forked, note_sites; /* note_sites: RAY_record_ref_creation_sites=1 */
     struct core_job *job; /* worker: what runs now; NULL when several do */
     bool in_task;         /* worker: code of a task runs; an interrupt may come */
     bool warned;          /* of a blocking call in an async actor */
@@ -54,6 +54,8 @@ enum py_hook {
     HOOK_INIT,      /* skate._api.auto_init() */
     HOOK_TASK_ID,   /* skate._ids.TaskID(bytes) */
     HOOK_JOB_ID,    /* skate._ids.JobID(bytes) */
+    HOOK_NOTE,      /* skate._why.note(error, ref, seconds) */
+    HOOK_SITE,      /* skate._sites.here(what) -> str */
     HOOK_FUTURE,    /* skate._await.future_of(ref, in_loop) */
     HOOK_FUNCTION,  /* skate._worker.load_function(key, value) -> callable */
     HOOK_METHOD,    /* skate._worker.find_method(name) -> callable */
@@ -91,6 +93,8 @@ static inline bool py_is_ref(PyObject *o) { return Py_TYPE(o) == py.ref_type; }
 /* May it be used in this session? -1 with ValueError. */
 int py_ref_check(PyObject *ref);
 PyObject *py_ref_from_bytes(PyObject *module, PyObject *arg);
+/* Note where the ref was made. Keeps an exception that is set. */
+void py_note_site(const struct skate_id *id, const char *what);
 PyObject *py_actor_from_bytes(PyObject *module, PyObject *args);
 /* The 24 bytes at the border of Ray's task ids. */
 void py_task_bytes(const struct skate_id *id, uint8_t out[24]);

@@ -138,6 +138,7 @@ static PyObject *results(const struct skate_id *task, uint32_t returns) {
     if (returns == 0) Py_RETURN_NONE;
     if (returns == 1) {
         id = id_with_index(*task, 1);
+        if (py.note_sites) py_note_site(&id, "task call");
         return py_ref_new(py.ref_type, &id, false);
     }
     list = PyList_New((Py_ssize_t)returns);
@@ -145,6 +146,7 @@ static PyObject *results(const struct skate_id *task, uint32_t returns) {
         PyObject *ref;
 
         id = id_with_index(*task, i + 1);
+        if (py.note_sites) py_note_site(&id, "task call");
         ref = py_ref_new(py.ref_type, &id, false);
         if (!ref || PyList_SetItem(list, (Py_ssize_t)i, ref) < 0) Py_CLEAR(list);
     }

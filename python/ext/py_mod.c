@@ -24,6 +24,8 @@ static const struct {
     [HOOK_INIT] = {"skate._api", "auto_init"},
     [HOOK_TASK_ID] = {"skate._ids", "TaskID"},
     [HOOK_JOB_ID] = {"skate._ids", "JobID"},
+    [HOOK_NOTE] = {"skate._why", "note"},
+    [HOOK_SITE] = {"skate._sites", "here"},
     [HOOK_FUTURE] = {"skate._await", "future_of"},
     [HOOK_FUNCTION] = {"skate._worker", "load_function"},
     [HOOK_METHOD] = {"skate._worker", "find_method"},
@@ -94,6 +96,8 @@ static PyObject *started(struct core *c) {
     py.core = c;
     py.epoch++;
     py.forked = false;
+    py.note_sites = getenv("RAY_record_ref_creation_sites") &&
+                    strcmp(getenv("RAY_record_ref_creation_sites"), "1") == 0;
     return PyLong_FromUnsignedLongLong(py.epoch);
 }
 

@@ -167,10 +167,27 @@ static PyObject *ref_owner(PyObject *self, PyObject *unused) {
     return PyBytes_FromStringAndSize((char *)&as_ref(self)->id.owner, 8);
 }
 
+void py_note_site(const struct skate_id *id, const char *what) {
+    PyObject *type, *error, *trace, *hook, *text = NULL;
+    const char *utf8 = NULL;
+    Py_ssize_t n;
+
+    PyErr_Fetch(&type, &error, &trace);
+    hook = py_hook(HOOK_SITE);
+    if (hook) text = PyObject_CallFunction(hook, "s", what);
+    if (text) utf8 = PyUnicode_AsUTF8AndSize(text, &n);
+    if (utf8 && py.core) core_note_site(py.core, id, utf8);
+    Py_XDECREF(text);
+    PyErr_Clear(); /* a note is not worth an error */
+    PyErr_Restore(type, error, trace);
+}
+
 static PyObject *ref_call_site(PyObject *self, PyObject *unused) {
-    (void)self;
+    char text[CORE_SITE_BYTES] = "";
+
     (void)unused;
-    return PyUnicode_FromString("");
+    if (py.core && py.note_sites) core_site(py.core, &as_ref(self)->id, text);
+    return PyUnicode_FromString(text);
 }
 
 /* The id itself, 16 bytes: for pickles and control frames. */
@@ -359,7 +376,7 @@ static PyMethodDef ref_methods[] = {
     {"task_id", ref_task_id, METH_NOARGS, "The id of the task that makes the object."},
     {"job_id", ref_job_id, METH_NOARGS, "The id of the job."},
     {"owner_address", ref_owner, METH_NOARGS, "The process that owns the object."},
-    {"call_site", ref_call_site, METH_NOARGS, "Where it was made; empty."},
+    {"call_site", ref_call_site, METH_NOARGS, "Where it was made, if noted."},
     {"future", ref_future, METH_NOARGS, "A concurrent.futures.Future of the value."},
     {"as_future", ref_as_future, METH_NOARGS, "An asyncio.Future of the value."},
     {"_on_completed", ref_on_completed, METH_O, "Call a function with the value, or the error."},

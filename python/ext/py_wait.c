@@ -131,6 +131,21 @@ static PyObject *raise_timeout(uint32_t done, uint32_t count, PyObject *timeout,
     return NULL;
 }
 
+/* Ctrl-C in a long wait: the exception says what was waited for. */
+static void note_interrupt(PyObject *ref, int64_t since_ns) {
+    double waited = (double)(now_ns() - since_ns) / 1e9;
+    PyObject *type, *error, *trace, *hook, *done;
+
+    if (waited < 1 || !PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) return;
+    PyErr_Fetch(&type, &error, &trace);
+    PyErr_NormalizeException(&type, &error, &trace);
+    hook = py_hook(HOOK_NOTE);
+    done = hook && error ? PyObject_CallFunction(hook, "OOd", error, ref, waited) : NULL;
+    Py_XDECREF(done);
+    PyErr_Clear(); /* without the note then */
+    PyErr_Restore(type, error, trace);
+}
+
 static PyObject *get_one(PyObject *ref, PyObject *timeout) {
     int64_t ns = timeout_ns(timeout);
     PyObject *value = NULL;
@@ -139,8 +154,10 @@ static PyObject *get_one(PyObject *ref, PyObject *timeout) {
 
     if (ns == -2 || py_ref_check(ref) < 0) return NULL;
     while ((r = py_read(ref, &value)) == 0) {
+        int64_t began = now_ns();
+
         r = wait_ready(&((struct py_ref *)(void *)ref)->id, 1, 1, ns, CORE_FETCH, &ready);
-        if (r < 0) return NULL;
+        if (r < 0) return note_interrupt(ref, began), NULL;
         if (r == 0 && ns >= 0) return raise_timeout(0, 1, timeout, ref);
     }
     return r < 0 ? NULL : value;
@@ -162,11 +179,25 @@ static PyObject *not_all(PyObject **refs, const uint8_t *ready, uint32_t n, PyOb
     return raise_timeout(done, n, timeout, refs[first < n ? first : 0]);
 }
 
+/* Of refs that were waited for, one that is still missing. */
+static PyObject *first_missing(PyObject **refs, const struct skate_id *ids, uint32_t n) {
+    uint8_t copy[LIMIT_INLINE_VALUE] __attribute__((aligned(64)));
+
+    for (uint32_t i = 0; py.core && i < n; i++) {
+        struct core_view view;
+
+        if (core_read(py.core, &ids[i], copy, &view) < 0) return refs[i];
+        if (view.pin) core_unpin(py.core, view.pin);
+    }
+    return refs[0];
+}
+
 static PyObject *get_many(PyObject **refs, uint32_t n, PyObject *timeout) {
     int64_t ns = timeout_ns(timeout);
     struct skate_id *ids = malloc(n * sizeof *ids + n + 1);
     uint8_t *ready = (uint8_t *)(ids + n);
     PyObject *list = NULL;
+    int64_t began = now_ns();
     int r = -1;
 
     if (!ids) return PyErr_NoMemory();
@@ -176,7 +207,10 @@ static PyObject *get_many(PyObject **refs, uint32_t n, PyObject *timeout) {
     }
     memset(ready, 0, n);
     if (n) r = wait_ready(ids, n, n, ns, CORE_FETCH | CORE_STOP_ON_ERROR, ready);
-    if (n && r < 0) goto out;
+    if (n && r < 0) {
+        note_interrupt(first_missing(refs, ids, n), began);
+        goto out;
+    }
     if (n && (uint32_t)r < n) {
         not_all(refs, ready, n, timeout);
         goto out;
@@ -381,6 +415,7 @@ PyObject *py_put(PyObject *module, PyObject *object) {
     } while (r == -SKATE_EINTR && PyErr_CheckSignals() == 0);
     py_value_release(&pv);
     if (r < 0) return py_fail(r, err.text);
+    if (py.note_sites) py_note_site(&id, "put object");
     return py_ref_new(py.ref_type, &id, false);
 }
 

@@ -7,6 +7,8 @@ anything. The file belongs to the worker and has no name in the file system; who
 
 from __future__ import annotations
 
+import faulthandler
+import fcntl
 import os
 import signal
 import time
@@ -17,9 +19,6 @@ _NAME = "skate-stack"
 
 def offer() -> None:
     """In a worker, at its start: be ready to be asked."""
-    import faulthandler
-    import fcntl
-
     fd = os.memfd_create(_NAME, os.MFD_CLOEXEC)
     fcntl.fcntl(fd, fcntl.F_SETFL, os.O_APPEND)
     faulthandler.register(SIGNAL, file=fd, all_threads=True, chain=False)

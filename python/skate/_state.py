@@ -301,10 +301,10 @@ def objects(asked: Asked) -> list[dict[str, Any]]:
     ids = asked.node_ids()
     processes = asked.processes()
     pids = {p["proc"]: p["pid"] for p in processes}
+    living = [p for p in processes if p["state"] == 1]
+    wanted = any(row["site"] for p in living for row in asked.ask(p["proc"], OBJECTS))
     out = []
-    for process in processes:
-        if process["state"] != 1:
-            continue
+    for process in living:
         ip = nodes[process["proc"] >> _NODE_BITS]["ip"]
         for row in asked.ask(process["proc"], OBJECTS):
             owner = int.from_bytes(row["obj"][:8], "little")
@@ -315,7 +315,7 @@ def objects(asked: Asked) -> list[dict[str, Any]]:
                 "task_status": _task_status(row),
                 "attempt_number": 1,
                 "reference_type": _reference_type(row),
-                "call_site": "disabled",
+                "call_site": row["site"] or ("unknown" if wanted else "disabled"),
                 "type": "DRIVER" if process["role"] == 0 else "WORKER",
                 "pid": process["pid"],
                 "ip": ip,

@@ -112,3 +112,8 @@ def for_error(ref: Any, waited_s: float) -> str:
     if len(text) > _ERROR_BYTES:
         text = text[:_ERROR_BYTES].rpartition("\n")[0] + "\n..."
     return f". What it waits for:\n{text}" if text else ""
+
+
+def note(error: BaseException, ref: Any, waited_s: float) -> None:
+    """Add to an exception that ended a wait what it was waiting for. Called from C."""
+    error.add_note(f"get() was interrupted after {waited_s:.1f} s{for_error(ref, waited_s)}")

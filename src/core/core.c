@@ -11,6 +11,7 @@
 #include "base/atomic.h"
 #include "base/futex.h"
 #include "core/core_int.h"
+#include "core/report.h"
 
 static void list_init(struct frame_list *l) { l->tail = &l->head; }
 
@@ -318,6 +319,7 @@ void core_close(struct core *c) {
     free(c->unpins);
     free(c->config);
     free(c->why);
+    sites_release(c);
     free(c->env);
     c->stop = c->forked = true;
     c->closed_next = closed; /* late destructors must find it: kept, a few KB a session */

@@ -223,6 +223,7 @@ struct core {
     uint64_t pins;
     struct waiting *waits; /* threads asleep in core_wait */
     struct why_state *why;
+    struct sites *sites; /* report.c: where refs were made, if the user wants to know */
     struct core *closed_next;
 };
 

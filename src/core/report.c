@@ -111,6 +111,53 @@ void report_lost(struct core *c, uint32_t index, const struct wire_val *v, const
     note_task(c, t, TRACE_LOST, error, n);
 }
 
+/* ---- where refs were made ---- */
+
+struct sites {
+    struct map ids;
+    uint32_t next;
+    struct {
+        struct skate_id id;
+        char text[CORE_SITE_BYTES];
+    } v[CORE_SITES];
+};
+
+void core_note_site(struct core *c, const struct skate_id *id, const char *text) {
+    struct sites *s;
+    uint32_t at;
+
+    if (core_enter(c) < 0) return;
+    if (!c->sites) c->sites = calloc(1, sizeof *c->sites);
+    s = c->sites;
+    if (s) {
+        at = s->next++ % CORE_SITES;
+        if (s->next > CORE_SITES) (void)map_remove(&s->ids, &s->v[at].id);
+        s->v[at].id = *id;
+        (void)snprintf(s->v[at].text, CORE_SITE_BYTES, "%s", text);
+        if (map_put(&s->ids, id, at) < 0) s->v[at].text[0] = 0;
+    }
+    core_leave(c);
+}
+
+static const char *site_of(struct core *c, const struct skate_id *id) {
+    uint32_t at = c->sites ? map_get(&c->sites->ids, id) : MAP_NONE;
+
+    return at == MAP_NONE ? "" : c->sites->v[at].text;
+}
+
+void core_site(struct core *c, const struct skate_id *id, char out[CORE_SITE_BYTES]) {
+    out[0] = 0;
+    if (core_enter(c) < 0) return;
+    (void)snprintf(out, CORE_SITE_BYTES, "%s", site_of(c, id));
+    core_leave(c);
+}
+
+void sites_release(struct core *c) {
+    if (c->sites) map_release(&c->sites->ids);
+    free(c->sites);
+    c->sites = NULL;
+}
+
 /* ---- rows ---- */
 
 struct rows {
@@ -234,6 +281,11 @@ static void object_row(struct core *c, uint32_t i, const uint32_t *n, struct wir
     for (const struct borrower *w = o->borrowers; w && count < 64; w = w->next)
         borrowers[count++] = w->proc;
     WIRE_PUT(b, object_row, borrowers, borrowers, count * sizeof *borrowers);
+    if (c->sites) {
+        const char *site = site_of(c, &s->id);
+
+        WIRE_PUT(b, object_row, site, site, strlen(site));
+    }
 }
 
 static void objects_rows(struct core *c, struct rows *r) {

@@ -122,6 +122,34 @@ def test_memory(site, busy_cluster):
     assert ref not in out(site, "memory", "--stats-only")
 
 
+def test_memory_names_the_line(site):
+    env = {"RAY_record_ref_creation_sites": "1"}
+    site.skate("start", "--head", "--port=0", "--num-cpus=1", env=env).succeeds()
+    program = site.python("""
+import skate as ray
+ray.init(address="auto")
+
+def make_one():
+    return ray.put(1)
+
+one = make_one()
+print(one.call_site(), flush=True)
+from skate.util.state import summarize_objects
+print(list(summarize_objects()["cluster"]["summary"]), flush=True)
+@ray.remote
+def f():
+    return 1
+two = f.remote()
+ray.get(two)
+print(two.call_site(), flush=True)
+""", env=env)
+    program.succeeds()
+    program.expect(r"\(put object\) \| .*program_1\.py:make_one:6")
+    program.expect(r"\['\(put object\) .*make_one:6'\]")
+    program.expect(r"\(task call\) \| .*program_1\.py:<module>:15")
+    site.skate("stop").succeeds()
+
+
 def test_status_says_what_waits_and_why(site, busy_cluster):
     def said():
         text = out(site, "status")

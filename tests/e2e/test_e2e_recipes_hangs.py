@@ -183,6 +183,29 @@ def test_an_infeasible_child(session, capfd):
     assert "parent runs since" in str(ray.why(ref))
 
 
+def test_ctrl_c_says_what_was_waited_for(site):
+    program = site.python("""
+import time
+import skate as ray
+ray.init(num_cpus=1)
+
+@ray.remote
+def slow():
+    time.sleep(60)
+
+many = [slow.remote() for _ in range(3)]
+import threading
+threading.Timer(1.2, lambda: print("waiting", flush=True)).start()
+ray.get(many)
+""")
+    program.expect("waiting")
+    program.interrupt()
+    assert program.wait() != 0
+    text = program.text()
+    assert "KeyboardInterrupt" in text and "get() was interrupted after" in text
+    assert "slow runs since" in text or "task slow was sent" in text or "slow is queued" in text
+
+
 # ---- what must end by itself, without a false alarm
 
 
