@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 MOST = 10_000  # rows of one kind that are ever given out
-TASKS, OBJECTS, PROCESSES, RUNS, DEMANDS = 1, 2, 3, 4, 5  # state_req.what
+TASKS, OBJECTS, PROCESSES, RUNS, DEMANDS, ENVS = range(1, 7)  # state_req.what
 _NODE_BITS = 32
 NIL = "f" * 48
 
@@ -184,6 +184,18 @@ def demands(asked: Asked) -> list[dict[str, Any]]:
             "resources": _wire.unpack_resources(row["resources"]), "count": 1,
             "name": f"actor {row['cls']}", "never": fact["end"] == 3, "reason": fact["text"],
         })  # fmt: skip
+    return out
+
+
+def runtime_envs(asked: Asked) -> list[dict[str, Any]]:
+    """A row for each runtime environment that a task or actor asked for, on each node."""
+    out = []
+    for node in asked.node_rows():
+        for row in asked.ask(node["node"] << _NODE_BITS, ENVS) if node["state"] == 1 else ():
+            out.append({
+                "runtime_env": _core.unpack(row["env"]), "success": True,
+                "node_id": (node["node_id"] + bytes(12)).hex(), "ref_cnt": row["refs"],
+            })  # fmt: skip
     return out
 
 

@@ -199,6 +199,24 @@ static void demand_rows(struct raylet *r, struct rows *rows) {
         }
 }
 
+static void env_rows(struct raylet *r, struct rows *rows) {
+    uint32_t at = 0;
+    struct job *j;
+
+    while ((j = table_next(&r->jobs, &at, NULL)))
+        for (const struct job_env *e = j->envs; e; e = e->next) {
+            struct wire_env_row *m;
+            struct wire_buf b;
+
+            wire_init(&b, NULL, 0);
+            m = wire_begin(&b, WIRE_ENV_ROW);
+            m->job = j->number;
+            m->refs = e->refs;
+            WIRE_PUT(&b, env_row, env, e->bytes, e->len);
+            add_row(rows, &b);
+        }
+}
+
 void rows_answer(struct raylet *r, uint64_t src, const struct wire_state_req *m) {
     struct rows rows = {.max = m->max < ROWS_MOST ? m->max : ROWS_MOST, .wall = wall_offset()};
     struct wire_state_rows *out;
@@ -209,6 +227,7 @@ void rows_answer(struct raylet *r, uint64_t src, const struct wire_state_req *m)
     if (!m->head.call || !r->node) return;
     if (m->what == 4) all_runs(r, &rows);
     if (m->what == 5) demand_rows(r, &rows);
+    if (m->what == 6) env_rows(r, &rows);
     while (m->what == 3 && (p = table_next(&r->procs, &at, NULL))) proc_row(&rows, p);
     wire_init(&b, NULL, 0);
     out = wire_begin(&b, WIRE_STATE_ROWS);

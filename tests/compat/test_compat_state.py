@@ -265,6 +265,20 @@ def test_sums(dashboard, eventually):
     del big
 
 
+def test_runtime_envs(dashboard, eventually, gate):
+    ref = held.options(runtime_env={"env_vars": {"STATE_TEST": "1"}}).remote(gate)
+
+    def mine():
+        rows = state.list_runtime_envs(raise_on_missing_output=False)
+        return [r for r in rows if r.runtime_env.get("env_vars") == {"STATE_TEST": "1"}]
+
+    row = eventually(mine)[0]
+    assert row.success is True
+    assert row.node_id == ray.get_runtime_context().get_node_id()
+    open(gate, "w").close()
+    ray.get(ref)
+
+
 def test_names_can_be_imported():
     for name in ("list_actors", "list_jobs", "list_nodes", "list_objects", "list_placement_groups",
                  "list_runtime_envs", "list_tasks", "list_workers", "get_actor", "get_job",

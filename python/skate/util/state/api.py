@@ -48,17 +48,13 @@ def _placement_groups(asked: _state.Asked) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _runtime_envs(asked: _state.Asked) -> list[dict[str, Any]]:
-    return []
-
-
 RESOURCES: dict[str, tuple[type[StateSchema], Any, str]] = {
     "actors": (ActorState, _state.actors, "actor_id"),
     "jobs": (JobState, _state.jobs, "job_id"),
     "nodes": (NodeState, _state.nodes, "node_id"),
     "objects": (ObjectState, _state.objects, "object_id"),
     "placement_groups": (PlacementGroupState, _placement_groups, "placement_group_id"),
-    "runtime_envs": (RuntimeEnvState, _runtime_envs, "runtime_env"),
+    "runtime_envs": (RuntimeEnvState, _state.runtime_envs, "runtime_env"),
     "tasks": (TaskState, _state.tasks, "task_id"),
     "workers": (WorkerState, _state.workers, "worker_id"),
 }
