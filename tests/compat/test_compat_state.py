@@ -77,8 +77,8 @@ def states_of(name):
 def test_tasks_in_each_state(dashboard, eventually, gate):
     first = held.options(name="t_run").remote(gate)
     second = held.options(name="t_args").remote(gate, first)
-    wide = held.options(name="t_queue", num_cpus=2).remote(gate)
     eventually(lambda: states_of("t_run") == ["RUNNING"])
+    wide = held.options(name="t_queue", num_cpus=2).remote(gate)
     eventually(lambda: states_of("t_args") == ["PENDING_ARGS_AVAIL"])
     eventually(lambda: states_of("t_queue") == ["PENDING_NODE_ASSIGNMENT"])
     open(gate, "w").close()
