@@ -31,7 +31,7 @@ struct side { /* one core and what plays the rest of its node */
     struct skate_id ids[8], stream;
     uint32_t class, id_count, sequence;
     uint64_t next_extent;
-    uint8_t in_buf[1 << 20];
+    uint8_t in_buf[1 << 23]; /* a result with the most values */
 };
 
 static int sized(size_t bytes) {
@@ -312,14 +312,15 @@ static void one_frame(struct side *s, struct fuzz_in *in) {
                                      WIRE_STEAL,  WIRE_RETURNED, WIRE_INDIRECT, WIRE_ACTOR_STATE,
                                      WIRE_PULLED, WIRE_LEASE_GRANT, WIRE_ACTOR_START,
                                      WIRE_ACTOR_CREATED, WIRE_GEN_ITEM, WIRE_GEN_END,
-                                     WIRE_GEN_ACK};
+                                     WIRE_GEN_ACK, WIRE_CANCEL};
     uint32_t kind = fuzz_kind(in);
     struct wire_buf b;
 
     if (fuzz_below(in, 4)) kind = often[fuzz_below(in, sizeof often / sizeof *often)];
     wire_init(&b, NULL, 0);
     fuzz_frame(in, kind, 1, &b);
-    if ((kind == WIRE_RESULT || kind == WIRE_GEN_ITEM || kind == WIRE_GEN_END) &&
+    if ((kind == WIRE_RESULT || kind == WIRE_GEN_ITEM || kind == WIRE_GEN_END ||
+         kind == WIRE_CANCEL) &&
         fuzz_below(in, 4)) /* of a task that we have; the id is the first of each */
         memcpy(b.p + offsetof(struct wire_result, task),
                &(struct skate_id){SELF, (1 + (uint64_t)fuzz_below(in, 12)) << 16}, 16);
