@@ -71,9 +71,8 @@ void object_want(struct core *c, uint32_t slot); /* foreign: ask the owner */
 /* Give an object its value out of a frame; takes over the contained refs. */
 void object_set(struct core *c, uint32_t slot, const struct wire_val *v, const uint8_t *data,
                 const struct skate_id *refs);
-/* The same for a value that was made here. */
 void object_put(struct core *c, uint32_t slot, const struct wire_val *v, const uint8_t *data,
-                const struct skate_id *refs);
+                const struct skate_id *refs); /* the same for a value that was made here */
 void object_set_system(struct core *c, uint32_t slot, const char *text);
 void object_drop_val(struct core *c, const struct wire_val *v, const struct skate_id *refs);
 /* Describe a ready object for a frame; inline bytes: *ret_data (valid under the lock). */
@@ -243,6 +242,7 @@ void group_enqueue(struct core *c, struct run *r);
 void groups_wake(struct core *c); /* everything changed: look */
 void groups_run_ended(struct core *c);
 struct run *groups_forget(struct core *c, uint64_t proc);
+uint32_t groups_tasks(struct core *c, const struct link *l, struct skate_id *out, uint32_t cap);
 struct run *groups_find(struct core *c, uint64_t owner, const struct skate_id *task);
 void group_ring(struct core *c, const struct run *r); /* its loop looks around */
 void groups_release(struct core *c);

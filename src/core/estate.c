@@ -461,19 +461,27 @@ void orphans_on(struct core *c, const struct wire_orphans *m) {
     memcpy(l->orphans->ids, ids, n * sizeof *ids);
 }
 
+static struct skate_id run_task(const struct run *r) {
+    return ((const struct wire_task *)(const void *)r->node->data)->task;
+}
+
 /* The tasks of the dead that are here: running or queued. Only the heir waits for them. */
 static void tell_kept(struct core *c, struct link *l) {
-    struct skate_id *ids = malloc((c->runs + 1) * sizeof *ids);
+    uint32_t cap = c->runs, n = 0;
     struct wire_orphans_kept *m;
+    struct skate_id *ids;
     uint64_t stack[64];
     struct wire_buf b;
-    uint32_t n = 0;
 
-    if (!l->orphans || !ids) return free(ids);
-    if (c->run_current && c->run_current->link == l) ids[n++] = c->run_current->job.task;
+    if (!l->orphans) return;
+    for (const struct run *r = c->begun; r; r = r->other) cap++;
+    ids = malloc((cap + 1) * sizeof *ids);
+    if (!ids) return;
+    n = groups_tasks(c, l, ids, cap);
+    for (const struct run *r = c->begun; r; r = r->other)
+        if (r->link == l && n < cap) ids[n++] = run_task(r);
     for (const struct run *r = c->run_head; r; r = r->next)
-        if (r->link == l && n <= c->runs) ids[n++] = ((const struct wire_task *)(const void *)
-                                                          r->node->data)->task;
+        if (r->link == l && n < cap) ids[n++] = run_task(r);
     wire_init(&b, stack, sizeof stack);
     m = wire_begin(&b, WIRE_ORPHANS_KEPT);
     m->dead = l->proc;

@@ -80,7 +80,8 @@ struct run *groups_forget(struct core *c, uint64_t proc) {
         for (struct run **at = &g->head; *at;) {
             struct run *r = *at;
 
-            if (!r->link || r->link->proc != proc) {
+            if (!r->link || r->link->proc != proc ||
+                orphan_is_kept(r->link, &((struct wire_task *)(void *)r->node->data)->task)) {
                 at = &r->next;
                 continue;
             }
@@ -92,6 +93,17 @@ struct run *groups_forget(struct core *c, uint64_t proc) {
         while (*g->tail) g->tail = &(*g->tail)->next;
     }
     return out;
+}
+
+/* The calls of link l that wait in the queues: their number; up to cap ids to out. */
+uint32_t groups_tasks(struct core *c, const struct link *l, struct skate_id *out, uint32_t cap) {
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < c->group_count; i++)
+        for (struct run *r = c->groups[i].head; r; r = r->next)
+            if (r->link == l && n < cap)
+                out[n++] = ((const struct wire_task *)(const void *)r->node->data)->task;
+    return n;
 }
 
 struct run *groups_find(struct core *c, uint64_t owner, const struct skate_id *task) {

@@ -73,6 +73,12 @@ class Owner:
             time.sleep(0.01)
         return refs
 
+    def call(self, callee, path, count):
+        refs = [callee.wait_for.remote(path, i) for i in range(count)]
+        while not os.path.exists(f"{path}0"):
+            time.sleep(0.01)
+        return refs
+
     def hold(self, refs):
         self.held = refs
 
@@ -186,6 +192,28 @@ def test_who_waits_is_answered(cluster, eventually, tmp_path):
     kill(owner)
     (tmp_path / "go").touch()
     outlives(lambda: ray.get(answer, timeout=30), [0], eventually)
+
+
+@ray.remote(num_cpus=0)
+class Callee:
+    def wait_for(self, path, value):
+        open(f"{path}{value}", "w").close()
+        while not os.path.exists(path):
+            time.sleep(0.01)
+        return value
+
+
+@pytest.mark.row("5.lost")
+@pytest.mark.parametrize("options", [{}, {"max_concurrency": 2}], ids=["one", "two at once"])
+def test_its_calls_of_an_actor_finish(cluster, eventually, tmp_path, options):
+    """The calls that run, and those that wait in the actor's queue."""
+    owner, callee = Owner.remote(), Callee.options(**options).remote()
+    path = str(tmp_path / "go")
+    refs = ray.get(owner.call.remote(callee, path, 4), timeout=30)
+    kill(owner)
+    (tmp_path / "go").touch()
+    for i, ref in enumerate(refs):
+        outlives(lambda ref=ref: ray.get(ref, timeout=30), i, eventually)
 
 
 @pytest.mark.row("14.copies")
