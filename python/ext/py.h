@@ -67,6 +67,7 @@ enum py_hook {
     HOOK_JOB,       /* skate._async.current_job.get() -> Job or None */
     HOOK_STREAM,    /* skate._generator.ObjectRefGenerator(ref, stream) */
     HOOK_DYNAMIC,   /* skate._generator.DynamicObjectRefGenerator(refs) */
+    HOOK_LEASE,     /* skate._lease.changed() */
     HOOK_COUNT
 };
 PyObject *py_hook(enum py_hook hook);
@@ -233,6 +234,7 @@ PyObject *py_serve_drain(PyObject *module, PyObject *unused);
 PyObject *py_leave_soon(PyObject *module, PyObject *unused);
 PyObject *py_serve_end(PyObject *module, PyObject *unused);
 PyObject *py_actor_calls(PyObject *module, PyObject *args);
+PyObject *py_lease(PyObject *module, PyObject *unused);
 PyObject *py_exit_intended(PyObject *module, PyObject *args);
 PyObject *py_function(PyObject *module, PyObject *unused);
 PyObject *py_limited(PyObject *module, PyObject *last);

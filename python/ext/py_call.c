@@ -319,19 +319,34 @@ PyObject *py_define(PyObject *module, PyObject *args) {
     return PyLong_FromUnsignedLongLong(key);
 }
 
-/* scheduling_class(packed resources, strategy, node, name, packed runtime environment) -> index */
+/* A group's id as Python has it: 16 bytes, or none. */
+static int group_of(struct core_bundle *place, const char *group, Py_ssize_t len) {
+    if (len == 0) return 0;
+    if (len != (Py_ssize_t)sizeof place->group) {
+        PyErr_SetString(PyExc_ValueError, "the id of a placement group has 16 bytes here");
+        return -1;
+    }
+    memcpy(&place->group, group, sizeof place->group);
+    return 0;
+}
+
+/* scheduling_class(packed resources, strategy, node, name, packed runtime environment, group or
+ *                  b"", bundle, capture) -> index */
 PyObject *py_class(PyObject *module, PyObject *args) {
     struct core_class_opts o = {0};
     unsigned long long node;
     unsigned strategy;
-    Py_ssize_t len, env_len;
-    const char *packed, *name, *env;
+    Py_ssize_t len, env_len, group_len = 0;
+    const char *packed, *name, *env, *group = NULL;
     uint32_t index = 0;
     int r;
 
     (void)module;
-    if (!PyArg_ParseTuple(args, "y#IKsy#", &packed, &len, &strategy, &node, &name, &env, &env_len))
+    o.place.bundle = -1;
+    if (!PyArg_ParseTuple(args, "y#IKsy#|y#iI", &packed, &len, &strategy, &node, &name, &env,
+                          &env_len, &group, &group_len, &o.place.bundle, &o.place.capture))
         return NULL;
+    if (group_of(&o.place, group, group_len) < 0) return NULL;
     if (py_need_core() < 0) return NULL;
     o.resources = packed;
     o.resources_len = (uint32_t)len;
@@ -394,21 +409,25 @@ out:
 
 /* create_actor(class key, max_restarts, max_task_retries, detached, get_if_exists, concurrency,
  *              strategy, node, name, namespace, class name, held, placing, environment, args,
- *              kwargs) */
+ *              kwargs, group or b"", bundle, capture) */
 PyObject *py_create_actor(PyObject *module, PyObject *args) {
     struct core_actor a = {0};
     struct skate_id id;
     unsigned long long fn, node;
     unsigned detached, exists, concurrency, strategy;
-    Py_ssize_t held_len, placing_len, env_len;
+    Py_ssize_t held_len, placing_len, env_len, group_len = 0;
     PyObject *positional, *keywords;
+    const char *group = NULL;
 
     (void)module;
-    if (!PyArg_ParseTuple(args, "KiiIIIIKsssy#y#y#OO", &fn, &a.max_restarts, &a.max_task_retries,
-                          &detached, &exists, &concurrency, &strategy, &node, &a.name, &a.space,
-                          &a.cls, &a.held, &held_len, &a.placing, &placing_len, &a.env, &env_len,
-                          &positional, &keywords))
+    a.place.bundle = -1;
+    if (!PyArg_ParseTuple(args, "KiiIIIIKsssy#y#y#OO|y#iI", &fn, &a.max_restarts,
+                          &a.max_task_retries, &detached, &exists, &concurrency, &strategy, &node,
+                          &a.name, &a.space, &a.cls, &a.held, &held_len, &a.placing, &placing_len,
+                          &a.env, &env_len, &positional, &keywords, &group, &group_len,
+                          &a.place.bundle, &a.place.capture))
         return NULL;
+    if (group_of(&a.place, group, group_len) < 0) return NULL;
     if (py_need_core() < 0) return NULL;
     a.fn = fn;
     a.detached = detached;

@@ -37,6 +37,7 @@ static const struct {
     [HOOK_JOB] = {"skate._async", "running_job"},
     [HOOK_STREAM] = {"skate._generator", "ObjectRefGenerator"},
     [HOOK_DYNAMIC] = {"skate._generator", "DynamicObjectRefGenerator"},
+    [HOOK_LEASE] = {"skate._lease", "changed"},
 };
 
 PyObject *py_hook(enum py_hook hook) {
@@ -423,6 +424,7 @@ static PyMethodDef methods[] = {
     {"serve_drain", py_serve_drain, METH_NOARGS, NULL},
     {"leave", py_leave_soon, METH_NOARGS, NULL},
     {"actor_calls", py_actor_calls, METH_VARARGS, NULL},
+    {"lease", py_lease, METH_NOARGS, NULL},
     {"exit_intended", py_exit_intended, METH_VARARGS, NULL},
     {"current_function", py_function, METH_NOARGS, NULL},
     {"limited", py_limited, METH_O, NULL},

@@ -314,6 +314,15 @@ static int run_one(struct core_job *job) {
     return py_finish_error(job);
 }
 
+/* The lease says something else than before: its GPUs go into the environment. */
+static void tell_lease(void) {
+    PyObject *hook = py_hook(HOOK_LEASE);
+    PyObject *out = hook ? PyObject_CallFunctionObjArgs(hook, NULL) : NULL;
+
+    if (!out) PyErr_Print();
+    Py_XDECREF(out);
+}
+
 /* run(): until the session is over; returns the reason's code, or passes SystemExit on. 1: this
  * worker is an actor now that runs several calls at once (skate._async.serve goes on). */
 PyObject *py_run(PyObject *module, PyObject *unused) {
@@ -336,6 +345,7 @@ PyObject *py_run(PyObject *module, PyObject *unused) {
             continue;
         }
         if (r < 0) return PyLong_FromLong(r);
+        if (job->new_lease) tell_lease();
         r = run_one(job);
         if (r < 0) return NULL;
         if (r > 0) return PyLong_FromLong(r);
@@ -385,6 +395,18 @@ PyObject *py_limited(PyObject *module, PyObject *last) {
     if (!py.core) Py_RETURN_NONE;
     core_limited(py.core, leave);
     Py_RETURN_NONE;
+}
+
+/* lease(): None, or (id of the placement group, bundle, capture, GPUs). */
+PyObject *py_lease(PyObject *module, PyObject *unused) {
+    struct core_bundle place;
+    char gpus[256];
+
+    (void)module;
+    (void)unused;
+    if (!py.core || core_lease(py.core, &place, gpus, sizeof gpus) == 0) Py_RETURN_NONE;
+    return Py_BuildValue("(y#iIs)", (char *)&place.group, (Py_ssize_t)sizeof place.group,
+                         place.bundle, place.capture, gpus);
 }
 
 /* exit_intended(why, reason) */

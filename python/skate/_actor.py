@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from skate import _core, _generator, _options, _remote, _runtime_env, _signature
+from skate import _core, _generator, _options, _place, _remote, _runtime_env, _signature
 from skate._wire import pack_resources
 from skate.exceptions import ActorClassInheritanceException, ActorHandleNotFoundError
 
@@ -423,18 +423,20 @@ class ActorClass:
         chosen = self._default_options
         given = ("num_cpus", "num_gpus", "resources", "memory", "accelerator_type")
         is_given = any(chosen.get(name) is not None for name in given)
-        placing = pack_resources(_options.amounts(chosen, 1))
+        wanted = _options.amounts(chosen, 1)
+        placing = pack_resources(wanted)
         held = placing if is_given else b""
-        strategy, node = _options.strategy(chosen)
+        place = _place.resolve(chosen, wanted, meta.name)
         name = chosen.get("name") or ""
         space = chosen.get("namespace") or _api.namespace()
         detached = (chosen.get("lifetime") or _api._session.lifetime) == "detached"
         try:
             return _core.create_actor(
                 key, chosen.get("max_restarts") or 0, chosen.get("max_task_retries") or 0,
-                detached, bool(chosen.get("get_if_exists")),
-                concurrency, strategy, node, name, space, meta.name, held, placing,
+                detached, bool(chosen.get("get_if_exists")), concurrency,
+                place.strategy, place.node, name, space, meta.name, held, placing,
                 _runtime_env.for_call(chosen.get("runtime_env")), tuple(args), dict(kwargs),
+                place.group, place.bundle, place.capture,
             )  # fmt: skip
         except TypeError as error:
             _remote.refuse_argument(f"the actor {meta.name}", error)

@@ -675,12 +675,12 @@ def nodes() -> list[dict[str, Any]]:
     return out
 
 
-def raylet_of(node_id: str) -> int:
-    """The process number of a node's raylet. ValueError when there is no such node."""
+def raylet_of(node_id: str) -> int | None:
+    """The process number of a node's raylet; None when there is no such node."""
     for row in _node_rows():
         if (row["node_id"] + bytes(12)).hex() == node_id:
             return row["node"] << 32
-    raise ValueError(f"there is no node {node_id!r}")
+    return None
 
 
 def _sum_resources(field: str) -> dict[str, float]:
@@ -702,10 +702,12 @@ def available_resources() -> dict[str, float]:
     return _sum_resources("available")
 
 
-def get_gpu_ids() -> list[int]:
-    """The GPUs of this task: none."""
+def get_gpu_ids() -> list[Any]:
+    """The GPUs of this task or actor: numbers, or names where the machine gives them names."""
+    from skate import _lease
+
     auto_init()
-    return []
+    return [int(name) if name.isdigit() else name for name in _lease.gpus()]
 
 
 def timeline(filename: str | None = None) -> Any:

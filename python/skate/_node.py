@@ -176,8 +176,11 @@ def node_resources(
             raise TypeError(f"{name} must be a number, not {amount!r}")
         if not 0 <= amount < 1e14:
             raise ValueError(f"{name} must be a number from 0 up, it is {amount!r}")
-        if name in ("num_cpus", "num_gpus") and amount != int(amount):
-            raise ValueError(f"{name} of a node must be whole, it is {amount!r}")
+        if amount != int(amount):
+            raise ValueError(
+                "Resource quantities must all be whole numbers. Violated by resource "
+                f"{name}, which is {amount!r}"
+            )
     for name in custom or {}:
         if not isinstance(name, str) or not name or len(name.encode()) > 63:
             raise ValueError(f"the name of a resource is a str of 1 to 63 bytes, not {name!r}")
@@ -413,6 +416,7 @@ class Node:
             ("run_dir", self.session_dir), ("python", sys.executable),
             ("python_path", zygote_path()),
             ("resources", ",".join(f"{k}:{v:.4f}" for k, v in resources.items())),
+            ("gpu_names", os.environ.get("CUDA_VISIBLE_DEVICES", "")),
             ("labels", ",".join(f"{k}={v}" for k, v in (labels or {}).items())),
             ("arena_bytes", max(store_bytes & ~4095, 4096)), ("node_name", name or ip),
             ("is_head", int(head)), ("local_session", int(not lasting and not alone)),

@@ -141,12 +141,17 @@ def _lifetime(name: str, value: Any) -> None:
 
 
 def _strategy(name: str, value: Any) -> None:
-    if value is None or value in ("DEFAULT", "SPREAD"):
-        return
-    if isinstance(value, str):
-        raise ValueError(f"{name} is 'DEFAULT', 'SPREAD' or a strategy object, not {value!r}")
-    if not hasattr(value, "node_id"):
-        raise TypeError(f"{name} cannot be {value!r}")
+    if value is not None and value != "DEFAULT":
+        from skate import _place
+
+        _place.check_strategy(name, value)
+
+
+def _group(name: str, value: Any) -> None:
+    if value is not None and value != "default":
+        from skate import _place
+
+        _place.check_group(name, value)
 
 
 def _unsupported(name: str, value: Any) -> None:
@@ -172,9 +177,9 @@ _COMMON: dict[str, Check] = {
     "accelerator_type": _task_name,
     "name": _task_name,
     "scheduling_strategy": _strategy,
-    "placement_group": _unsupported,
-    "placement_group_bundle_index": _any,
-    "placement_group_capture_child_tasks": _any,
+    "placement_group": _group,
+    "placement_group_bundle_index": _count(-1),
+    "placement_group_capture_child_tasks": _flag,
     "runtime_env": _runtime_env,
     "label_selector": _unsupported,
     "fallback_strategy": _unsupported,
@@ -238,6 +243,10 @@ def check(table: dict[str, Check], what: str, options: dict[str, Any]) -> None:
                 f"{', '.join(sorted(n for n in table if not n.startswith('_')))}"
             )
         judge(name, value)
+    if options.get("placement_group") is not None:
+        from skate import _place
+
+        _place.check_together(options)
     if table is ACTOR and options.get("get_if_exists") and not options.get("name"):
         raise ValueError("get_if_exists needs the option name")
 
@@ -254,18 +263,6 @@ def amounts(options: dict[str, Any], cpus: float) -> dict[str, float]:
     for name, amount in (options.get("resources") or {}).items():
         out[name] = float(amount)
     return {name: amount for name, amount in out.items() if amount}
-
-
-def strategy(options: dict[str, Any]) -> tuple[int, int]:
-    """The core's number of the strategy, and the node for affinity."""
-    chosen = options.get("scheduling_strategy")
-    if chosen is None or chosen == "DEFAULT":
-        return 0, 0
-    if chosen == "SPREAD":
-        return 1, 0
-    from skate import _api
-
-    return (3 if getattr(chosen, "soft", False) else 2), _api.raylet_of(chosen.node_id)
 
 
 def default_retries() -> int:

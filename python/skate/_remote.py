@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import FunctionType
 
-from skate import _core, _generator, _options, _runtime_env, _signature
+from skate import _core, _generator, _lease, _options, _place, _runtime_env, _signature
 from skate._wire import pack_resources
 
 TYPE_CHECKING = False  # typing is slow to import
@@ -139,15 +139,20 @@ class RemoteFunction(_core.Call):
         returns, streams = _generator.returns_of(self._function_name, generator, options)
         wanted = _options.amounts(options, 1)
         packed = pack_resources(wanted)
-        strategy, node = _options.strategy(options)
         name = options.get("name") or self._function_name
+        place = _place.resolve(options, wanted, name)
+        if place.from_lease:
+            _lease.remember(self)
         retry = options.get("retry_exceptions")
         retries = options.get("max_retries")
         if retries is None:
             retries = _options.default_retries()
         key = self._key(retry)
         env = _runtime_env.for_call(options.get("runtime_env"))
-        cls = _core.scheduling_class(packed, strategy, node, name, env)
+        cls = _core.scheduling_class(
+            packed, place.strategy, place.node, name, env, place.group, place.bundle,
+            place.capture,
+        )
         # What a task holds travels in the method's place when it is not the usual CPU.
         held = None if wanted == {"CPU": 1.0} else _resource_text(wanted)
         flags = (RETRY_EXCEPTIONS if retry else 0) | streams
@@ -172,7 +177,8 @@ def refuse_argument(what: str, error: TypeError) -> None:
 
 
 def _resource_text(wanted: dict[str, float]) -> bytes:
-    return "\x1f".join(f"{name}={amount!r}" for name, amount in wanted.items()).encode()
+    text = "\x1f".join(f"{name}={amount!r}" for name, amount in wanted.items())
+    return text.encode() or b"\x1f"  # nothing at all is not the same as nothing said
 
 
 def _rebuild(function: Any, options: dict[str, Any]) -> RemoteFunction:

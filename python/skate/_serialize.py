@@ -312,6 +312,10 @@ def system_error(value: bytes, ref: bytes) -> BaseException:
         "store_full": exceptions.ObjectStoreFullError,
         "replay_inconsistent": exceptions.StreamingGeneratorReplayInconsistentError,
         "stream_end": exceptions.ObjectRefStreamEndOfStreamError,
+        "pg_removed": exceptions.TaskPlacementGroupRemoved,
+        "unschedulable": exceptions.TaskUnschedulableError,
+        "actor_pg_removed": exceptions.ActorOfRemovedGroup,
+        "actor_unschedulable": exceptions.ActorUnschedulableError,
     }.get(kind)
     return simple(text) if simple else exceptions.RaySystemError(text or head)
 

@@ -99,16 +99,15 @@ class Cluster:
         cluster knows it."""
         node = _node.Node(_node.new_session_dir(), self._key)
         store = object_store_memory or 150 << 20
-        amounts: dict[str, float] = {"CPU": 1 if num_cpus is None else num_cpus}
-        amounts |= {"GPU": num_gpus} if num_gpus else {}
-        amounts |= {"memory": float(memory or 1 << 30), "object_store_memory": float(store)}
-        amounts |= resources or {}
+        amounts = _node.node_resources(
+            "127.0.0.1", self._gcs is None, 1 if num_cpus is None else num_cpus, num_gpus or 0,
+            memory or 1 << 30, store, resources,
+        )
         head = self._gcs is None
         try:
             if self._gcs is None:
                 node.start_gcs()
                 self._gcs = node
-                amounts["node:__internal_head__"] = 1.0
             node.gcs_address = self.address
             node.start_raylet(
                 "127.0.0.1", amounts, store, labels, node_name, head=head, alone=True

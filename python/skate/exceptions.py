@@ -367,6 +367,11 @@ class ActorPlacementGroupRemoved(RayError):
     """The placement group of the actor was removed."""
 
 
+class ActorOfRemovedGroup(ActorPlacementGroupRemoved, ActorUnschedulableError):
+    """Its placement group was removed before it ran: Ray says ActorUnschedulableError then, or
+    nothing at all, and has the other name for it, too."""
+
+
 class PendingCallsLimitExceeded(RayError):
     """Too many calls of this handle are waiting."""
 

@@ -71,8 +71,11 @@ class RuntimeContext:
         return _worker.assigned_resources()
 
     def get_accelerator_ids(self) -> dict[str, list[str]]:
-        """Ids of the accelerators of this task: none."""
-        return {"GPU": []}
+        """Ids of the accelerators of this task or actor, by kind."""
+        from skate import _lease
+
+        others = ("TPU", "NPU", "HPU", "neuron_cores", "RBLN")
+        return {"GPU": _lease.gpus(), **{kind: [] for kind in others}}
 
     def get_node_labels(self) -> dict[str, str]:
         """Labels of this node."""
@@ -80,8 +83,11 @@ class RuntimeContext:
         return next((n["Labels"] for n in _api.nodes() if n["NodeID"] == mine), {})
 
     def get_placement_group_id(self) -> str | None:
-        """Placement groups are not supported yet: None."""
-        return None
+        """The id of the placement group that this runs in, or None."""
+        from skate.util.placement_group import get_current_placement_group
+
+        group = get_current_placement_group()
+        return group.id.hex() if group is not None else None
 
     def get_runtime_env_string(self) -> str:
         """The runtime environment as JSON."""
@@ -154,8 +160,10 @@ class RuntimeContext:
 
     @property
     def should_capture_child_tasks_in_placement_group(self) -> bool:
-        """Placement groups are not supported yet: False."""
-        return False
+        """Do the children of this task or actor run in its placement group?"""
+        from skate import _lease
+
+        return _lease.captures()
 
     @property
     def job_id(self) -> JobID:

@@ -115,6 +115,9 @@ static int create_frame(struct core *c, const struct core_actor *in, const struc
     m->strategy = in->strategy;
     m->max_concurrency = in->max_concurrency;
     m->affinity = in->affinity;
+    m->group = in->place.group;
+    m->bundle = in->place.bundle;
+    m->capture = in->place.capture;
     WIRE_PUT(b, actor_create, name, in->name, strlen(in->name));
     WIRE_PUT(b, actor_create, namespace, in->space, strlen(in->space));
     WIRE_PUT(b, actor_create, cls, in->cls, strlen(in->cls));
@@ -252,6 +255,12 @@ int core_actor_create(struct core *c, const struct core_actor *in, struct skate_
 /* ---- calls ---- */
 
 static void text_of(const struct actor *a, const char *kind, char *out, size_t cap) {
+    if (a->state == ACTOR_DEAD && a->cause) {
+        (void)snprintf(out, cap, "%s\n%s", a->cause == 1 ? "actor_pg_removed"
+                                                         : "actor_unschedulable",
+                       a->reason ? a->reason : "it can never be placed");
+        return;
+    }
     (void)snprintf(out, cap, "%s %016llx%016llx %d\n%s", kind,
                    (unsigned long long)__builtin_bswap64(a->id.owner),
                    (unsigned long long)__builtin_bswap64(a->id.seq), a->error != NULL,
@@ -446,6 +455,7 @@ void actors_on_state(struct core *c, const struct wire_actor_state *m) {
     if (m->state == ACTOR_UNKNOWN && a->owned) return; /* the creation is on its way */
     a->pid = m->pid;
     a->restarts = m->restarts;
+    a->cause = m->cause;
     if (n) {
         free(a->reason);
         a->reason = strndup(reason, n);

@@ -12,11 +12,10 @@
 #define SKATE_CORE_CORE_H
 
 #include <stdbool.h>
-#include <stdint.h>
 
 #include "base/err.h"
-#include "base/id.h"
 #include "base/limits.h"
+#include "core/place.h"
 
 struct core;
 struct wire_head;
@@ -127,6 +126,7 @@ struct core_class_opts {
     const char *name;  /* what to call it in messages */
     const void *env;   /* packed runtime environment, empty: the job's own */
     uint32_t env_len;
+    struct core_bundle place;
 };
 SKATE_NODISCARD int core_class(struct core *c, const struct core_class_opts *o,
                                uint32_t *ret_class);
@@ -167,6 +167,7 @@ struct core_actor {
     uint32_t strategy;
     uint64_t affinity;
     const char *name, *space, *cls; /* name "" for anonymous */
+    struct core_bundle place;
     const void *held, *placing;     /* packed resources: for life; to be placed */
     uint32_t held_len, placing_len;
     const void *env; /* as in core_class_opts */
@@ -202,6 +203,7 @@ struct core_job {
     struct core_view args;
     uint32_t dep_count;
     const struct core_view *deps; /* in order of the placeholders */
+    bool new_lease;               /* core_lease() says something else than before */
     void *frame;                  /* owned by the core; all of the above points into it */
 };
 /* The next task to run, its dependencies here and readable. BLOCKS. -SKATE_ESHUTDOWN: exit now
@@ -220,9 +222,6 @@ uint64_t core_job_pin(struct core *c, struct core_job *job, const struct core_vi
 /* Tell the raylet (and for actors the GCS) that this worker ends by intention, with the reason,
  * after all sent results are on their way. BLOCKS shortly. */
 void core_exit_intended(struct core *c, uint32_t why, const char *reason);
-/* The running task's results outlive this process, the raylet keeps their bytes. last: take no more
- * tasks; core_next says -SKATE_ESHUTDOWN when nothing needs this process. */
-void core_limited(struct core *c, bool last);
 
 /* ---- control ---- */
 

@@ -71,8 +71,8 @@ struct task {
     uint64_t spec, spec_len; /* the task frame in the ledger's area */
     uint32_t slot;           /* its ledger slot */
     uint32_t function;       /* index of its definition, NONE for methods */
-    uint32_t sequence;       /* on the worker's ring */
-    uint32_t before;         /* pushed: the one before it in its worker's list */
+    uint32_t sequence, before; /* on the worker's ring; pushed: the one before it in its list */
+    bool sought;             /* a lease near its arguments was asked for */
     bool cancelled;          /* pushed, and its worker was told: not to be tried again */
     uint32_t prev;           /* kept: the older one */
     struct skate_id parent;  /* the task that submitted it, nil: none */
@@ -97,7 +97,7 @@ struct sched_class {
 };
 struct actor {
     struct skate_id id;
-    uint32_t state, incarnation, restarts, pid, flags;
+    uint32_t state, incarnation, restarts, pid, flags, cause; /* cause: of its death */
     uint32_t head, tail, queued; /* not pushed */
     uint64_t seq;
     struct worker worker;
@@ -216,11 +216,11 @@ struct core {
     uint32_t stream_cap;
     int64_t streams_looked_ns;
     struct yield *yields; /* of the generators that run here */
-    uint64_t heap_frees;  /* grows when bytes of ours are given free by others */
     struct watches *watches; /* watch.c; NULL before the first */
     uint32_t watched, lenders; /* watches that are not done; threads that wait: CPUs are lent */
     bool retiring, lasting; /* retire.c; lasting: results of this run go to the raylet */
-    uint64_t pins;
+    struct lease_state lease; /* worker_lease.c */
+    uint64_t pins, heap_frees; /* heap_frees: grows when others give bytes of ours free */
     struct waiting *waits; /* threads asleep in core_wait */
     struct why_state *why;
     struct sites *sites; /* report.c: where refs were made, if the user wants to know */

@@ -11,6 +11,7 @@
 #include "base/futex.h"
 #include "core/core_int.h"
 #include "core/report.h"
+#include "core/worker_lease.h"
 
 enum { REFILL_EVERY = 32 };
 
@@ -462,6 +463,7 @@ int run_begin(struct core *c, struct run *r, struct core_job **ret) {
         if (e == 0) e = -SKATE_EAGAIN; /* take the next */
     }
     if (e == 0) {
+        if (c->lease.changes != c->lease.seen) lease_look(c, &r->job);
         r->began_ns = time_now_ns();
         report_run_begin(c, r);
         *ret = &r->job;

@@ -13,16 +13,21 @@
 #include "base/futex.h"
 #include "core/core_int.h"
 #include "core/report.h"
+#include "core/worker_lease.h"
 
 #define IDLE_LEASE_NS INT64_C(50000000)
 #define SHORT_TASK_NS 1e6
-enum { ASK_MOST = 64, VAIN_MAX = 16 };
+enum { ASK_MOST = 64, VAIN_MAX = 16, NEAR_MOST = 8, SPREAD = 1 };
 
 static void *copy_of(const void *data, uint32_t len) {
     void *p = malloc(len + 1);
 
     if (p && len) memcpy(p, data, len);
     return p;
+}
+
+static bool place_equal(const struct core_bundle *a, const struct core_bundle *b) {
+    return id_equal(&a->group, &b->group) && a->bundle == b->bundle && a->capture == b->capture;
 }
 
 int core_class(struct core *c, const struct core_class_opts *o, uint32_t *ret_class) {
@@ -33,7 +38,8 @@ int core_class(struct core *c, const struct core_class_opts *o, uint32_t *ret_cl
     for (uint32_t i = 0; i < c->class_count; i++) {
         k = &c->classes[i];
         if (k->opts.resources_len == o->resources_len && k->opts.strategy == o->strategy &&
-            k->opts.affinity == o->affinity && k->opts.env_len == o->env_len &&
+            k->opts.affinity == o->affinity && place_equal(&k->opts.place, &o->place) &&
+            k->opts.env_len == o->env_len &&
             (!o->env_len || !memcmp(k->opts.env, o->env, o->env_len)) &&
             !memcmp(k->opts.resources, o->resources, o->resources_len)) {
             *ret_class = i;
@@ -139,9 +145,9 @@ static void return_idle(struct core *c, const struct sched_class *except) {
 
 static void lease_ask(struct core *c, struct sched_class *k, uint32_t backlog) {
     struct wire_lease_req *m;
-    uint64_t stack[128];
+    uint64_t stack[128], near[NEAR_MOST];
     struct wire_buf b;
-    uint32_t want = backlog < ASK_MOST ? backlog : ASK_MOST;
+    uint32_t nears = 0, want = backlog < ASK_MOST ? backlog : ASK_MOST;
 
     if (k->asked >= want || (k->asked && want < k->asked * 2)) return;
     if (!k->request) k->request = ++c->next_seq;
@@ -153,7 +159,11 @@ static void lease_ask(struct core *c, struct sched_class *k, uint32_t backlog) {
     m->count = want;
     m->strategy = k->opts.strategy;
     m->affinity = k->opts.affinity;
+    m->group = k->opts.place.group;
+    m->bundle = k->opts.place.bundle;
     WIRE_PUT(&b, lease_req, resources, k->opts.resources, k->opts.resources_len);
+    if (k->opts.strategy == 0) nears = class_near(c, k, near, NEAR_MOST);
+    if (nears) WIRE_PUT(&b, lease_req, locality, near, nears * sizeof *near);
     WIRE_PUT(&b, lease_req, name, k->opts.name, strlen(k->opts.name));
     WIRE_PUT(&b, lease_req, env, k->opts.env, k->opts.env_len);
     if (wire_end(&b) == 0 && sock_send(c, b.p, b.len) == 0) k->asked = want;
@@ -219,9 +229,33 @@ void leases_on_grant(struct core *c, const struct wire_lease_grant *m) {
         k->worker_cap = cap;
     }
     if (map_put(&c->workers, &key, w->cls) < 0) return free(w);
+    if (m->tell) lease_tell(c, k, w, m);
     k->workers[k->worker_count++] = w;
     c->idle_workers++;
     if (!k->queued) try_steal(c, k);
+}
+
+/* No lease will ever come: what waits for one fails. */
+void leases_on_failed(struct core *c, const struct wire_lease_failed *m) {
+    uint32_t len;
+    const char *text = wire_lease_failed_text(m, &len);
+    char copy[512];
+
+    (void)snprintf(copy, sizeof copy, "%.*s", (int)len, len ? text : "");
+    for (uint32_t i = 0; i < c->class_count; i++) {
+        if (c->classes[i].request != m->req || !m->req) continue;
+        c->classes[i].asked = 0;
+        c->classes[i].request = 0;
+        while (c->classes[i].head != NONE) {
+            uint32_t index = c->classes[i].head;
+
+            c->classes[i].head = task_get(c, index)->next;
+            if (c->classes[i].head == NONE) c->classes[i].tail = NONE;
+            c->classes[i].queued--;
+            c->waiting--;
+            task_fail(c, index, copy);
+        }
+    }
 }
 
 /* ---- dispatch ---- */
@@ -235,16 +269,18 @@ static uint32_t depth(struct core *c, const struct task *t) {
     return n > LIMIT_DEPTH ? LIMIT_DEPTH : n < 2 ? 2 : (uint32_t)n;
 }
 
-static struct worker *pick(const struct sched_class *k, uint32_t most) {
-    struct worker *best = NULL;
+/* near: the task would rather run on this raylet's node; only: nowhere else. */
+static struct worker *pick(const struct sched_class *k, uint32_t most, uint64_t near, bool only) {
+    struct worker *best = NULL, *best_near = NULL;
 
     for (uint32_t i = 0; i < k->worker_count; i++) {
-        struct worker *w = k->workers[i];
+        struct worker *w = k->workers[i], **of = &best;
 
         if (w->blocked || w->leaving || w->inflight >= most) continue;
-        if (!best || w->inflight < best->inflight) best = w;
+        if (near && proc_raylet(w->proc) == near) of = &best_near;
+        if (!*of || w->inflight < (*of)->inflight) *of = w;
     }
-    return best;
+    return best_near || only ? best_near : best;
 }
 
 static void dispatch(struct core *c, struct sched_class *k) {
@@ -252,11 +288,13 @@ static void dispatch(struct core *c, struct sched_class *k) {
 
     while (k->head != NONE) {
         uint32_t index = k->head, next = task_get(c, index)->next;
-        struct worker *w = pick(k, depth(c, task_get(c, index)));
+        struct task *t = task_get(c, index);
+        uint64_t near = t->dep_count && k->opts.strategy == 0 ? task_near(c, t) : 0;
+        struct worker *w = pick(k, depth(c, t), near, near && !t->sought && !k->asked);
         bool was_idle = w && w->inflight == 0;
         int r;
 
-        if (!w) break;
+        if (!w) break; /* lease_ask looks for one near its arguments; then any will do */
         r = task_push(c, index, w);
         if (r == -SKATE_EAGAIN || r == -SKATE_EDEAD) break; /* room, or its death, comes later */
         k->head = next;
@@ -267,6 +305,7 @@ static void dispatch(struct core *c, struct sched_class *k) {
             task_fail(c, index, "worker_crashed\nthe task could not be sent to its worker");
         } else if (was_idle)
             c->idle_workers--;
+        if (k->opts.strategy == SPREAD) w->leaving = true; /* the next one goes elsewhere */
     }
     backlog = k->queued;
     for (uint32_t i = 0; i < k->worker_count; i++)

@@ -16,6 +16,7 @@
 #include "base/futex.h"
 #include "core/core_int.h"
 #include "core/report.h"
+#include "core/worker_lease.h"
 #include "core/waits.h"
 
 enum { SPIN_FULL = 1200, SPIN_LEAST = 20 }; /* a pause is about 40 ns */
@@ -112,6 +113,7 @@ static void dispatch_peer(struct core *c, uint64_t src, const void *frame, uint3
     switch (wire_head(frame)->kind) {
     case WIRE_RESULT: tasks_on_result(c, src, l, frame); break;
     case WIRE_TASK: runs_on_task(c, src, l, frame, len, sequence); break;
+    case WIRE_LEASE_INFO: lease_on_info(c, frame); break;
     case WIRE_FUNC: functions_on_func(c, src, frame, len); break;
     case WIRE_VALUE_REQ: objects_on_value_req(c, src, frame); break;
     case WIRE_VALUE: objects_on_value(c, frame); break;
@@ -153,6 +155,8 @@ void pump_dispatch(struct core *c, uint64_t src, const void *frame, uint32_t len
         case WIRE_ROUTE: on_route(c, frame); return;
         case WIRE_LEASE_GRANT: leases_on_grant(c, frame); return;
         case WIRE_LEASE_RECLAIM: leases_on_reclaim(c); return;
+        case WIRE_LEASE_FAILED: leases_on_failed(c, frame); return;
+        case WIRE_LEASE_INFO: lease_on_info(c, frame); return;
         case WIRE_PROC_DIED: link_on_died(c, frame); return;
         case WIRE_LOG:
         case WIRE_NOTICE: event_keep(c, src, frame, len); return;

@@ -4,7 +4,7 @@
  * A frame that makes no sense is dropped, and one that a stranger sends before node_register ends
  * its link. Placement runs once at the end of a step that may have made room.
  * Tests: tests/unit/gcs_test.c. */
-#include "gcs/gcs_int.h"
+#include "gcs/gcs_groups.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -61,6 +61,7 @@ int gcs_new(const struct gcs_opts *opts, struct gcs **ret) {
     if (!g->opts.subs_max) g->opts.subs_max = 1000000;
     if (!g->opts.spec_bytes) g->opts.spec_bytes = UINT64_C(1) << 30;
     if (!g->opts.kv_bytes) g->opts.kv_bytes = UINT64_C(1) << 30;
+    if (!g->opts.groups_max) g->opts.groups_max = 10000;
     if (!g->opts.heartbeat_ms) g->opts.heartbeat_ms = 5000;
     g->pending = g->pending_last = g->dead_first = g->dead_last = MAP_NONE;
     *ret = g;
@@ -94,6 +95,7 @@ struct gcs *gcs_free(struct gcs *g) {
     }
     for (uint32_t i = 0; i < g->actor_slots; i++) gcs_actor_release(g->actors[i]);
     gcs_kv_release(g);
+    gcs_groups_release(g);
     sched_view_release(&g->view);
     map_release(&g->links);
     map_release(&g->actor_ids);
@@ -158,6 +160,10 @@ static void on_message(struct gcs *g, const struct gcs_from *from, const void *m
         case WIRE_KV_LIST: gcs_kv_list(g, from, m); break;
         case WIRE_WHY_REQ: gcs_why(g, from, m); break;
         case WIRE_PING: on_ping(g, from, m); break;
+        case WIRE_GROUP_CREATE: gcs_group_create(g, from, m); break;
+        case WIRE_GROUP_REMOVE: gcs_group_remove(g, from, m); break;
+        case WIRE_GROUP_GET: gcs_group_get(g, from, m); break;
+        case WIRE_GROUP_RESERVED: gcs_group_reserved(g, from, m); break;
         default:
             if (from->call)
                 gcs_reply_status(g, from, -SKATE_EPROTO, "the GCS takes no such message");
@@ -214,8 +220,13 @@ void gcs_step(struct gcs *g, const struct gcs_event *event, int64_t now_ns, stru
             gcs_node_lost(g, n, event->text ? event->text : "its connection ended");
         (void)map_remove(&g->links, &key);
     }
+    if (g->groups.sweep_wanted) {
+        g->groups.sweep_wanted = false;
+        gcs_groups_sweep(g);
+    }
     if (g->place_wanted) {
         g->place_wanted = false;
+        gcs_groups_place(g);
         gcs_place_all(g);
     }
     g->out = NULL;

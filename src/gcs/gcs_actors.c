@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "base/assert.h"
-#include "gcs/gcs_int.h"
+#include "gcs/gcs_groups.h"
 
 /* An exception larger than this is told by its reason only: every subscriber gets a copy. */
 enum { FAILURE_MAX = 1 << 20 };
@@ -31,7 +31,7 @@ static struct gcs_actor *find_name(struct gcs *g, const char *name, uint32_t nam
     return a;
 }
 
-static struct gcs_actor *actor_of_proc(struct gcs *g, uint64_t proc) {
+struct gcs_actor *gcs_actor_of_proc(struct gcs *g, uint64_t proc) {
     struct skate_id key = map_key(proc);
     uint32_t i = map_get(&g->actor_procs, &key);
 
@@ -42,7 +42,7 @@ bool gcs_actor_outlives(struct gcs *g, const struct gcs_actor *a) {
     /* An owner is older than what it made, so this ends; the bound is for forged input. */
     for (uint32_t depth = 0; a && depth < 64; depth++) {
         if (a->flags & 1) return true;
-        a = actor_of_proc(g, a->owner);
+        a = gcs_actor_of_proc(g, a->owner);
     }
     return false;
 }
@@ -82,7 +82,7 @@ static int judge(struct gcs *g, const struct wire_actor_create *m, char reason[G
         (void)snprintf(reason, GCS_REASON, "a malformed actor specification");
         return -SKATE_EINVAL;
     }
-    if (!gcs_job_find(g, m->job) && !actor_of_proc(g, m->owner)) {
+    if (!gcs_job_find(g, m->job) && !gcs_actor_of_proc(g, m->owner)) {
         (void)snprintf(reason, GCS_REASON, "job %u has ended", m->job);
         return -SKATE_ENOENT;
     }
@@ -125,6 +125,8 @@ static struct gcs_actor *actor_new(struct gcs *g, const struct wire_actor_create
     a->flags = m->flags;
     a->max_restarts = m->max_restarts;
     a->max_task_retries = m->max_task_retries;
+    a->group = m->group;
+    a->bundle = m->bundle;
     a->create = gcs_copy(m, m->head.size);
     a->held = gcs_copy((const char *)m + m->held.off, m->held.len);
     a->held_len = m->held.len;
@@ -251,6 +253,7 @@ void gcs_actor_end(struct gcs *g, struct gcs_actor *a, const char *why, bool kil
     a->subs = NULL;
     a->sub_count = a->sub_cap = 0;
     list_dead(g, a);
+    if (g->groups.live) g->groups.sweep_wanted = true;
 }
 
 void gcs_actor_again(struct gcs *g, struct gcs_actor *a) {
@@ -349,7 +352,7 @@ void gcs_actor_refused(struct gcs *g, const struct wire_actor_refused *m) {
     struct gcs_actor *a = gcs_actor_find(g, &m->actor);
 
     if (!a || a->state != GCS_STARTING || a->incarnation != m->incarnation) return;
-    g->nodes[a->node - 1]->stale = true;
+    if (id_is_nil(&a->group)) g->nodes[a->node - 1]->stale = true;
     gcs_actor_again(g, a);
 }
 
@@ -457,7 +460,7 @@ static void death_text(const struct wire_proc_died *m, char out[GCS_REASON]) {
 }
 
 void gcs_proc_died(struct gcs *g, const struct wire_proc_died *m) {
-    struct gcs_actor *lost = actor_of_proc(g, m->proc);
+    struct gcs_actor *lost = gcs_actor_of_proc(g, m->proc);
     char text[GCS_REASON], owner[GCS_REASON + 64];
 
     /* That a whole node is lost the GCS judges by its own link to it. */

@@ -12,10 +12,12 @@ enum { GCS_REASON = 1920, GCS_NAME_MAX = 4096, GCS_KEY_MAX = 1024, GCS_ENTRY_MAX
 
 struct gcs_node {
     uint32_t number;
+    uint32_t waiting;  /* leases that wait there: it hears what others have free */
     bool alive, stale; /* stale: it refused an actor; its next report says what is free */
     uint64_t link;
     int64_t heard_ns;
     struct resources reported, loading; /* free at its last report; of actors being started */
+    struct resources reserving;         /* bundles that it was asked to set aside */
     uint64_t arena_used;
     void *registered; /* its node_register frame, owned */
     char *ip;         /* when the frame names none, else NULL */
@@ -55,6 +57,19 @@ struct gcs_actor {
     uint64_t *subs; /* processes that are told of each change */
     uint32_t sub_count, sub_cap;
     uint32_t index, prev_pending, next_pending, next_dead; /* lists by index */
+    struct skate_id group; /* it runs in a bundle of this placement group */
+    int32_t bundle;        /* -1: any */
+    uint32_t cause;        /* of its death, as actor_state says */
+};
+
+struct gcs_group;
+struct gcs_groups {
+    struct gcs_group **v;
+    uint32_t count, cap, live, unplaced;
+    uint64_t removals;
+    bool sweep_wanted; /* a job or an actor ended: groups may end with it */
+    bool stale_rows; /* some node is left out until its next report */
+    struct map ids;
 };
 
 struct gcs_value {
@@ -93,6 +108,7 @@ struct gcs {
     struct gcs_value *values;
     uint32_t value_count, value_cap;
     struct map value_keys;
+    struct gcs_groups groups;
 };
 
 /* gcs.c: memory that budgets bound, so its end is a panic */
@@ -127,6 +143,7 @@ void gcs_job_frame(const struct gcs_job *j, struct wire_buf *b);
 
 /* gcs_actors.c */
 struct gcs_actor *gcs_actor_find(struct gcs *g, const struct skate_id *id);
+struct gcs_actor *gcs_actor_of_proc(struct gcs *g, uint64_t proc);
 void gcs_actor_create(struct gcs *g, const struct gcs_from *from,
                       const struct wire_actor_create *m);
 void gcs_actor_sub(struct gcs *g, const struct gcs_from *from, const struct wire_actor_sub *m);

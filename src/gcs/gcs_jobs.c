@@ -103,6 +103,7 @@ void gcs_job_end(struct gcs *g, struct gcs_job *j, const char *why) {
         if (a && a->state != GCS_DEAD && a->job == j->number && !gcs_actor_outlives(g, a))
             gcs_actor_end(g, a, text, true);
     }
+    if (g->groups.live) g->groups.sweep_wanted = true;
     wire_init(&b, NULL, 0);
     m = wire_begin(&b, WIRE_JOB_END);
     m->job = j->number;

@@ -8,7 +8,7 @@
 
 #include "base/assert.h"
 #include "base/limits.h"
-#include "gcs/gcs_int.h"
+#include "gcs/gcs_groups.h"
 
 #define SLEPT_NS (INT64_C(2500) * 1000000) /* more between two ticks is a sleep of ours */
 
@@ -147,6 +147,7 @@ void gcs_node_register(struct gcs *g, const struct gcs_from *from,
     n->heard_ns = g->now;
     n->reported = n->loading = total;
     for (uint32_t i = 0; i < n->loading.count; i++) n->loading.v[i].amount = 0;
+    n->reserving = n->loading;
     n->registered = gcs_copy(m, m->head.size);
     n->ip = gcs_copy(peer_ip, strlen(peer_ip) + 1);
     if (m->is_head && !g->head) g->head = n->number;
@@ -162,9 +163,38 @@ void gcs_node_register(struct gcs *g, const struct gcs_from *from,
     g->place_wanted = true;
 }
 
+static void tell_node(struct gcs *g, const struct gcs_node *about, const struct gcs_node *to) {
+    struct wire_buf b;
+
+    wire_init(&b, NULL, 0);
+    gcs_node_frame(about, &b);
+    gcs_send_link(g, to->link, &b);
+}
+
+/* Where leases wait, the raylet hears of it when another node has more free. */
+static void tell_waiting(struct gcs *g, struct gcs_node *n, uint32_t waiting, bool more) {
+    bool begins = waiting > 0 && n->waiting == 0;
+
+    n->waiting = waiting;
+    for (uint32_t i = 0; i < g->node_count; i++) {
+        const struct gcs_node *o = g->nodes[i];
+
+        if (!o->alive || o == n) continue;
+        if (begins) tell_node(g, o, n);
+        if (more && o->waiting) tell_node(g, n, o);
+    }
+}
+
+static bool has_more(const struct resources *a, const struct resources *b) {
+    for (uint32_t i = 0; i < a->count; i++)
+        if (a->v[i].amount > resources_amount(b, a->v[i].name)) return true;
+    return false;
+}
+
 void gcs_node_report(struct gcs *g, struct gcs_node *n, const struct wire_node_report *m) {
     struct sched_node *row = sched_view_find(&g->view, n->number);
     struct resources avail;
+    bool more;
     uint32_t len;
     const uint8_t *packed = wire_node_report_available(m, &len);
 
@@ -172,10 +202,13 @@ void gcs_node_report(struct gcs *g, struct gcs_node *n, const struct wire_node_r
     SKATE_ASSERT(row);
     n->arena_used = m->arena_used;
     n->stale = false;
+    more = has_more(&avail, &n->reported);
     n->reported = avail;
+    tell_waiting(g, n, m->waiting, more);
     row->avail = avail;
     resources_take(&row->avail, &n->loading);
-    if (g->actors_pending) g->place_wanted = true;
+    resources_take(&row->avail, &n->reserving);
+    if (g->actors_pending || g->groups.unplaced) g->place_wanted = true;
 }
 
 void gcs_node_lost(struct gcs *g, struct gcs_node *n, const char *why) {
@@ -196,6 +229,7 @@ void gcs_node_lost(struct gcs *g, struct gcs_node *n, const char *why) {
     if (len == 0) ip = n->ip ? n->ip : "?";
     (void)snprintf(text, sizeof text, "node %u was lost: %s (raylet process %u at %.*s)", n->number,
                    n->reason, m->pid, len ? (int)len : 64, ip);
+    gcs_groups_node_lost(g, n->number);
     gcs_unsubscribe(g, proc_make(n->number, 0), true);
     for (uint32_t i = 0; i < g->job_count; i++)
         if (g->jobs[i]->live && proc_node(g->jobs[i]->driver) == n->number)

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "base/assert.h"
-#include "gcs/gcs_int.h"
+#include "gcs/gcs_groups.h"
 
 void gcs_place_add(struct gcs *g, struct gcs_actor *a) {
     a->next_pending = MAP_NONE;
@@ -91,6 +91,10 @@ static void start(struct gcs *g, struct gcs_actor *a) {
     COPY(&b, fn_value, m);
     COPY(&b, fn_data, m);
     COPY(&b, env, m);
+    out = (struct wire_actor_start *)(void *)b.p;
+    out->group = m->group;
+    out->bundle = m->bundle;
+    out->capture = m->capture;
     gcs_send_link(g, g->nodes[a->node - 1]->link, &b);
 }
 
@@ -125,19 +129,25 @@ static int pick(struct gcs *g, const struct sched_ask *ask, uint32_t *ret_node) 
     return r;
 }
 
-/* No living node can ever hold it: its driver hears so at once, once. */
-static void tell_infeasible(struct gcs *g, struct gcs_actor *a, const struct sched_ask *ask) {
+/* No living node can ever hold it: its driver hears so at once, once. One that must run on a
+ * certain node ends instead: true. */
+static bool tell_infeasible(struct gcs *g, struct gcs_actor *a, const struct sched_ask *ask) {
     struct gcs_job *j = gcs_job_find(g, a->job);
     struct skate_error text;
     struct wire_notice *m;
     struct wire_buf b;
     uint32_t unused;
+    bool bound = sched_is_hard(ask->strategy);
     int r;
 
-    if (a->infeasible_told || !j) return;
+    if (!bound && (a->infeasible_told || !j)) return false;
     set_rows(g, true);
     r = sched_pick(&g->view, ask, &unused);
-    if (r == -SKATE_ENOENT) {
+    if (r == -SKATE_ENOENT && bound) {
+        a->cause = 2;
+        gcs_actor_end(g, a, "The node specified via NodeAffinitySchedulingStrategy doesn't exist "
+                      "any more or is infeasible, and soft=False was specified.", false);
+    } else if (r == -SKATE_ENOENT) {
         a->infeasible_told = true;
         sched_explain(&g->view, ask, a->texts, &text);
         wire_init(&b, NULL, 0);
@@ -150,6 +160,7 @@ static void tell_infeasible(struct gcs *g, struct gcs_actor *a, const struct sch
         gcs_send_proc(g, j->driver, &b);
     }
     set_rows(g, false);
+    return r == -SKATE_ENOENT && bound;
 }
 
 static bool same_ask(const struct gcs_actor *a, const struct gcs_actor *b) {
@@ -157,8 +168,34 @@ static bool same_ask(const struct gcs_actor *a, const struct gcs_actor *b) {
     uint32_t n, k;
     const void *p = wire_actor_create_placing(x, &n), *q = wire_actor_create_placing(y, &k);
 
-    return x->strategy == y->strategy && x->affinity == y->affinity && n == k &&
+    return id_equal(&x->group, &y->group) && x->bundle == y->bundle &&
+           x->strategy == y->strategy && x->affinity == y->affinity && n == k &&
            memcmp(p, q, n) == 0;
+}
+
+static void send_to(struct gcs *g, struct gcs_actor *a, uint32_t node,
+                    const struct resources *placing) {
+    gcs_place_remove(g, a);
+    a->node = node;
+    a->incarnation++;
+    gcs_actor_move(g, a, GCS_STARTING);
+    if (placing) charge(g, a, placing);
+    start(g, a);
+}
+
+/* In a placement group: where its bundles are, whose resources are not the node's any more. */
+static bool place_in_group(struct gcs *g, struct gcs_actor *a, const struct resources *placing) {
+    uint32_t node = 0;
+    int r = gcs_group_pick(g, a, placing, &node);
+
+    if (r == -SKATE_ENOENT) {
+        a->cause = 1;
+        gcs_actor_end(g, a, "its placement group was removed", false);
+        return true;
+    }
+    if (r < 0) return false;
+    send_to(g, a, node, NULL);
+    return true;
 }
 
 static bool place(struct gcs *g, struct gcs_actor *a) {
@@ -171,16 +208,9 @@ static bool place(struct gcs *g, struct gcs_actor *a) {
                                                                : (uint32_t)m->affinity};
 
     SKATE_ASSERT(resources_unpack(&placing, packed, len) == 0); /* checked at creation */
-    if (pick(g, &ask, &node) < 0) {
-        tell_infeasible(g, a, &ask);
-        return false;
-    }
-    gcs_place_remove(g, a);
-    a->node = node;
-    a->incarnation++;
-    gcs_actor_move(g, a, GCS_STARTING);
-    charge(g, a, &placing);
-    start(g, a);
+    if (!id_is_nil(&m->group)) return place_in_group(g, a, &placing);
+    if (pick(g, &ask, &node) < 0) return tell_infeasible(g, a, &ask);
+    send_to(g, a, node, &placing);
     return true;
 }
 

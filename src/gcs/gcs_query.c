@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "base/assert.h"
-#include "gcs/gcs_int.h"
+#include "gcs/gcs_groups.h"
 
 enum { ROWS_BYTES_MAX = 64 << 20 };
 
@@ -44,6 +44,11 @@ void gcs_list(struct gcs *g, const struct gcs_from *from, const struct wire_list
         if (!g->jobs[i]->live && m->what == 3) continue;
         wire_init(&b, NULL, 0);
         gcs_job_frame(g->jobs[i], &b);
+        add_row(&r, &b);
+    }
+    for (uint32_t i = 0; m->what == 4 && i < g->groups.count; i++) {
+        wire_init(&b, NULL, 0);
+        gcs_group_frame(g->groups.v[i], &b);
         add_row(&r, &b);
     }
     wire_init(&b, NULL, 0);

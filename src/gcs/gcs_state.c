@@ -49,6 +49,7 @@ static void put_state(const struct gcs_actor *a, struct wire_buf *b, bool with_f
     m->max_restarts = a->max_restarts;
     m->job = a->job;
     m->flags = a->flags;
+    m->cause = a->cause;
     WIRE_PUT(b, actor_state, cls, a->texts, strlen(a->texts));
     WIRE_PUT(b, actor_state, name, a->name, strlen(a->name));
     WIRE_PUT(b, actor_state, namespace, a->space, strlen(a->space));

@@ -9,6 +9,7 @@
 #include "base/assert.h"
 #include "base/futex.h"
 #include "raylet/answers.h"
+#include "raylet/bundles.h"
 #include "raylet/links.h"
 #include "raylet/raylet.h"
 
@@ -42,17 +43,16 @@ static void refuse(struct raylet *r, struct placement *pl, const char *reason) {
 }
 
 static bool try_place(struct raylet *r, struct placement *pl, const struct resources *placing) {
-    struct sched_node *own = node_own(r);
     const void *env;
     uint32_t env_len;
     struct job *j;
 
-    if (!resources_fit(&own->avail, placing, NULL) || pool_is_full(r)) return false;
+    if (!claim_fits(r, NULL, placing) || pool_is_full(r)) return false;
     j = job_find(r, pl->start->job);
     env = wire_actor_start_env(pl->start, &env_len);
     if (j && !pl->env) pl->env = env_get(j, env, env_len);
     if (!j || !pl->env) return false;
-    resources_take(&own->avail, &pl->used);
+    claim_take(r, NULL, &pl->used, &pl->gpus);
     pool_place(r, j, pl);
     grants_wake(r);
     return true;
@@ -79,6 +79,10 @@ void actor_host_start(struct raylet *r, const struct wire_actor_start *m) {
     if (e == 0) e = resources_unpack(&placing, data, len);
     if (e < 0) {
         refuse(r, pl, "its resources cannot be read");
+        return;
+    }
+    if (!id_is_nil(&m->group)) {
+        groups_actor_start(r, pl, &placing);
         return;
     }
     r->coming_until_ns = 0;
@@ -113,6 +117,7 @@ void actor_host_coming(struct raylet *r, const struct wire_actor_create *m) {
     uint32_t len;
     const void *data = wire_actor_create_placing(m, &len);
 
+    if (!id_is_nil(&m->group)) return;
     if (!own || resources_unpack(&placing, data, len) < 0 ||
         resources_fit(&own->avail, &placing, NULL) ||
         !resources_fit(&own->total, &placing, NULL))
@@ -155,6 +160,27 @@ void actor_host_expire(struct raylet *r) {
     }
 }
 
+/* What it runs in, before its constructor. */
+static void tell_lease(struct proc *p, const struct wire_actor_start *start) {
+    bool special = p->bundle || p->gpus.ids;
+    char devices[GPUS_MAX * 4];
+    uint64_t room[64];
+    struct wire_buf b;
+    struct wire_lease_info *m;
+
+    if (!special && !p->told) return;
+    p->told = special;
+    wire_init(&b, room, sizeof room);
+    m = wire_begin(&b, WIRE_LEASE_INFO);
+    m->group = start->group;
+    m->bundle = p->bundle ? (int32_t)p->bundle->index : -1;
+    m->capture = start->capture;
+    gpus_text(&p->gpus, p->r->set.gpu_names, devices, sizeof devices);
+    WIRE_PUT(&b, lease_info, devices, devices, strlen(devices));
+    if (wire_end(&b) == 0) proc_send(p, b.p, b.len);
+    wire_release(&b);
+}
+
 /* Its creator will call it soon: their channel is opened unasked. */
 void actor_host_made(struct proc *p, struct placement *pl) {
     struct proc *owner = proc_find(p->r, pl->start->owner);
@@ -164,15 +190,16 @@ void actor_host_made(struct proc *p, struct placement *pl) {
     p->detached = pl->start->flags & 1;
     p->actor_told = false;
     if (owner && owner->state == PROC_LIVE) channels_open(owner, p, 0);
+    tell_lease(p, pl->start);
     proc_send(p, pl->start, pl->start->head.size);
 }
 
 /* Not started yet: forget it. */
 static bool cancel_start(struct raylet *r, const struct skate_id *actor) {
-    struct sched_node *own = node_own(r);
     uint32_t at = 0;
     struct job *j;
 
+    if (groups_actor_cancel(r, actor)) return true;
     for (struct actor_wait **w = &r->actor_waits; *w; w = &(*w)->next)
         if (id_equal(&(*w)->pl->start->actor, actor)) {
             struct actor_wait *gone = *w;
@@ -195,7 +222,7 @@ static bool cancel_start(struct raylet *r, const struct skate_id *actor) {
             *link = pl->next;
             if (!pl->next) j->waiting_last = last;
             pool_unqueue(r, pl);
-            resources_give(&own->avail, &pl->used);
+            claim_give(r, pl->bundle, &pl->used, &pl->gpus);
             placement_free(pl);
             return true;
         }

@@ -8,10 +8,14 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "raylet/bundles.h"
 #include "raylet/links.h"
 #include "raylet/raylet.h"
 
 enum { RECLAIM_MIN_MS = 10, RECLAIM_MAX_MS = 160, FREE_LEASES_MIN = 8, REPORT_MS = 20 };
+#define NO_SUCH_NODE                                                                           \
+    "unschedulable\nThe node specified via NodeAffinitySchedulingStrategy doesn't exist any "   \
+    "more or is infeasible, and soft=False was specified."
 enum { PASS_MAX = 1024 }; /* leases passed on at once */
 
 void grants_wake(struct raylet *r) {
@@ -54,20 +58,22 @@ static bool room_for_free(const struct raylet *r, const struct resources *want) 
     return r->free_leases < (uint32_t)(cpus * 4 > FREE_LEASES_MIN ? cpus * 4 : FREE_LEASES_MIN);
 }
 
-/* The own node has taken the resources already. */
-static int place(struct raylet *r, const struct lease_ask *a, const struct resources *want) {
-    struct sched_node *own = node_own(r);
-    struct job *j = job_find(r, a->job);
-    struct placement *pl = j ? calloc(1, sizeof *pl) : NULL;
+bool grants_try(struct raylet *r, const struct lease_ask *a, const struct resources *want,
+                struct bundle *b) {
+    struct job *j;
+    struct placement *pl;
 
-    if (!pl) return -SKATE_ENOMEM;
-    *pl = (struct placement){.owner = a->owner, .req = a->req, .used = *want,
+    if (!claim_fits(r, b, want) || !room_for_free(r, want) || pool_is_full(r)) return false;
+    j = job_find(r, a->job);
+    pl = j ? calloc(1, sizeof *pl) : NULL;
+    if (!pl) return false;
+    *pl = (struct placement){.owner = a->owner, .req = a->req, .used = *want, .bundle = b,
                              .env = env_get(j, a->env, a->env_len)};
-    if (!pl->env) return placement_free(pl), -SKATE_ENOMEM;
-    resources_take(&own->avail, want);
+    if (!pl->env) return placement_free(pl), false;
+    claim_take(r, b, want, &pl->gpus);
     if (want->count == 0) r->free_leases++;
     pool_place(r, j, pl);
-    return 0;
+    return true;
 }
 
 static void send_request(struct raylet *r, uint32_t node, const struct lease_ask *a,
@@ -87,6 +93,8 @@ static void send_request(struct raylet *r, uint32_t node, const struct lease_ask
     m->count = a->count;
     m->strategy = c->strategy;
     m->hops = hops;
+    m->group = a->group;
+    m->bundle = a->bundle;
     WIRE_PUT(&b, lease_req, resources, packed, len);
     WIRE_PUT(&b, lease_req, name, a->name, strlen(a->name));
     WIRE_PUT(&b, lease_req, env, a->env, a->env_len);
@@ -94,21 +102,24 @@ static void send_request(struct raylet *r, uint32_t node, const struct lease_ask
     wire_release(&b);
 }
 
+void grants_pass(struct raylet *r, uint32_t node, const struct lease_ask *a,
+                 const struct resources *want, uint32_t hops) {
+    struct lease_class c = {.want = *want};
+
+    send_request(r, node, a, &c, hops);
+}
+
 /* ---- requests that arrive ---- */
 
 /* Passed here by the owner's raylet: what fits now, and the rest back. */
 static void serve_foreign(struct raylet *r, struct lease_ask *a, const struct lease_class *c,
                           uint32_t hops) {
-    struct sched_node *own = node_own(r);
     struct job *j = table_get(&r->jobs, a->job);
 
     if (hops > 1) return;
     if (j && j->ended && proc_find(r, a->owner) == NULL && links_is_dead(r, proc_node(a->owner)))
         return;
-    while (a->count > 0 && resources_fit(&own->avail, &c->want, NULL) &&
-           room_for_free(r, &c->want) && !pool_is_full(r) &&
-           place(r, a, &c->want) == 0)
-        a->count--;
+    while (a->count > 0 && grants_try(r, a, &c->want, NULL)) a->count--;
     if (a->count > 0) {
         send_request(r, proc_node(a->owner), a, c, hops + 1);
         grants_reclaim(r);
@@ -116,7 +127,8 @@ static void serve_foreign(struct raylet *r, struct lease_ask *a, const struct le
 }
 
 void grants_request(struct raylet *r, uint64_t src, const struct wire_lease_req *m) {
-    struct lease_ask a = {.req = m->req, .owner = m->owner, .job = m->job, .count = m->count};
+    struct lease_ask a = {.req = m->req, .owner = m->owner, .job = m->job, .count = m->count,
+                          .group = m->group, .bundle = m->bundle};
     struct lease_class c = {.strategy = m->strategy, .affinity = proc_node(m->affinity)};
     bool from_raylet = proc_number(src) == 0;
     const uint64_t *near;
@@ -129,7 +141,7 @@ void grants_request(struct raylet *r, uint64_t src, const struct wire_lease_req 
     packed = wire_lease_req_resources(m, &len);
     e = resources_unpack(&c.want, packed, len);
     (void)wire_lease_req_env(m, &a.env_len);
-    if (e < 0 || a.env_len > ENV_BYTES_MAX || m->strategy > SCHED_SOFT) {
+    if (e < 0 || a.env_len > ENV_BYTES_MAX || m->strategy >= SCHED_STRATEGIES) {
         node_log("a lease request that cannot be read, ignoring");
         return;
     }
@@ -140,6 +152,10 @@ void grants_request(struct raylet *r, uint64_t src, const struct wire_lease_req 
     a.locality_count = len < LEASES_LOCALITY_MAX ? len : LEASES_LOCALITY_MAX;
     memcpy(a.locality, near, a.locality_count * sizeof *near);
     a.env = (void *)(uintptr_t)wire_lease_req_env(m, &a.env_len);
+    if (!id_is_nil(&m->group)) {
+        group_asks_request(r, src, &a, &c.want, m->hops);
+        return;
+    }
     if (proc_node(m->owner) != r->node) {
         serve_foreign(r, &a, &c, m->hops);
         return;
@@ -180,18 +196,26 @@ static void tell_infeasible(struct raylet *r, const struct sched_ask *ask,
     wire_release(&b);
 }
 
+/* One of its tasks has a place: the next one's arguments may lie elsewhere. */
+static void next_locality(struct lease_ask *a) {
+    if (!a->locality_count) return;
+    a->locality_count--;
+    memmove(a->locality, a->locality + 1, a->locality_count * sizeof *a->locality);
+}
+
 static void pass_on(struct raylet *r, uint32_t node, struct lease_ask *a,
                     const struct lease_class *c) {
     struct sched_node *row = sched_view_find(&r->view, node);
     struct lease_ask part = *a;
     uint32_t n = sched_times(&row->avail, &c->want, a->count);
 
-    /* Spread: one at a time, so that the next goes elsewhere. */
-    if (n == 0 || c->strategy == SCHED_SPREAD) n = 1;
+    /* Spread: one at a time, so that the next goes elsewhere. Arguments: those whose lie there. */
+    if (n == 0 || c->strategy == SCHED_SPREAD || a->locality_count) n = 1;
     if (n > PASS_MAX) n = PASS_MAX;
     part.count = n;
     for (uint32_t i = 0; i < n; i++) resources_take(&row->avail, &c->want);
     send_request(r, node, &part, c, 1);
+    next_locality(a);
     leases_served(r->leases, a, n);
 }
 
@@ -206,6 +230,11 @@ static bool serve_one(struct raylet *r, struct lease_class *c) {
 
     if (!j || !j->known) return false;
     e = sched_pick(&r->view, &ask, &node);
+    if (e == -SKATE_ENOENT && sched_is_hard(c->strategy)) {
+        lease_fail(r, a->owner, a->req, NO_SUCH_NODE);
+        leases_cancel(r->leases, a->owner, a->req);
+        return true;
+    }
     if (e == -SKATE_ENOENT && !c->told) {
         c->told = true;
         tell_infeasible(r, &ask, a);
@@ -215,9 +244,8 @@ static bool serve_one(struct raylet *r, struct lease_class *c) {
         pass_on(r, node, a, c);
         return true;
     }
-    if (!room_for_free(r, &c->want) || pool_is_full(r)) return false;
-    if (!keeps_free(r, &c->want)) return false;
-    if (place(r, a, &c->want) < 0) return false;
+    if (!keeps_free(r, &c->want) || !grants_try(r, a, &c->want, NULL)) return false;
+    next_locality(a);
     leases_served(r->leases, a, 1);
     return true;
 }
@@ -229,7 +257,8 @@ void grants_run(void *arg) {
     bool left;
 
     if (!r->node || r->ending) return;
-    left = actor_host_retry(r);
+    left = groups_run(r);
+    left = actor_host_retry(r) || left;
     while ((c = leases_next_class(r->leases, &at))) {
         while (c->first && serve_one(r, c)) {}
         left = left || c->first;
@@ -243,14 +272,27 @@ void grants_run(void *arg) {
 /* ---- leases ---- */
 
 void grants_made(struct raylet *r, struct proc *worker) {
-    struct wire_lease_grant m = {.head = {.size = sizeof m, .kind = WIRE_LEASE_GRANT,
-                                          .fixed = sizeof m},
-                                 .req = worker->req, .worker = worker->id,
-                                 .pid = worker->pid};
     struct proc *owner = proc_find(r, worker->owner);
+    bool special = worker->bundle || worker->gpus.ids;
+    char devices[GPUS_MAX * 4];
+    uint64_t room[64];
+    struct wire_buf b;
+    struct wire_lease_grant *m;
 
     if (owner) channels_open(owner, worker, 0);
-    route_send(r, worker->owner, &m, sizeof m);
+    wire_init(&b, room, sizeof room);
+    m = wire_begin(&b, WIRE_LEASE_GRANT);
+    m->req = worker->req;
+    m->worker = worker->id;
+    m->pid = worker->pid;
+    m->tell = special || worker->told;
+    worker->told = special;
+    if (worker->gpus.ids) {
+        gpus_text(&worker->gpus, r->set.gpu_names, devices, sizeof devices);
+        WIRE_PUT(&b, lease_grant, devices, devices, strlen(devices));
+    }
+    if (wire_end(&b) == 0) route_send(r, worker->owner, b.p, b.len);
+    wire_release(&b);
 }
 
 void grants_return(struct raylet *r, uint64_t src, const struct wire_lease_return *m) {
@@ -277,7 +319,7 @@ void grants_return(struct raylet *r, uint64_t src, const struct wire_lease_retur
 /* A worker that waits lends its CPUs, nothing else; on waking it has them at once, even if that
  * makes the node's amount negative for a while. */
 void grants_blocked(struct proc *p, bool blocked) {
-    struct sched_node *own = node_own(p->r);
+    struct resources *avail = p->bundle ? &p->bundle->avail : &node_own(p->r)->avail;
     struct resources cpu = {0};
     int64_t amount = resources_amount(&p->used, "CPU");
 
@@ -287,9 +329,9 @@ void grants_blocked(struct proc *p, bool blocked) {
         p->r->free_leases = blocked ? p->r->free_leases - 1 : p->r->free_leases + 1;
     if (amount && resources_set(&cpu, "CPU", amount) == 0) {
         if (blocked)
-            resources_give(&own->avail, &cpu);
+            resources_give(avail, &cpu);
         else
-            resources_take(&own->avail, &cpu);
+            resources_take(avail, &cpu);
     }
     if (blocked) grants_wake(p->r);
 }
@@ -301,6 +343,8 @@ static bool in_the_way(struct raylet *r, const struct proc *p) {
     struct lease_class *c;
     uint32_t at = 0;
 
+    if (group_asks_in_the_way(r, p)) return true;
+    if (p->bundle) return false;
     if (actor_host_waiting(r)) return true;
     while ((c = leases_next_class(r->leases, &at))) {
         bool same = c->want.count == p->used.count;
@@ -337,6 +381,7 @@ void grants_reclaim_tick(void *arg) {
     table_release(&r->reclaimed);
     r->reclaim_ms = r->reclaim_ms < RECLAIM_MAX_MS ? r->reclaim_ms * 2 : RECLAIM_MAX_MS;
     actor_host_expire(r);
+    groups_expire(r);
     loop_post(r->loop, &r->sched_task);
 }
 
@@ -348,6 +393,7 @@ void grants_owner_died(struct raylet *r, uint64_t owner) {
 
     if (!whole) {
         leases_drop_owner(r->leases, owner);
+        group_asks_owner_died(r, owner);
         pool_cancel(r, owner, 0);
     }
     while ((p = table_next(&r->procs, &at, NULL))) {

@@ -4,6 +4,7 @@
 
 #include "base/assert.h"
 #include "raylet/answers.h"
+#include "raylet/bundles.h"
 #include "raylet/links.h"
 #include "raylet/pulls.h"
 #include "raylet/raylet.h"
@@ -102,6 +103,7 @@ void inbox_frame(struct raylet *r, uint64_t src, const struct wire_head *head) {
         if (src != c->owner) return;
         leases_cancel(r->leases, c->owner, c->req);
         pool_cancel(r, c->owner, c->req);
+        group_asks_cancel(r, c->owner, c->req);
         return;
     }
     case WIRE_LEASE_HEIR: heirs_on_lease(r, src, m); return;
@@ -109,6 +111,7 @@ void inbox_frame(struct raylet *r, uint64_t src, const struct wire_head *head) {
     case WIRE_FREE: keeps_release(r, m); return;
     case WIRE_STATE_REQ: rows_answer(r, src, m); return;
     case WIRE_WHY_REQ: why_answer(r, src, m); return;
+    case WIRE_GROUP_ROOM: group_asks_on_room(r, src, m); return;
     case WIRE_EXTENTS_DONE:
         death_extents_done(r, m, src);
         return;

@@ -11,11 +11,12 @@
 #include <unistd.h>
 
 #include "base/assert.h"
+#include "raylet/bundles.h"
 #include "raylet/pulls.h"
 
 /* HELD: bytes that wait for one connection, for one to a node that nobody has told of, for all. */
 enum { HELD_MAX = 64 << 20, HELD_UNKNOWN_MAX = 1 << 20, HELD_ALL_MAX = 512 << 20 };
-enum { UNKNOWN_MAX = 64, UNKNOWN_BEATS = 5, POLL_MS = 90 };
+enum { UNKNOWN_MAX = 64, UNKNOWN_BEATS = 5, POLL_MS = 1000 };
 
 struct held {
     struct held *next;
@@ -370,6 +371,7 @@ static void on_welcome(struct raylet *r, const struct wire_node_welcome *m) {
     if (!own) node_fail(r, SKATE_ENOMEM, "out of memory");
     own->alive = true;
     own->total = own->avail = r->set.resources;
+    gpus_init(&r->gpus, resources_amount(&own->total, "GPU"));
     node_ready(r);
 }
 
@@ -469,6 +471,9 @@ static void on_gcs_frame(void *arg, struct conn *c, const void *frame, uint32_t 
     case WIRE_ROUTE: route_frame(r, frame, 0); break;
     case WIRE_PROC_DIED: death_heard(r, frame); break;
     case WIRE_ROWS: on_rows(r, frame); break;
+    case WIRE_GROUP_RESERVE: groups_on_reserve(r, frame); break;
+    case WIRE_GROUP_RELEASE: groups_on_release(r, frame); break;
+    case WIRE_GROUP_INFO: groups_on_info(r, frame); break;
     case WIRE_STOP: node_end(r, "the cluster stops");
     default: break;
     }

@@ -20,7 +20,8 @@ uint32_t links_to_all(struct raylet *r, const void *frame, uint32_t len, uint64_
                       uint32_t cap);
 /* On the bulk connection of a node. */
 SKATE_NODISCARD int links_bulk(struct raylet *r, uint32_t node, const void *frame, uint32_t len);
-/* Something waits: ask the GCS what the other nodes have free now (at most each 100 ms). */
+/* Something waits: ask the GCS what the other nodes have free now (at most once a second; it says
+ * by itself what changes, since our reports say that something waits). */
 void links_poll(struct raylet *r);
 bool links_is_dead(const struct raylet *r, uint32_t node);
 uint32_t links_count(const struct raylet *r);

@@ -22,6 +22,7 @@
 
 #include "base/assert.h"
 #include "base/futex.h"
+#include "raylet/bundles.h"
 #include "raylet/links.h"
 #include "raylet/pulls.h"
 #include "raylet/raylet.h"
@@ -323,6 +324,7 @@ static void on_beat(void *arg) {
     links_beat(r);
     proc_beat(r);
     keeps_beat(r);
+    claims_check(r);
     while ((j = table_next(&r->jobs, &at, NULL)))
         if (j->waiting_count) pool_kick(r, j);
 }
@@ -367,7 +369,7 @@ int node_start(struct raylet *r, struct skate_error *err) {
     if (e == 0) e = make_timers(r);
     if (e == 0) e = pulls_start(r);
     if (e < 0) return e;
-    r->leases = leases_new(LEASE_REQUESTS_MAX);
+    r->leases = groups_new(r) < 0 ? NULL : leases_new(LEASE_REQUESTS_MAX);
     if (!r->leases) return -SKATE_ENOMEM;
     raise_limits();
     return links_start(r, err);

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/assert.h"
+#include "raylet/bundles.h"
 #include "base/futex.h"
 #include "raylet/links.h"
 #include "raylet/raylet.h"
@@ -111,6 +112,8 @@ static void kick_all(struct raylet *r) {
 static void assign(struct proc *p, struct placement *pl) {
     SKATE_ASSERT(p->work == WORK_NONE || p->work == WORK_IDLE);
     p->used = pl->used;
+    p->gpus = pl->gpus;
+    p->bundle = pl->bundle;
     p->blocked = false;
     if (pl->is_actor) {
         p->work = WORK_ACTOR;
@@ -212,15 +215,16 @@ void pool_fork_lost(struct raylet *r, struct proc *p) {
 
 void pool_release(struct proc *p) {
     struct raylet *r = p->r;
-    struct sched_node *own = node_own(r);
 
     if (p->work == WORK_LEASE && p->used.count == 0 && !p->blocked) r->free_leases--;
-    if (own && p->blocked) { /* its CPUs are back already */
+    if (p->blocked) { /* its CPUs are back already */
         int64_t cpu = resources_amount(&p->used, "CPU");
 
         if (cpu && resources_set(&p->used, "CPU", 0) < 0) cpu = 0;
     }
-    if (own) resources_give(&own->avail, &p->used);
+    claim_give(r, p->bundle, &p->used, &p->gpus);
+    r->groups->room = true;
+    p->bundle = NULL;
     p->used.count = 0;
     p->blocked = false;
     p->work = WORK_NONE;
@@ -241,7 +245,6 @@ void pool_remove(struct proc *p) {
 }
 
 void pool_cancel(struct raylet *r, uint64_t owner, uint64_t req) {
-    struct sched_node *own = node_own(r);
     uint32_t at = 0;
     struct job *j;
 
@@ -258,7 +261,7 @@ void pool_cancel(struct raylet *r, uint64_t owner, uint64_t req) {
             }
             *link = pl->next;
             pool_unqueue(r, pl);
-            if (own) resources_give(&own->avail, &pl->used);
+            claim_give(r, pl->bundle, &pl->used, &pl->gpus);
             if (pl->used.count == 0) r->free_leases--;
             placement_free(pl);
             grants_wake(r);

@@ -18,6 +18,8 @@ struct placement {
     struct job_env *env; /* holds a ref */
     uint64_t owner, req;
     struct resources used;
+    struct gpu_share gpus;
+    struct bundle *bundle; /* NULL: of the node itself */
     struct wire_actor_start *start; /* owned copy of the frame */
     struct placement *next;
 };

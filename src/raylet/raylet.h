@@ -15,6 +15,7 @@
 #include "raylet/death_record.h"
 #include "raylet/raylet_settings.h"
 #include "raylet/stream.h"
+#include "sched/gpus.h"
 #include "sched/lease_queue.h"
 #include "sched/policy.h"
 #include "store/extents.h"
@@ -63,7 +64,10 @@ struct proc {
     uint64_t owner, req;     /* WORK_LEASE */
     struct skate_id actor;   /* WORK_ACTOR */
     uint32_t incarnation;
-    struct resources used;   /* taken from the node for it */
+    struct resources used;   /* taken from the node for it, or from a bundle */
+    struct gpu_share gpus;
+    struct bundle *bundle;   /* NULL: the node itself */
+    bool told;               /* its last lease_info said something */
     struct job_env *env;     /* what it was forked for; holds a ref */
     struct proc *idle_next;
     int64_t idle_since_ns;
@@ -72,6 +76,8 @@ struct proc {
     uint32_t zygote;         /* number of the zygote that forked it */
 };
 
+struct bundle;
+struct groups;
 struct job;
 struct job_env;
 struct dead_runs;
@@ -123,6 +129,8 @@ struct raylet {
     int64_t coming_until_ns, reported_ns;
     uint32_t reclaim_ms;            /* until idle leases are asked for again: grows when in vain */
     uint32_t free_leases; /* leases that want nothing: bounded apart */
+    struct groups *groups; /* bundles.c */
+    struct gpus gpus;      /* claims.c */
     /* links.c, pulls.c */
     struct links *links;
     struct pulls *pulls;

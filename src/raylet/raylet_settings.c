@@ -86,6 +86,7 @@ static int set_one(struct raylet_settings *s, const char *key, char *value) {
     if (!strcmp(key, "python")) return copy_text(s->python, sizeof s->python, value);
     if (!strcmp(key, "worker")) return copy_text(s->worker, sizeof s->worker, value);
     if (!strcmp(key, "labels")) return copy_text(s->labels, sizeof s->labels, value);
+    if (!strcmp(key, "gpu_names")) return copy_text(s->gpu_names, sizeof s->gpu_names, value);
     if (!strcmp(key, "node_name")) return copy_text(s->node_name, sizeof s->node_name, value);
     if (!strcmp(key, "resources")) return parse_resources(value, &s->resources);
     if (!strcmp(key, "lifeline")) return s->no_lifeline = !strcmp(value, "none"), 0;

@@ -26,6 +26,7 @@ struct raylet_settings {
     char worker[64];   /* module whose main(fd) is a worker; tests only name another */
     struct resources resources;
     char labels[1024];
+    char gpu_names[512]; /* what programs call its GPUs, "3,5"; empty: 0, 1, ... */
     uint64_t arena_bytes;
     char node_name[128];
     bool is_head, local_session, no_lifeline;

@@ -115,6 +115,10 @@ int leases_put(struct lease_queue *q, const struct lease_ask *ask,
     if (a && (add || ask->count > 0)) {
         uint32_t room = UINT32_MAX - a->count;
 
+        if (!add) {
+            memcpy(a->locality, ask->locality, sizeof a->locality);
+            a->locality_count = ask->locality_count;
+        }
         a->count = !add ? ask->count : a->count + (ask->count < room ? ask->count : room);
         return 0;
     }

@@ -9,6 +9,7 @@
 #ifndef SKATE_SCHED_LEASE_QUEUE_H
 #define SKATE_SCHED_LEASE_QUEUE_H
 
+#include "base/id.h"
 #include "sched/resources.h"
 
 enum { LEASES_CLASSES_MAX = 1024, LEASES_LOCALITY_MAX = 8 };
@@ -24,6 +25,8 @@ struct lease_ask {
     char name[64];
     void *env; /* the runtime environment its workers need; the queue keeps a copy */
     uint32_t env_len;
+    struct skate_id group; /* nil, or the placement group; kept apart from the queue */
+    int32_t bundle;        /* of it; -1: any */
     struct lease_class *cls;      /* set by the queue */
     struct lease_ask *prev, *next; /* the queue's */
 };

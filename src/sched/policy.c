@@ -1,7 +1,8 @@
 /* policy.c - see policy.h.
  *
- * Hybrid: here when it fits; else where its arguments lie; else the first node (by number) that
- * stays at or below half of its busiest resource (pack), else the least busy one (spread). */
+ * Hybrid: where its large arguments lie; else here, while this node stays at or below half of its
+ * busiest resource; else the first node (by number) that does (pack), else the least busy one
+ * (spread), this one among equals. */
 #include "sched/policy.h"
 
 #include <stdio.h>
@@ -83,11 +84,16 @@ static int pick_hybrid(const struct sched_view *v, const struct sched_ask *ask,
     const struct sched_node *best = NULL;
     int64_t best_busy = 0;
 
-    if (fits_now(sched_view_find(v, v->self), ask->want)) return *ret_node = v->self, 0;
     for (uint32_t i = 0; i < ask->locality_count; i++) {
         uint32_t node = proc_node(ask->locality[i]);
 
         if (fits_now(sched_view_find(v, node), ask->want)) return *ret_node = node, 0;
+    }
+    best = sched_view_find(v, v->self);
+    if (!fits_now(best, ask->want)) best = NULL;
+    if (best) {
+        best_busy = busy_after(best, ask->want);
+        if (best_busy <= PACK_PERCENT) return *ret_node = v->self, 0;
     }
     for (uint32_t i = 0; i < v->count; i++) {
         const struct sched_node *n = &v->nodes[i];
@@ -119,7 +125,7 @@ static int pick_spread(struct sched_view *v, const struct sched_ask *ask, uint32
 }
 
 static bool any_fits_ever(const struct sched_view *v, const struct sched_ask *ask) {
-    if (ask->strategy == SCHED_AFFINITY)
+    if (sched_is_hard(ask->strategy))
         return fits_ever(sched_view_find(v, ask->affinity), ask->want);
     for (uint32_t i = 0; i < v->count; i++)
         if (fits_ever(&v->nodes[i], ask->want)) return true;
@@ -133,11 +139,11 @@ int sched_pick(struct sched_view *v, const struct sched_ask *ask, uint32_t *ret_
         *ret_node = v->self;
         return fits_now(sched_view_find(v, v->self), ask->want) ? 0 : -SKATE_EAGAIN;
     }
-    if (ask->strategy == SCHED_AFFINITY || ask->strategy == SCHED_SOFT) {
+    if (ask->strategy >= SCHED_AFFINITY && ask->strategy < SCHED_STRATEGIES) {
         wish = sched_view_find(v, ask->affinity);
         if (fits_now(wish, ask->want)) return *ret_node = ask->affinity, 0;
-        /* Soft: elsewhere only when that node is gone or can never fit it. */
-        if (fits_ever(wish, ask->want)) return -SKATE_EAGAIN;
+        if (ask->strategy == SCHED_HARD_NOW) return -SKATE_ENOENT;
+        if (fits_ever(wish, ask->want) && ask->strategy != SCHED_SOFT_SPILL) return -SKATE_EAGAIN;
         if (ask->strategy == SCHED_AFFINITY) return -SKATE_ENOENT;
     }
     if (!any_fits_ever(v, ask)) return -SKATE_ENOENT;
@@ -153,7 +159,7 @@ void sched_explain(const struct sched_view *v, const struct sched_ask *ask, cons
     int64_t most = -1;
 
     resources_text(ask->want, need, sizeof need);
-    if (ask->strategy == SCHED_AFFINITY) {
+    if (sched_is_hard(ask->strategy)) {
         const struct sched_node *n = sched_view_find(v, ask->affinity);
 
         if (!n || !n->alive) {

@@ -9,7 +9,18 @@
 #include "sched/resources.h"
 
 enum { POLICY_NODES_MAX = 16384 };
-enum sched_strategy { SCHED_HYBRID = 0, SCHED_SPREAD = 1, SCHED_AFFINITY = 2, SCHED_SOFT = 3 };
+enum sched_strategy {
+    SCHED_HYBRID = 0,
+    SCHED_SPREAD = 1,
+    SCHED_AFFINITY = 2,   /* on that node, or never */
+    SCHED_SOFT = 3,       /* elsewhere when it is gone or can never hold it */
+    SCHED_SOFT_SPILL = 4, /* ... and when it is full now */
+    SCHED_HARD_NOW = 5,   /* on that node, and now, or never */
+    SCHED_STRATEGIES,
+};
+static inline bool sched_is_hard(uint32_t strategy) {
+    return strategy == SCHED_AFFINITY || strategy == SCHED_HARD_NOW;
+}
 
 struct sched_node {
     uint32_t node;

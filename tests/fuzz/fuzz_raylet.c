@@ -13,6 +13,7 @@
 
 #include "base/futex.h"
 #include "gcsd/gcsd.h"
+#include "raylet/bundles.h"
 #include "raylet/links.h"
 #include "raylet/pulls.h"
 #include "raylet/raylet.h"
@@ -160,6 +161,7 @@ static void set_up(void) {
     if (ftruncate(ray->arena_fd, ARENA) < 0) abort();
     ray->arena = mmap(NULL, ARENA, PROT_READ | PROT_WRITE, MAP_SHARED, ray->arena_fd, 0);
     ray->extents = extents_new(ARENA);
+    if (groups_new(ray) < 0) abort();
     ray->leases = leases_new(1000);
     loop_task_init(&ray->sched_task, grants_run, ray);
     if (loop_timer_new(ray->loop, grants_reclaim_tick, ray, &ray->reclaim_timer) < 0 ||

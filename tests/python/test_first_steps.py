@@ -109,8 +109,8 @@ def test_slips_are_answered_with_the_right_name():
     for call, given in ((skate.get, same.remote(1)), (skate.wait, [same.remote(1)])):
         with pytest.raises(TypeError, match="number of seconds, not '1'"):
             call(given, timeout="1")
-    with pytest.raises(NotImplementedError, match="placement groups"):
-        skate.util.placement_group([{"CPU": 1}])
+    with pytest.raises(ValueError, match="Supported strategies are: PACK"):
+        skate.util.placement_group([{"CPU": 1}], strategy="PACKED")
     with pytest.raises(AttributeError, match="ray.serve .* is not in Skate yet"):
         _ = skate.serve
 

@@ -54,7 +54,7 @@ static void test_resources(void **state) {
     assert_true(resources_fit(&a, &(struct resources){0}, NULL));
 }
 
-/* Here first; when here is full, pack others up to half; then the least busy one. */
+/* Here up to half; then others up to half; then the least busy one, here among equals. */
 static void test_hybrid(void **state) {
     struct sched_view v = {.self = 2};
     struct sched_ask ask = {.strategy = SCHED_HYBRID};
@@ -67,6 +67,15 @@ static void test_hybrid(void **state) {
     assert_int_equal(v.nodes[0].node, 1); /* in order */
     assert_int_equal(pick(&v, ask, 1, &node), 0);
     assert_int_equal(node, 2);
+    sched_view_find(&v, 2)->avail = cpus(1);
+    assert_int_equal(pick(&v, ask, 1, &node), 0);
+    assert_int_equal(node, 3); /* here it would be all */
+    sched_view_find(&v, 3)->avail = cpus(1);
+    sched_view_find(&v, 1)->avail = cpus(1);
+    assert_int_equal(pick(&v, ask, 1, &node), 0);
+    assert_int_equal(node, 2); /* all of it everywhere */
+    sched_view_find(&v, 3)->avail = cpus(8);
+    sched_view_find(&v, 1)->avail = cpus(4);
     sched_view_find(&v, 2)->avail = cpus(0);
     assert_int_equal(pick(&v, ask, 1, &node), 0);
     assert_int_equal(node, 3); /* 1 would be above half */
@@ -92,6 +101,9 @@ static void test_locality(void **state) {
     assert_int_equal(node, 3);
     assert_int_equal(pick(&v, ask, 2, &node), 0);
     assert_int_equal(node, 2);
+    sched_view_find(&v, 1)->avail = cpus(1);
+    assert_int_equal(pick(&v, ask, 1, &node), 0);
+    assert_int_equal(node, 3); /* before here */
     sched_view_release(&v);
 }
 
