@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import pathlib
 import re
@@ -51,6 +52,32 @@ def test_every_name_has_an_entry_with_an_example():
     for name in skate.__all__:
         assert name in found, f"docs/reference.md has no entry for {name}"
         assert ">>>" in found[name], f"the entry of {name} has no example"
+
+
+UTIL = {
+    "util": None,
+    "util.queue": ["Queue"],
+    "util.multiprocessing": ["Pool"],
+    "util.joblib": None,
+    "util.dask": None,
+    "util.metrics": ["Counter", "Gauge", "Histogram"],
+    "util.scheduling_strategies": [
+        "PlacementGroupSchedulingStrategy", "NodeAffinitySchedulingStrategy",
+        "NodeLabelSchedulingStrategy",
+    ],
+    "dag": None,
+    "runtime_env": None,
+    "cluster_utils": ["Cluster"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("module", UTIL)
+def test_every_name_beside_the_core_has_an_entry(module):
+    found = entries("reference_util.md")
+    names = UTIL[module] or importlib.import_module(f"skate.{module}").__all__
+    for name in names:
+        assert f"{module}.{name}" in found, f"no entry for {module}.{name}"
+        assert ">>>" in found[f"{module}.{name}"], f"no example for {module}.{name}"
 
 
 def test_every_name_has_a_docstring():
