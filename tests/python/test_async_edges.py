@@ -155,9 +155,14 @@ def test_no_thread_for_each_future(session):
 
 def test_a_blocking_get_in_a_coroutine_is_warned_of_once(capfd):
     @skate.remote
+    def slow(x):
+        time.sleep(0.2)
+        return x
+
+    @skate.remote
     class Blocks:
         async def block(self):
-            return skate.get(echo.options(num_cpus=0).remote(1))
+            return skate.get(slow.options(num_cpus=0).remote(1))  # not there at once
 
     skate.init(address="local", num_cpus=2)
     blocks = Blocks.remote()
