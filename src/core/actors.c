@@ -12,6 +12,8 @@
 #include "core/core_int.h"
 
 enum { ACTOR_PENDING, ACTOR_ALIVE, ACTOR_RESTARTING, ACTOR_DEAD, ACTOR_UNKNOWN };
+/* A handle may be here before the actor's creation is at the GCS, which came by another path. */
+enum { ASK_MOST = 50 };
 enum { WINDOW = 2000, WIDE_WINDOW = 1 << 16 }; /* calls in flight to one actor; that runs many */
 
 static void subscribe(struct core *c, struct actor *a) {
@@ -453,6 +455,11 @@ void actors_on_state(struct core *c, const struct wire_actor_state *m) {
     a = c->actor_v[i];
     if (a->state == ACTOR_DEAD || m->incarnation < a->incarnation) return;
     if (m->state == ACTOR_UNKNOWN && a->owned) return; /* the creation is on its way */
+    if (m->state == ACTOR_UNKNOWN && a->asked++ < ASK_MOST) {
+        a->subscribed = false;
+        subscribe(c, a);
+        return;
+    }
     a->pid = m->pid;
     a->restarts = m->restarts;
     a->cause = m->cause;

@@ -98,7 +98,7 @@ struct sched_class {
 struct actor {
     struct skate_id id;
     uint32_t state, incarnation, restarts, pid, flags, cause; /* cause: of its death */
-    uint32_t head, tail, queued; /* not pushed */
+    uint32_t head, tail, queued, asked; /* not pushed; times that the GCS did not know it */
     uint64_t seq;
     struct worker worker;
     struct wire_buf create;     /* its creation, while arguments are missing */

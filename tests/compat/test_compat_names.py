@@ -158,3 +158,26 @@ def test_a_handle_of_an_old_session(no_cluster):
     start()
     with pytest.raises(exceptions.ActorHandleNotFoundError):
         ray.kill(old)
+
+
+@pytest.mark.row("3.handles", "14.borrowing")
+def test_a_handle_given_away_at_once(cluster):
+    """The receiver may ask about the actor before its creation has arrived anywhere."""
+    from compat_target import ON_RAY
+
+    @ray.remote
+    class Counter:
+        def __init__(self):
+            self.n = 0
+
+        def add(self):
+            self.n += 1
+            return self.n
+
+    @ray.remote
+    def use(counter):
+        return ray.get(counter.add.remote())
+
+    for _ in range(3 if ON_RAY else 200):
+        counter = Counter.remote()
+        assert sorted(ray.get([use.remote(counter) for _ in range(3)])) == [1, 2, 3]
