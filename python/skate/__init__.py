@@ -38,7 +38,7 @@ from skate._api import (
     shutdown,
     timeline,
 )
-from skate._generator import DynamicObjectRefGenerator, ObjectRefGenerator
+from skate._generator import DynamicObjectRefGenerator
 from skate._why import why
 from skate.runtime_context import get_runtime_context
 
@@ -46,9 +46,10 @@ TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
     from typing import Any
 
-    from skate._typed import get, put, remote, wait
+    from skate._typed import ObjectRefGenerator, get, put, remote, wait
 else:
     from skate._api import get, put, wait
+    from skate._generator import ObjectRefGenerator
     from skate._remote import remote
 
 RESTORE_WORKER_MODE, SPILL_WORKER_MODE = 3, 4

@@ -92,6 +92,9 @@ class ObjectRefGenerator:
         self._generator_ref = ref
         self._stream = stream
 
+    def __class_getitem__(cls, item: Any) -> Any:
+        return cls  # for annotations; its type for checkers is in _typed.pyi
+
     def __iter__(self) -> ObjectRefGenerator:
         return self
 

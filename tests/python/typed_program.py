@@ -6,10 +6,12 @@ stand where they are never executed.
 
 from __future__ import annotations
 
+from collections.abc import Generator, Iterator
+
 import numpy as np
 
 import skate as ray
-from skate import ObjectRef
+from skate import ObjectRef, ObjectRefGenerator
 
 
 @ray.remote
@@ -25,6 +27,18 @@ def scale(x: int, by: float = 1.0) -> float:
 @ray.remote
 def total(values: np.ndarray) -> int:
     return int(values.sum())
+
+
+@ray.remote
+def squares(n: int) -> Iterator[int]:
+    for i in range(n):
+        yield i * i
+
+
+@ray.remote(num_cpus=0.5)
+def halves(n: int) -> Generator[float, None, None]:
+    for i in range(n):
+        yield i / 2
 
 
 class Counter:
@@ -52,6 +66,11 @@ def main() -> None:
     summed: int = ray.get(total.remote(np.arange(10)))
     counter = RemoteCounter.remote(5)
     count: int = ray.get(counter.add.remote(1))
+    stream: ObjectRefGenerator[int] = squares.remote(3)
+    ready_streams, _ = ray.wait([stream])
+    items: list[int] = [ray.get(ref) for ref in ready_streams[0]]
+    fractions: list[float] = ray.get(list(halves.options(name="halves").remote(2)))
+    assert (items, fractions) == ([0, 1, 4], [0.0, 0.5])
     print(words, numbers, ready_words, len(rest), summed, count)
 
 
@@ -64,6 +83,8 @@ def refused() -> None:
     number: int = ray.get(text.remote(1))  # wrong
     ref: ObjectRef[int] = text.remote(1)  # wrong
     RemoteCounter.add(1)  # wrong
+    name: str = ray.get(next(squares.remote(1)))  # wrong
+    print(name)
     print(number, ref)
 
 
