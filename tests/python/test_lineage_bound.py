@@ -30,8 +30,10 @@ def make(value):
 def test_the_oldest_goes_and_says_so(nodes):
     cluster, far = nodes
     ray.init(address=cluster.address, _system_config={"max_lineage_bytes": 20_000})
-    refs = [make.remote(i) for i in range(100)]
-    ray.wait(refs, num_returns=100, fetch_local=False)
+    refs = []
+    for some in (range(1), range(1, 99), range(99, 100)):  # one ends first, one last
+        refs += [make.remote(i) for i in some]
+        ray.wait(refs, num_returns=len(refs), fetch_local=False)
     assert 0 < _core.stats()["tasks_pending"] < 60
     cluster.remove_node(far, allow_graceful=False)
     cluster.add_node(num_cpus=2, resources={"far": 4})
