@@ -391,6 +391,7 @@ void actor_flush(struct core *c, struct actor *a) {
         pop(c, a);
         r = task_push(c, index, &a->worker);
         if (r < 0) { /* room comes with the next result; a death with proc_died */
+            if (r == -SKATE_EAGAIN && !a->worker.inflight) link_want_room(c, a->worker.link);
             task_get(c, index)->next = a->head;
             a->head = index;
             if (a->tail == NONE) a->tail = index;

@@ -11,8 +11,7 @@
 
 struct actor;
 struct borrower;
-struct frame_list;
-struct frame_node;
+struct frame_list; struct frame_node;
 struct link;
 struct run;
 struct task;
@@ -40,6 +39,7 @@ void link_flush(struct core *c);
 void link_arena(struct core *c, uint64_t holder, int change);
 void links_release(struct core *c);
 bool link_room(struct link *l, uint32_t len);
+void link_want_room(struct core *c, struct link *l);
 
 /* pump.c: input, sleeping, the core thread. */
 void pump(struct core *c);
@@ -116,6 +116,7 @@ int task_new(struct core *c, const struct core_task *t, uint32_t kind, uint32_t 
              struct skate_error *err);
 void tasks_on_result(struct core *c, uint64_t src, struct link *l, const struct wire_result *m);
 void classes_dispatch(struct core *c);
+void room_again(struct core *c);
 void class_enqueue(struct core *c, uint32_t task, bool front);
 void class_worker_done(struct core *c, struct worker *w);
 void leases_on_grant(struct core *c, const struct wire_lease_grant *m);
@@ -246,5 +247,4 @@ uint32_t groups_tasks(struct core *c, const struct link *l, struct skate_id *out
 struct run *groups_find(struct core *c, uint64_t owner, const struct skate_id *task);
 void group_ring(struct core *c, const struct run *r); /* its loop looks around */
 void groups_release(struct core *c);
-
 #endif

@@ -182,6 +182,7 @@ struct core {
     uint32_t task_free, task_count, task_cap, tasks_live;
     struct sched_class *classes;
     uint32_t class_count, dirty_classes;
+    bool room_wanted;                /* a path is full, and nothing in flight there: room_again() */
     uint32_t failing;                /* tasks whose dependencies failed, by task.next */
     uint32_t idle_workers, waiting;  /* waiting: tasks in queues or missing dependencies */
     struct map workers;    /* proc -> class index of a leased worker */

@@ -296,6 +296,7 @@ static void dispatch(struct core *c, struct sched_class *k) {
 
         if (!w) break; /* lease_ask looks for one near its arguments; then any will do */
         r = task_push(c, index, w);
+        if (r == -SKATE_EAGAIN && was_idle) link_want_room(c, w->link);
         if (r == -SKATE_EAGAIN || r == -SKATE_EDEAD) break; /* room, or its death, comes later */
         k->head = next;
         if (next == NONE) k->tail = NONE;
@@ -314,6 +315,16 @@ static void dispatch(struct core *c, struct sched_class *k) {
         lease_ask(c, k, backlog);
     else if (k->asked)
         lease_cancel(c, k);
+}
+
+/* Full paths (of frames that free objects, say) may have room again. */
+void room_again(struct core *c) {
+    c->room_wanted = false;
+    for (uint32_t i = 0; i < c->class_count; i++)
+        if (c->classes[i].queued) make_dirty(c, &c->classes[i]);
+    for (uint32_t i = 0; i < c->actor_count; i++)
+        if (c->actor_v[i]->queued && !c->actor_v[i]->worker.inflight)
+            actor_flush(c, c->actor_v[i]);
 }
 
 void classes_dispatch(struct core *c) {

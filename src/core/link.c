@@ -46,6 +46,14 @@ bool link_room(struct link *l, uint32_t len) {
            ring_has_room(&l->out, len > LIMIT_RING_FRAME ? 64 : len);
 }
 
+/* Nothing is in flight there, so no result will tell when there is room: the reader shall. */
+void link_want_room(struct core *c, struct link *l) {
+    c->room_wanted = true;
+    if (l->state != LINK_OPEN) return;
+    at_store_seq(&l->out.shared->starved, 1);
+    bell_ring(l->bell, l->peer_bit, BELL_URGENT);
+}
+
 static int route(struct core *c, uint64_t dst, const void *frame, uint32_t len) {
     uint64_t stack[512];
     struct wire_buf b;

@@ -193,6 +193,7 @@ void pump(struct core *c) {
             link_drain(c, c->by_bit[bit], false);
     }
     if (c->backlogs) link_flush(c);
+    if (c->room_wanted) room_again(c);
     if (c->dirty_classes) classes_dispatch(c);
 }
 

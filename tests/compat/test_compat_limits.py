@@ -265,3 +265,27 @@ def test_ten_thousand_refs_as_arguments_of_one_call(cluster):
 
     n = 1_000 if ON_RAY else 10_000
     assert ray.get(total.remote(*[one.remote(i) for i in range(n)])) == n * (n - 1) // 2
+
+
+@pytest.mark.row("14.limits")
+@pytest.mark.parametrize("what", ["task", "call"])
+def test_many_objects_dropped_just_before_a_call(cluster, what):
+    """Their makers are told to free them: that fills the path which the next call takes."""
+
+    @ray.remote
+    class Maker:
+        def make(self, size):
+            return b"x" * size
+
+    n, size = (100 if ON_RAY else 3_000), 3_000
+    actor = Maker.remote()
+    for _ in range(3):
+        if what == "task":
+            refs = [make.remote("bytes", size) for _ in range(n)]
+        else:
+            refs = [actor.make.remote(size) for _ in range(n)]
+        assert ray.wait(refs, num_returns=n, timeout=60)[1] == []
+        del refs
+        ray.wait([ray.put(1)], timeout=0)
+        ref = make.remote("bytes", 5) if what == "task" else actor.make.remote(5)
+        assert ray.get(ref, timeout=30) == b"xxxxx"

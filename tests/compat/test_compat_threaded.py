@@ -133,7 +133,7 @@ def test_a_late_argument_holds_up_only_ordered_actors() -> None:
             return self.seen
 
     threaded = Log.options(max_concurrency=2).remote()
-    slow = threaded.add.remote(later.remote("slow", 0.5))
+    slow = threaded.add.remote(later.remote("slow", 4 if ON_RAY else 0.5))
     ray.get(threaded.add.remote("fast"))
     ray.get(slow)
     assert ray.get(threaded.read.remote()) == ["fast", "slow"]
@@ -142,7 +142,7 @@ def test_a_late_argument_holds_up_only_ordered_actors() -> None:
     ordered.add.remote("fast")
     assert ray.get(ordered.read.remote()) == ["slow", "fast"]
     free = Log.options(allow_out_of_order_execution=True).remote()
-    slow = free.add.remote(later.remote("slow", 0.5))
+    slow = free.add.remote(later.remote("slow", 4 if ON_RAY else 0.5))
     ray.get(free.add.remote("fast"))
     ray.get(slow)
     assert ray.get(free.read.remote()) == ["fast", "slow"]
