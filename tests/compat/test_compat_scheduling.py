@@ -192,7 +192,7 @@ def test_any_bundle_means_any_node(nodes: list[str], tmp_path: Any) -> None:
         groups.remove_placement_group(group)
 
 
-@pytest.mark.row("14.infeasible")
+@pytest.mark.row("14.infeasible", "9.cluster_utils")
 def test_a_new_node_brings_what_was_missing(two: Any, nodes: list[str], eventually: Any) -> None:
     task = where.options(resources={"rare": 1}).remote()
     actor = Actor.options(resources={"rare": 1}).remote()
