@@ -158,8 +158,7 @@ def init(
         raise TypeError(f"resources must be a dict of names and amounts, not {resources!r}")
     from skate import _init_config, _node
 
-    settings = _init_config.merge(job_config, runtime_env, namespace)
-    config = {**_job_config(settings.pop("runtime_env")), **settings}
+    config = _program_config(job_config, runtime_env, namespace)
     config |= _system_settings(kwargs.get("_system_config"))
     if configure_logging:
         config["logging"] = _init_config.logging_of(logging_config, logging_level, logging_format)
@@ -243,6 +242,14 @@ def _choose_address(address: str | None, base: str, free: bool) -> str | None:
     address = address.removeprefix("ray://")  # no client server between: the same port
     _node.split_address(address)
     return address
+
+
+def _program_config(job_config: Any, runtime_env: Any, namespace: str | None) -> dict[str, Any]:
+    """What the GCS and the workers are told of this program."""
+    from skate import _init_config
+
+    settings = _init_config.merge(job_config, runtime_env, namespace)
+    return {**_job_config(settings.pop("runtime_env")), **settings}
 
 
 def _job_config(runtime_env: dict[str, Any] | None) -> dict[str, Any]:

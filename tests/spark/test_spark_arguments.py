@@ -99,7 +99,7 @@ def test_the_node_of_the_own_executor_is_chosen() -> None:
 def settings(**changes: Any) -> NodeSettings:
     fields: dict[str, Any] = {
         "key": "ab" * 32, "gcs": "127.0.0.1:5", "session": "s", "cpus": 2, "gpus": None,
-        "memory": None, "object_store_memory": 1 << 27, "resources": {"disk": 1.5},
+        "memory": None, "object_store_memory": 1 << 27, "resources": {"disk": 15},
         "labels": {"zone": "a"}, "temp_root": None, "logs_to": None, "session_dir": "/s",
         "python_path": (),
     }  # fmt: skip
@@ -114,7 +114,7 @@ def test_settings_of_a_node() -> None:
     assert pairs["cluster_key"] == "ab" * 32 and line.startswith("cluster_key=")
     assert pairs["node_name"] == "spark-3.1" and pairs["run_dir"] == "/run"
     assert float(amounts["CPU"]) == 2 and float(amounts["GPU"]) == 2
-    assert float(amounts["disk"]) == 1.5 and pairs["arena_bytes"] == str(1 << 27)
+    assert float(amounts["disk"]) == 15 and pairs["arena_bytes"] == str(1 << 27)
     assert "zone=a" in pairs["labels"] and "spark-partition=3" in pairs["labels"]
 
 

@@ -39,7 +39,7 @@ def attach(address: str | tuple[str, str] | None = None) -> None:
     base = _node.base_dir()
     own = choose(_node.cluster_nodes(base, resolved), executor_pid())
     socket_path = own["socket"] if own else _node.find_raylet(base, resolved)
-    _api._join(None, socket_path, None, _api._job_config(None), True)
+    _api._join(None, socket_path, _api._program_config(None, None, None), True)
 
 
 def choose(records: list[dict[str, Any]], executor: int) -> dict[str, Any] | None:
