@@ -210,6 +210,10 @@ def test_many_streams_in_one_event_loop(session):
                 await asyncio.sleep(0.01)
                 yield i
 
+        async def nothing(self):
+            await asyncio.sleep(3600)
+            yield 0
+
     async def main():
         ticks = Ticks.remote()
         first = await anext(ticks.numbers.remote(1))
@@ -217,7 +221,7 @@ def test_many_streams_in_one_event_loop(session):
         before = threading.active_count()
         done = asyncio.gather(*[every(ticks.numbers.remote(5)) for _ in range(200)])
         late = ticks.numbers.remote(0)
-        assert (await ticks.numbers.remote(1)._next_async(0.001)).is_nil()
+        assert (await ticks.nothing.remote()._next_async(0.001)).is_nil()
         with pytest.raises(StopAsyncIteration):
             await anext(late)
         assert await done == [list(range(5))] * 200
