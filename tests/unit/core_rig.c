@@ -185,8 +185,10 @@ static int64_t number(const struct core_view *v) {
 static void *worker(void *arg) {
     struct node *n = arg;
     struct core_job *job;
+    int r;
 
-    while (core_next(n->worker, &job) == 0) run_one(n->worker, job);
+    while ((r = core_next(n->worker, &job)) == 0 || r == -SKATE_EINTR)
+        if (r == 0) run_one(n->worker, job);
     return NULL;
 }
 

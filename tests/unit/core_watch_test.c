@@ -11,6 +11,7 @@ enum { MANY = 2000, WAIT_MS = 20000 };
 static pthread_mutex_t gate_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t gate_moved = PTHREAD_COND_INITIALIZER;
 static bool gate_open;
+static uint32_t notes_begun, notes_done; /* tasks of FN_NOTE: running; their result is sent */
 
 static void gate_set(bool open) {
     (void)pthread_mutex_lock(&gate_lock);
@@ -23,16 +24,31 @@ static void gate_set(bool open) {
 static void run_one(struct core *c, struct core_job *job) {
     static uint8_t big[300000];
     int64_t x = number(&job->args);
+    uint64_t fn = job->fn; /* the job is gone once it is finished */
     struct core_part part = {&x, sizeof x, 8};
     struct core_value v = {.format = FORMAT_RAW, .part_count = 1, .parts = &part};
 
-    if (job->fn == FN_BIG) part = (struct core_part){big, sizeof big, 8};
-    if (job->fn == FN_NOTE) {
+    if (fn == FN_BIG) part = (struct core_part){big, sizeof big, 8};
+    if (fn == FN_NOTE) {
         (void)pthread_mutex_lock(&gate_lock);
+        notes_begun++;
+        (void)pthread_cond_broadcast(&gate_moved);
         while (!gate_open) (void)pthread_cond_wait(&gate_moved, &gate_lock);
         (void)pthread_mutex_unlock(&gate_lock);
     }
     assert_int_equal(core_finish(c, job, CORE_OK, &v, 1), 0);
+    if (fn != FN_NOTE) return;
+    (void)pthread_mutex_lock(&gate_lock);
+    notes_done++;
+    (void)pthread_cond_broadcast(&gate_moved);
+    (void)pthread_mutex_unlock(&gate_lock);
+}
+
+/* Nobody here hears of the result once the driver has ended: the worker says it itself. */
+static void wait_for(const uint32_t *notes, uint32_t count) {
+    (void)pthread_mutex_lock(&gate_lock);
+    while (*notes < count) (void)pthread_cond_wait(&gate_moved, &gate_lock);
+    (void)pthread_mutex_unlock(&gate_lock);
 }
 
 static struct skate_id submit(struct core *c, uint64_t fn, int64_t arg) {
@@ -202,17 +218,19 @@ static void the_end_of_the_session_tells_all(void **state) {
     struct node *n = start(state);
     struct pollfd p;
     int fd;
-    uint32_t set = open_set(n->driver, &fd);
+    uint32_t set = open_set(n->driver, &fd), begun = notes_begun, done = notes_done;
     struct skate_id id;
 
     gate_set(false);
     id = submit(n->driver, FN_NOTE, 1);
     assert_int_equal(core_watch(n->driver, set, &id, 1), 0);
+    wait_for(&notes_begun, begun + 1);
     core_interrupt(n->driver);
     p = (struct pollfd){fd, POLLIN, 0};
     assert_int_equal(poll(&p, 1, WAIT_MS), 1);
     assert_int_equal(core_watch(n->driver, set, &id, 1), -SKATE_ESHUTDOWN);
     gate_set(true);
+    wait_for(&notes_done, done + 1);
     finish(n);
     (void)close(fd);
 }
