@@ -72,8 +72,8 @@ SKATE_API int skate_actor_of(skate_session *s, const skate_value *v, skate_actor
 /* ---- many in one process ---- */
 
 /* Make `count` actors of class `name` in the process of `in`, from the library it was made from.
- * All get the same args. Their handles are {in.process, *ret_first + 0..count-1}; they are not counted
- * one by one. *ret_done becomes NIL when all live; a failed constructor is its error. */
+ * All get the same args. Their handles are {in.process, *ret_first + 0..count-1}; they are not
+ * counted one by one. *ret_done becomes NIL when all live; a failed constructor is its error. */
 SKATE_API int skate_spawn(skate_session *s, skate_actor in, const char *name,
                           const skate_value *args, size_t args_count, uint64_t count,
                           uint64_t *ret_first, skate_ref *ret_done);
