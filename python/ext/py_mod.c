@@ -311,10 +311,12 @@ static PyObject *mod_stats(PyObject *module, PyObject *unused) {
     (void)unused;
     if (!py.core) return py_fail(SKATE_ESHUTDOWN, NULL);
     core_get_stats(py.core, &s);
-    return Py_BuildValue("{s:K,s:K,s:K,s:K,s:K,s:K}", "objects", (unsigned long long)s.objects,
-                         "tasks_pending", (unsigned long long)s.tasks_pending, "leases",
-                         (unsigned long long)s.leases, "channels", (unsigned long long)s.channels,
-                         "pins", (unsigned long long)s.pins, "arena_held",
+    return Py_BuildValue("{s:K,s:K,s:K,s:K,s:K,s:K,s:K}", "objects",
+                         (unsigned long long)s.objects, "tasks_pending",
+                         (unsigned long long)s.tasks_pending, "leases",
+                         (unsigned long long)s.leases, "links", (unsigned long long)s.links,
+                         "actors", (unsigned long long)s.actors, "pins",
+                         (unsigned long long)s.pins, "arena_held",
                          (unsigned long long)s.arena_held);
 }
 

@@ -39,6 +39,13 @@ static struct actor *actor_add(struct core *c, const struct skate_id *id) {
     return a;
 }
 
+void actor_free(struct actor *a) {
+    free(a->reason);
+    free(a->error);
+    wire_release(&a->create);
+    free(a);
+}
+
 struct actor *actor_get(struct core *c, const struct skate_id *id) {
     uint32_t i = map_get(&c->actors, id);
     struct actor *a = i == MAP_NONE ? actor_add(c, id) : c->actor_v[i];
@@ -437,6 +444,7 @@ static void settle_inflight(struct core *c, struct actor *a) {
 }
 
 static void became_dead(struct core *c, struct actor *a) {
+    c->sweep.dirty = true;
     settle_inflight(c, a);
     actor_flush(c, a);
     if (a->ctor != NONE) {

@@ -248,12 +248,7 @@ void core_interrupt(struct core *c) {
 }
 
 static void tables_release(struct core *c) {
-    for (uint32_t i = 0; i < c->actor_count; i++) {
-        free(c->actor_v[i]->reason);
-        free(c->actor_v[i]->error);
-        wire_release(&c->actor_v[i]->create);
-        free(c->actor_v[i]);
-    }
+    for (uint32_t i = 0; i < c->actor_count; i++) actor_free(c->actor_v[i]);
     for (uint32_t i = 0; i < c->class_count; i++) {
         for (uint32_t j = 0; j < c->classes[i].worker_count; j++) free(c->classes[i].workers[j]);
         free(c->classes[i].workers);
@@ -301,6 +296,7 @@ void core_close(struct core *c) {
     watches_release(c);
     for (size_t i = 0; i < sizeof maps / sizeof *maps; i++) map_release(maps[i]);
     links_release(c);
+    sweep_release(c);
     frames_release(&c->deferred);
     frames_release(&c->replies);
     frames_release(&c->events);
@@ -433,7 +429,8 @@ void core_get_stats(struct core *c, struct core_stats *ret) {
     ret->objects = c->objects.count;
     ret->tasks_pending = c->tasks_live;
     ret->leases = c->workers.count;
-    ret->channels = c->link_count;
+    ret->links = c->link_count;
+    ret->actors = c->actor_count;
     ret->pins = c->pins;
     ret->arena_held = heap_held(c->heap);
     core_leave(c);

@@ -239,7 +239,8 @@ void core_event_wake(struct core *c);
 
 /* Counters for tests and `skate memory`. */
 struct core_stats {
-    uint64_t objects, tasks_pending, leases, channels, pins;
+    uint64_t objects, tasks_pending, leases, pins;
+    uint64_t links, actors; /* paths to other processes; the dead ones, too, until they are swept */
     uint64_t arena_held; /* bytes of lent extents */
 };
 void core_get_stats(struct core *c, struct core_stats *ret);

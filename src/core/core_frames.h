@@ -38,7 +38,7 @@ struct link { /* the path to one other process */
     uint32_t arena_live;       /* entries of ours whose bytes this process holds */
     uint32_t arena_told;       /* dead: how many of them its raylet knows of */
     uint32_t queued_runs;      /* its unstarted tasks here (we are the worker) */
-    bool in_backlog, extents_done;
+    bool in_backlog, extents_done, needed; /* needed: of sweep.c alone */
     uint64_t heir;             /* dead: who owns now what others held of it; 0: nobody */
     struct id_list *orphans;   /* its tasks that we are to finish though it is dead */
     char *death;               /* why it died, once it did */

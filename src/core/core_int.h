@@ -19,6 +19,7 @@
 #include "core/core_async.h"
 #include "core/heap.h"
 #include "core/lineage.h"
+#include "core/sweep.h"
 #include "own/ledger.h"
 #include "wire/wire_gen.h"
 
@@ -190,6 +191,7 @@ struct core {
     struct map actors;     /* id -> index */
     struct actor **actor_v;
     uint32_t actor_count;
+    struct sweep sweep; /* of dead links and actors */
     struct map functions;  /* key -> index (ours and received) */
     struct function *function_v;
     uint32_t function_count;

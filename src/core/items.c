@@ -130,6 +130,11 @@ static void stream_free(struct core *c, struct stream *s) {
     free(s);
 }
 
+void streams_mark(struct core *c) {
+    for (uint32_t i = 0; i < c->streams.count; i++)
+        if (c->stream_v[i]->proc) c->stream_v[i]->link->needed = true;
+}
+
 void streams_release(struct core *c) {
     for (uint32_t i = 0; i < c->streams.count; i++) {
         free(c->stream_v[i]->bases);

@@ -33,9 +33,13 @@ struct link *link_get(struct core *c, uint64_t proc) {
     if (!l || map_put(&c->links, &key, c->link_count) < 0) return free(l), NULL;
     l->proc = proc;
     l->backlog.tail = &l->backlog.head;
-    if (proc_node(proc) != proc_node(c->info.proc) || proc == c->info.proc)
-        l->state = LINK_ROUTED; /* to ourselves, too: an actor may call itself */
     c->link_v[c->link_count++] = l;
+    if (sweep_is_dead(c, proc)) { /* its link was freed */
+        l->state = LINK_DEAD;
+        l->death = strdup("it has ended");
+        c->sweep.dirty = true;
+    } else if (proc_node(proc) != proc_node(c->info.proc) || proc == c->info.proc)
+        l->state = LINK_ROUTED; /* to ourselves, too: an actor may call itself */
     return l;
 }
 
@@ -330,6 +334,7 @@ static void died(struct core *c, struct link *l, const struct wire_proc_died *m)
     if (l->death) return;
     if (l->state == LINK_OPEN) link_drain(c, l, true); /* what it said before it died counts */
     l->death = strndup(text, n);
+    sweep_note(c, l->proc);
     l->node_lost = proc_number(m->proc) == 0;
     leases_on_died(c, l->proc, l);
     actors_on_died(c, l->proc);
@@ -367,20 +372,20 @@ void link_on_died(struct core *c, const struct wire_proc_died *m) {
     objects_on_died(c, m->proc, "its node is lost");
 }
 
-void links_release(struct core *c) {
-    for (uint32_t i = 0; i < c->link_count; i++) {
-        struct link *l = c->link_v[i];
-
-        if (l->channel) {
-            (void)munmap(l->channel, CHANNEL_BYTES);
-            (void)munmap(l->bell, 4096);
-        }
-        frames_release(&l->backlog);
-        map_release(&l->functions);
-        free(l->death);
-        free(l->orphans);
-        free(l);
+void link_free(struct link *l) {
+    if (l->channel) {
+        (void)munmap(l->channel, CHANNEL_BYTES);
+        (void)munmap(l->bell, 4096);
     }
+    frames_release(&l->backlog);
+    map_release(&l->functions);
+    free(l->death);
+    free(l->orphans);
+    free(l);
+}
+
+void links_release(struct core *c) {
+    for (uint32_t i = 0; i < c->link_count; i++) link_free(c->link_v[i]);
     free(c->link_v);
     map_release(&c->links);
 }

@@ -346,6 +346,7 @@ static void *core_thread(void *arg) {
             if (c->heritage.limbo_count) estates_tick(c);
         }
         if (c->interrupt) cancel_tick(c);
+        sweep_tick(c);
         if (c->dead || c->stop) break;
         /* leases are returned when idle, an interrupt is said again */
         if (c->workers.count || c->interrupt) sleep_ns = IDLE_TICK_NS;

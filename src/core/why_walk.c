@@ -54,7 +54,7 @@ static bool is_dead(struct core *c, uint64_t proc) {
     struct skate_id key = map_key(proc);
     uint32_t i = map_get(&c->links, &key);
 
-    return i != MAP_NONE && c->link_v[i]->death;
+    return i == MAP_NONE ? sweep_is_dead(c, proc) : c->link_v[i]->death != NULL;
 }
 
 static bool answered(struct core *c, void *arg) {
