@@ -28,8 +28,11 @@ ALLOWED = ("multiprocessing.resource_tracker", "pyspark", "java", "loky")
 
 def pytest_configure(config: pytest.Config) -> None:
     """Give the run its mark and its temp folder before any test is imported."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # what is tested would inherit it
+    # Started in the background or by nohup: what is tested would inherit that these are ignored.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if os.environ.get(MARK):
         return
     os.environ[MARK] = str(os.getpid())
