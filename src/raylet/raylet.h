@@ -137,6 +137,7 @@ struct raylet {
     struct dead_runs *dead_runs; /* rows.c */
     struct loop_timer *report_timer, *beat_timer;
     struct worker_log *logs; /* worker_logs.c */
+    struct old_logs *old_logs;
     struct table kept;       /* keeps.c: offset of an extent -> struct job */
 };
 
@@ -237,11 +238,7 @@ void keeps_release(struct raylet *r, const struct wire_free *m);
 void keeps_stays(struct proc *p);
 void keeps_beat(struct raylet *r);
 
-/* worker_logs.c */
-void logs_watch(struct raylet *r, struct proc *p, int out_fd, int err_fd); /* takes them */
-void logs_set_pid(struct raylet *r, uint64_t proc, uint32_t pid);
-void logs_drain(struct raylet *r, uint64_t proc); /* it is dead: read what is there */
-
 #include "raylet/pool.h"
+#include "raylet/worker_logs.h"
 
 #endif

@@ -2,7 +2,8 @@
  *
  * A line that begins with \x01NAME\x01 carries the name of the task or actor that printed it.
  * Whole lines only; a line longer than the buffer goes in parts. After a read the pipe rests for
- * a moment, so that a loop of prints costs a frame for many lines. Files are capped. */
+ * a moment, so that a loop of prints costs a frame for many lines. Files are capped, and so
+ * is what the ended ones leave (old_logs.c). */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -14,7 +15,13 @@
 #include "raylet/raylet.h"
 
 /* DRAIN_READS: more than a pipe can hold. */
-enum { BUFFER = 64 * 1024, FILE_MAX = 64 << 20, REST_MS = 5, DRAIN_READS = 64 };
+enum {
+    BUFFER = 64 * 1024,
+    FILE_MAX = 32 << 20,
+    OLDER_MAX = 100,
+    REST_MS = 5,
+    DRAIN_READS = 64,
+};
 
 struct worker_log {
     struct worker_log *next, **link;
@@ -25,7 +32,7 @@ struct worker_log {
     bool is_err;
     struct loop_watch *watch;
     struct loop_timer *rest;
-    uint64_t file_bytes;
+    uint64_t file_bytes, all_bytes; /* of the file; written in all */
     uint32_t used;
     char name[128]; /* of the last line that had one; a part of a long line keeps it */
     char *buffer;
@@ -55,8 +62,8 @@ static void send_lines(struct worker_log *l, const char *text, uint32_t len) {
     wire_release(&b);
 }
 
-/* A number of the environment: SKATE_<name>, else RAY_<name>, else 0. */
-static uint64_t variable(const char *name) {
+/* A number of the environment: SKATE_<name>, else RAY_<name>, else `usual`. */
+static uint64_t variable(const char *name, uint64_t usual) {
     char full[64];
     const char *text;
 
@@ -66,43 +73,84 @@ static uint64_t variable(const char *name) {
         snprintf(full, sizeof full, "RAY_%s", name);
         text = getenv(full);
     }
-    return text ? strtoull(text, NULL, 10) : 0;
+    return text ? strtoull(text, NULL, 10) : usual;
+}
+
+int logs_path(struct raylet *r, uint32_t pid, bool is_err, char *ret_path, size_t cap) {
+    return snprintf(ret_path, cap, "%s/logs/worker-%u.%s", r->set.run_dir, pid,
+                    is_err ? "err" : "out");
+}
+
+bool logs_living(struct raylet *r, uint32_t pid) {
+    for (const struct worker_log *l = r->logs; l; l = l->next)
+        if (l->pid == pid) return true;
+    return false;
+}
+
+static void file_open(struct worker_log *l, const char *path) {
+    l->file = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    l->file_bytes = 0;
+    if (l->file < 0) l->file = -2;
+}
+
+static uint64_t file_most(void) {
+    uint64_t most = variable("ROTATION_MAX_BYTES", 0);
+
+    return most == 0 || most > FILE_MAX ? FILE_MAX : most;
+}
+
+static uint64_t older_most(void) {
+    uint64_t older = variable("ROTATION_BACKUP_COUNT", 1);
+
+    return older > OLDER_MAX ? OLDER_MAX : older;
 }
 
 /* The file is full: it becomes .1, that one .2, and so on. False: no older ones are kept. */
 static bool rotate(struct worker_log *l, const char *path) {
-    uint64_t keep = variable("ROTATION_BACKUP_COUNT");
+    uint64_t older = older_most();
     char from[340], to[340];
 
-    if (keep == 0 || keep > 100) return false;
-    for (unsigned i = (unsigned)keep; i > 0; i--) {
+    if (older == 0) return false;
+    for (unsigned i = (unsigned)older; i > 0; i--) {
         snprintf(to, sizeof to, "%s.%u", path, i);
         snprintf(from, sizeof from, i > 1 ? "%s.%u" : "%s", path, i - 1);
         (void)rename(from, to);
     }
     close(l->file);
-    l->file = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-    l->file_bytes = 0;
-    if (l->file < 0) l->file = -2;
+    file_open(l, path);
     return l->file >= 0;
+}
+
+/* How much of the text the file has room for: whole lines, but for a line larger than a file. */
+static uint32_t fitting(const char *text, uint32_t len, uint64_t room, bool empty) {
+    const char *end;
+
+    if (len <= room) return len;
+    end = memrchr(text, '\n', (size_t)room);
+    if (end) return (uint32_t)(end - text) + 1;
+    return empty ? (uint32_t)room : 0;
 }
 
 /* In the file, and the end of it in memory, for the day that the worker dies. */
 static void keep(struct worker_log *l, const char *text, uint32_t len) {
     struct proc *p = proc_find(l->r, l->proc);
-    uint64_t most = variable("ROTATION_MAX_BYTES");
+    uint64_t most = file_most();
     char path[320];
 
+    if (len == 0) return;
     if (p) death_notes_output(&p->notes, text, len);
-    snprintf(path, sizeof path, "%s/logs/worker-%u.%s", l->r->set.run_dir, l->pid,
-             l->is_err ? "err" : "out");
-    if (l->file == -1 && l->pid) {
-        l->file = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-        if (l->file < 0) l->file = -2;
+    (void)logs_path(l->r, l->pid, l->is_err, path, sizeof path);
+    if (l->file == -1 && l->pid) file_open(l, path);
+    while (len && l->file >= 0) {
+        uint32_t n = fitting(text, len, most - l->file_bytes, l->file_bytes == 0);
+
+        if (n == 0 && !rotate(l, path)) return;
+        if (n && write(l->file, text, n) != (ssize_t)n) return;
+        l->file_bytes += n;
+        l->all_bytes += n;
+        text += n;
+        len -= n;
     }
-    if (most == 0 || most > FILE_MAX) most = FILE_MAX;
-    if (l->file < 0 || (l->file_bytes && l->file_bytes + len > most && !rotate(l, path))) return;
-    if (write(l->file, text, len) == (ssize_t)len) l->file_bytes += len;
 }
 
 /* Strip \x01NAME\x01 from the start of a line; true when the name is another than before. */
@@ -151,6 +199,7 @@ static void emit(struct worker_log *l, bool whole) {
 static void log_close(struct worker_log *l) {
     struct raylet *r = l->r;
     uint32_t job = l->job;
+    uint64_t bytes = file_most() * (older_most() + 1); /* on the disk */
 
     if (l->used) emit(l, true);
     *l->link = l->next;
@@ -158,6 +207,8 @@ static void log_close(struct worker_log *l) {
     loop_unwatch(l->watch);
     loop_timer_free(l->rest);
     close(l->fd);
+    if (l->all_bytes < bytes) bytes = l->all_bytes;
+    if (l->file != -1) old_logs_add(r, l->pid, l->is_err, bytes);
     if (l->file >= 0) close(l->file);
     free(l->buffer);
     free(l);
