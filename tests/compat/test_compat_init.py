@@ -199,6 +199,26 @@ def test_the_address_of_the_environment(no_cluster):
     assert out.split()[-2:] == ["1", "1"]
 
 
+@pytest.mark.row("12.connection")
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [("", "no" if ON_RAY else "from outside"), ("runtime_env={}", "no")],  # Ray: ray.client() only
+)
+def test_the_runtime_environment_of_the_environment(option, said):
+    out = run_driver(
+        f"""
+        import os
+        from compat_target import ray, start
+        start(log_to_driver=False, {option})
+        print("OUTSIDE" in os.environ)
+        get = ray.remote(lambda: os.environ.get("OUTSIDE", "no"))
+        print(ray.get(get.remote()))
+        """,
+        RAY_RUNTIME_ENV='{"env_vars": {"OUTSIDE": "from outside"}}',
+    )
+    assert out.splitlines()[-2:] == ["False", said]
+
+
 @pytest.mark.row("12.logs")
 def test_retries_of_the_environment(tmp_path):
     out = run_driver(
