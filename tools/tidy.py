@@ -22,7 +22,7 @@ from pathlib import Path
 PURE = ("base", "loop", "wire")
 MIDDLE = (*PURE, "net", "store", "sched", "own", "gcs")
 LAYERS: dict[str, tuple[str, ...]] = {
-    "base": (),
+    "base": ("skate",),  # include/skate/errors.h: the codes
     "loop": ("base",),
     "wire": ("base",),
     "net": PURE,
@@ -33,6 +33,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "raylet": MIDDLE,
     "gcsd": MIDDLE,
     "core": MIDDLE,
+    "api": (*MIDDLE, "core", "skate"),
+    "native": (*MIDDLE, "core", "api", "skate"),
     "rl": ("base",),
 }
 EXT_LAYERS = {"ext": (*MIDDLE, "core"), "ext_rl": ("base", "rl")}

@@ -68,7 +68,7 @@ enum { SKATE_ABI = 1 };
     SKATE_EXPORT const struct skate_entry skate_entry_##task_name;                             \
     const struct skate_entry skate_entry_##task_name = {                                       \
         SKATE_ABI, 0, #task_name, task_name, 0, NULL, NULL, NULL};                             \
-    static int task_name(skate_task *call)
+    static int task_name(__attribute__((unused)) skate_task *call)
 
 #define SKATE_METHOD(method_name, function) {method_name, function}
 

@@ -18,7 +18,7 @@ const char *skate_strerror(int code) {
     return "unknown error";
 }
 
-int skate_fail(struct skate_error *err, int code, const char *format, ...) {
+int err_fail(struct skate_error *err, int code, const char *format, ...) {
     va_list args;
 
     if (err) {

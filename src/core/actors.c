@@ -156,7 +156,7 @@ static int create_named(struct core *c, struct wire_buf *b, struct skate_id *ret
     core_leave(c);
     r = core_call(c, SKATE_GCS, b->p, b->len, INT64_C(60000000000), &reply, &len);
     if (core_enter(c) < 0) (void)pthread_mutex_lock(&c->lock);
-    if (r < 0) return skate_fail(err, r, "the GCS did not answer: %s", skate_strerror(r));
+    if (r < 0) return err_fail(err, r, "the GCS did not answer: %s", skate_strerror(r));
     m = reply;
     r = -SKATE_EPROTO;
     if (m->head.kind == WIRE_ACTOR_CREATED) {
@@ -164,7 +164,7 @@ static int create_named(struct core *c, struct wire_buf *b, struct skate_id *ret
 
         r = m->status;
         if (r == 1) *ret = m->actor;
-        if (r < 0) r = skate_fail(err, r, "%.*s", (int)n, text);
+        if (r < 0) r = err_fail(err, r, "%.*s", (int)n, text);
     }
     free(reply);
     return r;

@@ -53,14 +53,14 @@ static int lend(void *arg, uint64_t bytes, uint64_t *ret_offset, uint64_t *ret_b
     uint32_t len;
     int r = sock_call(c, &m, sizeof m, &n);
 
-    if (r < 0) return skate_fail(err, r, "%s", c->death.text);
+    if (r < 0) return err_fail(err, r, "%s", c->death.text);
     e = (const void *)n->data;
     if (e->head.kind != WIRE_EXTENT)
         r = -SKATE_EPROTO;
     else if (e->status < 0) {
         const char *reason = wire_extent_reason(e, &len);
 
-        r = skate_fail(err, -SKATE_EFULL, "%.*s", (int)len, reason);
+        r = err_fail(err, -SKATE_EFULL, "%.*s", (int)len, reason);
     } else if (e->bytes < bytes || e->offset > c->info.arena_bytes ||
                e->bytes > c->info.arena_bytes - e->offset)
         r = -SKATE_EPROTO;
@@ -117,9 +117,9 @@ static int take_welcome(struct core *c, const struct frame_node *n, bool driver,
     const void *p;
 
     if (m->head.kind != WIRE_WELCOME || m->head.nfds != 3)
-        return skate_fail(err, -SKATE_EPROTO, "the raylet did not say welcome");
+        return err_fail(err, -SKATE_EPROTO, "the raylet did not say welcome");
     if (m->version != WIRE_VERSION)
-        return skate_fail(err, -SKATE_EVERSION, "the raylet speaks version %u, this is %u",
+        return err_fail(err, -SKATE_EVERSION, "the raylet speaks version %u, this is %u",
                           m->version, WIRE_VERSION);
     i->proc = m->proc;
     i->driver = driver ? m->proc : m->driver;
@@ -151,7 +151,7 @@ static int join(struct core *c, bool driver, int64_t timeout_ns, struct skate_er
     struct frame_node *n = NULL;
     int r = sock_receive_one(c, timeout_ns, &n);
 
-    if (r < 0) return skate_fail(err, r, "the raylet did not answer: %s", skate_strerror(r));
+    if (r < 0) return err_fail(err, r, "the raylet did not answer: %s", skate_strerror(r));
     r = take_welcome(c, n, driver, err);
     free(n);
     if (r < 0) return r;
@@ -169,12 +169,12 @@ int core_connect(const char *socket_path, int64_t timeout_ns, struct core **ret,
     int fd, r;
 
     if (strlen(socket_path) >= sizeof addr.sun_path)
-        return skate_fail(err, -SKATE_EINVAL, "socket path too long: %s", socket_path);
+        return err_fail(err, -SKATE_EINVAL, "socket path too long: %s", socket_path);
     memcpy(addr.sun_path, socket_path, strlen(socket_path));
     fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0) return -SKATE_ESYS;
     if (connect(fd, (struct sockaddr *)&addr, sizeof addr) < 0) {
-        r = skate_fail(err, -SKATE_EDEAD, "cannot connect to the raylet at %s: %s", socket_path,
+        r = err_fail(err, -SKATE_EDEAD, "cannot connect to the raylet at %s: %s", socket_path,
                        strerror(errno));
         (void)close(fd);
         return r;
@@ -221,7 +221,7 @@ bool core_alive(struct core *c, struct skate_error *ret_reason) {
     bool alive;
 
     if (core_enter(c) < 0) {
-        (void)skate_fail(ret_reason, 0, "the runtime is shut down");
+        (void)err_fail(ret_reason, 0, "the runtime is shut down");
         return false;
     }
     alive = !c->dead;

@@ -95,7 +95,7 @@ static int back(const struct heap *h, const struct extent *e, uint64_t at, uint6
     if (errno == EINVAL && /* a kernel before 5.14 */
         fallocate(h->env.arena_fd, 0, (off_t)(e->offset + at), (off_t)bytes) == 0)
         return 0;
-    return skate_fail(err, -SKATE_EFULL,
+    return err_fail(err, -SKATE_EFULL,
                       "this machine has no %llu bytes of memory left for the object store: %s",
                       (unsigned long long)bytes, strerror(errno));
 }
@@ -125,7 +125,7 @@ static int add_extent(struct heap *h, uint64_t bytes, bool large, struct extent 
                   (off_t)e->offset);
     if (e->map == MAP_FAILED) {
         h->env.give_back(h->env.arg, e->offset);
-        r = skate_fail(err, -SKATE_ENOMEM, "cannot map %llu bytes of the object store",
+        r = err_fail(err, -SKATE_ENOMEM, "cannot map %llu bytes of the object store",
                        (unsigned long long)bytes);
         goto fail;
     }

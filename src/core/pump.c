@@ -200,7 +200,7 @@ void pump(struct core *c) {
 void core_die(struct core *c, const char *reason) {
     if (c->dead) return;
     c->dead = true;
-    (void)skate_fail(&c->death, 0, "%s", reason);
+    (void)err_fail(&c->death, 0, "%s", reason);
     (void)pthread_cond_broadcast(&c->cond);
     (void)pthread_cond_broadcast(&c->event_cond);
     groups_wake(c);

@@ -72,7 +72,7 @@ static int keep_req(struct core *c, uint64_t bytes, struct kept *ret, struct ska
     r = m->head.kind != WIRE_EXTENT ? -SKATE_EPROTO : m->status;
     if (r < 0 && m->head.kind == WIRE_EXTENT) {
         reason = wire_extent_reason(m, &len);
-        r = skate_fail(err, -SKATE_EFULL, "%.*s", (int)len, reason);
+        r = err_fail(err, -SKATE_EFULL, "%.*s", (int)len, reason);
     }
     if (r == 0 && (m->offset > c->info.arena_bytes || m->bytes < bytes ||
                    m->bytes > c->info.arena_bytes - m->offset))
@@ -80,7 +80,7 @@ static int keep_req(struct core *c, uint64_t bytes, struct kept *ret, struct ska
     if (r == 0) {
         at = mmap(NULL, m->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, c->arena_fd,
                   (off_t)m->offset);
-        if (at == MAP_FAILED) r = skate_fail(err, -SKATE_ENOMEM, "the result cannot be mapped");
+        if (at == MAP_FAILED) r = err_fail(err, -SKATE_ENOMEM, "the result cannot be mapped");
         *ret = (struct kept){at, m->offset, m->bytes};
     }
     free(n);
@@ -109,7 +109,7 @@ int retire_store(struct core *c, const struct core_value *v, const struct skate_
         r = core_enter(c);
         if (r < 0) (void)pthread_mutex_lock(&c->lock); /* the caller expects the lock */
     }
-    if (e < 0) return skate_fail(err, -SKATE_EFULL, "this machine has no memory for the result");
+    if (e < 0) return err_fail(err, -SKATE_EFULL, "this machine has no memory for the result");
     *ret = (struct wire_val){.kind = VAL_ARENA, .format = v->format, .flags = v->flags, .id = *id,
                              .holder = proc_raylet(c->info.proc), .offset = k.offset + sizeof *k.at,
                              .size = size};

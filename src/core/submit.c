@@ -206,7 +206,7 @@ int task_new(struct core *c, const struct core_task *in, uint32_t kind, uint32_t
     uint32_t index;
     int r;
 
-    if (c->dead) return skate_fail(err, -SKATE_EDEAD, "%s", c->death.text);
+    if (c->dead) return err_fail(err, -SKATE_EDEAD, "%s", c->death.text);
     r = 0;
     if (size > LIMIT_INLINE_VALUE) {
         objects_apply_drops(c); /* what the program let go of gives its room first */
@@ -218,7 +218,7 @@ int task_new(struct core *c, const struct core_task *in, uint32_t kind, uint32_t
     }
     if (r < 0) return r;
     r = task_take(c, &index);
-    if (r < 0) return skate_fail(err, r, "%u tasks are waiting already", c->tasks_live);
+    if (r < 0) return err_fail(err, r, "%u tasks are waiting already", c->tasks_live);
     t = task_get(c, index);
     t->id = kind == 2 ? in->actor
                       : (struct skate_id){c->info.proc, ++c->next_seq << 16};
@@ -243,10 +243,10 @@ int task_new(struct core *c, const struct core_task *in, uint32_t kind, uint32_t
     if (r < 0) {
         task_end(c, index);
         if (r == -SKATE_ETOOBIG)
-            return skate_fail(err, r, "%u refs are too many for the arguments of one call: pass "
+            return err_fail(err, r, "%u refs are too many for the arguments of one call: pass "
                               "them in a list and get() them in the task",
                               in->dep_count + in->args.ref_count);
-        return skate_fail(err, r, "no room for the task: %s", skate_strerror(r));
+        return err_fail(err, r, "no room for the task: %s", skate_strerror(r));
     }
     *ret = index;
     return 0;
@@ -266,7 +266,7 @@ int core_submit(struct core *c, const struct core_task *in, struct skate_id *ret
         if (!a) return core_leave(c), -SKATE_ENOMEM;
         if (actor_full(a)) return core_leave(c), -SKATE_EBUSY;
     } else if (in->cls >= c->class_count)
-        return core_leave(c), skate_fail(err, -SKATE_EINVAL, "no such scheduling class");
+        return core_leave(c), err_fail(err, -SKATE_EINVAL, "no such scheduling class");
     r = task_new(c, in, method, &index, err);
     if (r == 0) {
         *ret_task = task_get(c, index)->id;

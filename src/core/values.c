@@ -62,7 +62,7 @@ int core_put(struct core *c, const struct core_value *v, struct skate_id *ret,
     if (r < 0) return r;
     objects_apply_drops(c);
     id = (struct skate_id){c->info.proc, ++c->next_seq << 16 | SKATE_INDEX_PUT};
-    if (c->dead) r = skate_fail(err, -SKATE_EDEAD, "%s", c->death.text);
+    if (c->dead) r = err_fail(err, -SKATE_EDEAD, "%s", c->death.text);
     if (r == 0 && size <= LIMIT_INLINE_VALUE) {
         value_copy(inline_copy, v);
         val = (struct wire_val){.kind = VAL_INLINE, .format = v->format, .flags = v->flags,
@@ -73,7 +73,7 @@ int core_put(struct core *c, const struct core_value *v, struct skate_id *ret,
         slot = object_make(c, &id);
         if (slot == NONE) {
             if (val.kind == VAL_ARENA) (void)heap_free(c->heap, val.offset);
-            r = skate_fail(err, -SKATE_EFULL, "the table of objects is full (%u)", LEDGER_OBJECTS);
+            r = err_fail(err, -SKATE_EFULL, "the table of objects is full (%u)", LEDGER_OBJECTS);
         } else {
             c->object_v[slot].local = 1;
             val.nref = v->ref_count;

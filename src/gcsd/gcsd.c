@@ -190,7 +190,7 @@ int gcsd_new(const struct gcsd_opts *opts, struct gcsd **ret, struct skate_error
     struct gcsd *d = calloc(1, sizeof *d);
     int r = -SKATE_ENOMEM;
 
-    if (!d) return skate_fail(err, r, "%s", skate_strerror(r));
+    if (!d) return err_fail(err, r, "%s", skate_strerror(r));
     d->loop = opts->loop;
     d->on_head_lost = opts->on_head_lost;
     d->arg = opts->arg;
@@ -200,7 +200,7 @@ int gcsd_new(const struct gcsd_opts *opts, struct gcsd **ret, struct skate_error
     if (r == 0) r = gcs_new(&store, &d->gcs);
     if (r == 0) r = loop_timer_new(d->loop, on_tick, d, &d->tick);
     if (r < 0) {
-        (void)skate_fail(err, r, "%s", skate_strerror(r));
+        (void)err_fail(err, r, "%s", skate_strerror(r));
         goto fail;
     }
     r = net_listen(d->net, at, &new_events, d, &d->listener, err);

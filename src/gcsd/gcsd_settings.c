@@ -54,16 +54,16 @@ int gcsd_settings_parse(char *line, struct gcsd_settings *ret, struct skate_erro
         char *equals = strchr(p, '=');
 
         if (!equals) {
-            r = skate_fail(err, -SKATE_EINVAL, "a setting without '='");
+            r = err_fail(err, -SKATE_EINVAL, "a setting without '='");
             break;
         }
         *equals = 0;
         if (set_one(&s, p, equals + 1) < 0)
-            r = skate_fail(err, -SKATE_EINVAL, "the setting %s cannot be read", p);
+            r = err_fail(err, -SKATE_EINVAL, "the setting %s cannot be read", p);
         has_key = has_key || !strcmp(p, "cluster_key");
     }
     if (r == 0 && !has_key)
-        r = skate_fail(err, -SKATE_EINVAL, "the setting cluster_key is missing");
+        r = err_fail(err, -SKATE_EINVAL, "the setting cluster_key is missing");
     if (r == 0) *ret = s;
     net_wipe(s.key, sizeof s.key);
     return r;
@@ -86,7 +86,7 @@ int gcsd_settings_read(int fd, struct gcsd_settings *ret, struct skate_error *er
             break;
         }
     }
-    if (r == -SKATE_EDEAD) (void)skate_fail(err, r, "no line of settings came on stdin");
+    if (r == -SKATE_EDEAD) (void)err_fail(err, r, "no line of settings came on stdin");
     net_wipe(line, sizeof line);
     return r;
 }

@@ -228,13 +228,13 @@ static int bind_and_listen(int fd, struct net_address at, uint16_t *ret_port,
     int on = 1;
 
     if (inet_pton(AF_INET, at.ip, &name.sin_addr) != 1)
-        return skate_fail(err, -SKATE_EINVAL, "'%s' is not an IPv4 address", at.ip);
+        return err_fail(err, -SKATE_EINVAL, "'%s' is not an IPv4 address", at.ip);
     (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     if (bind(fd, (struct sockaddr *)&name, sizeof name) < 0 || listen(fd, 512) < 0)
-        return skate_fail(err, errno == EADDRINUSE ? -SKATE_EEXIST : -SKATE_ESYS,
+        return err_fail(err, errno == EADDRINUSE ? -SKATE_EEXIST : -SKATE_ESYS,
                           "cannot listen on %s:%u: %s", at.ip, at.port, strerror(errno));
     if (getsockname(fd, (struct sockaddr *)&name, &size) < 0)
-        return skate_fail(err, -SKATE_ESYS, "getsockname: %s", strerror(errno));
+        return err_fail(err, -SKATE_ESYS, "getsockname: %s", strerror(errno));
     *ret_port = ntohs(name.sin_port);
     return 0;
 }
@@ -246,13 +246,13 @@ int net_listen(struct net *n, struct net_address at, const struct conn_events *e
 
     SKATE_ASSERT(events && events->on_close);
     l = calloc(1, sizeof *l);
-    if (!l) return skate_fail(err, -SKATE_ENOMEM, "%s", skate_strerror(SKATE_ENOMEM));
+    if (!l) return err_fail(err, -SKATE_ENOMEM, "%s", skate_strerror(SKATE_ENOMEM));
     l->net = n;
     l->events = events;
     l->arg = arg;
     l->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (l->fd < 0) {
-        r = skate_fail(err, -SKATE_ESYS, "socket: %s", strerror(errno));
+        r = err_fail(err, -SKATE_ESYS, "socket: %s", strerror(errno));
         goto fail;
     }
     r = bind_and_listen(l->fd, at, &l->port, err);

@@ -513,16 +513,16 @@ int links_start(struct raylet *r, struct skate_error *err) {
     int e;
 
     r->links = calloc(1, sizeof *r->links);
-    if (!r->links) return skate_fail(err, -SKATE_ENOMEM, "out of memory");
+    if (!r->links) return err_fail(err, -SKATE_ENOMEM, "out of memory");
     memcpy(opts.key, r->set.key, sizeof opts.key);
     e = net_new(&opts, &r->net);
     net_wipe(opts.key, sizeof opts.key);
     net_wipe(r->set.key, sizeof r->set.key);
-    if (e < 0) return skate_fail(err, e, "the network cannot start: %s", skate_strerror(e));
+    if (e < 0) return err_fail(err, e, "the network cannot start: %s", skate_strerror(e));
     e = net_listen(r->net, here, &fresh_events, r, &r->links->listener, err);
     if (e < 0) return e;
     e = conn_connect(r->net, gcs, &gcs_events, r, &r->links->gcs);
     if (e < 0)
-        return skate_fail(err, e, "cannot connect to the GCS at %s:%u", gcs.ip, gcs.port);
+        return err_fail(err, e, "cannot connect to the GCS at %s:%u", gcs.ip, gcs.port);
     return 0;
 }

@@ -173,7 +173,7 @@ static int make_dirs(struct raylet *r, struct skate_error *err) {
     snprintf(path, sizeof path, "%s/logs", r->set.run_dir);
     if ((mkdir(r->set.run_dir, 0700) < 0 && errno != EEXIST) ||
         (mkdir(path, 0700) < 0 && errno != EEXIST))
-        return skate_fail(err, -SKATE_ESYS, "cannot make %s: %s", path, strerror(errno));
+        return err_fail(err, -SKATE_ESYS, "cannot make %s: %s", path, strerror(errno));
     return 0;
 }
 
@@ -184,16 +184,16 @@ static int make_socket(struct raylet *r, struct skate_error *err) {
 
     if ((size_t)snprintf(addr.sun_path, sizeof addr.sun_path, "%s/raylet.sock", r->set.run_dir) >=
         sizeof addr.sun_path)
-        return skate_fail(err, -SKATE_EINVAL, "the run directory's path is longer than a Unix "
+        return err_fail(err, -SKATE_EINVAL, "the run directory's path is longer than a Unix "
                           "socket allows: %s", r->set.run_dir);
     snprintf(r->socket_path, sizeof r->socket_path, "%s", addr.sun_path);
     r->socket_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (r->socket_fd < 0) return skate_fail(err, -SKATE_ESYS, "socket: %s", strerror(errno));
+    if (r->socket_fd < 0) return err_fail(err, -SKATE_ESYS, "socket: %s", strerror(errno));
     mask = umask(0177);
     e = bind(r->socket_fd, (struct sockaddr *)&addr, sizeof addr);
     umask(mask);
     if (e < 0 || listen(r->socket_fd, 64) < 0)
-        return skate_fail(err, -SKATE_ESYS, "cannot listen on %s: %s", addr.sun_path,
+        return err_fail(err, -SKATE_ESYS, "cannot listen on %s: %s", addr.sun_path,
                           strerror(errno));
     return loop_watch_fd(r->loop, r->socket_fd, LOOP_READ, proc_accept, r, &r->socket_watch);
 }
@@ -207,15 +207,15 @@ static int make_arena(struct raylet *r, struct skate_error *err) {
     r->arena_fd = memfd_create("skate-arena", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (r->arena_fd < 0 || ftruncate(r->arena_fd, (off_t)bytes) < 0 ||
         fcntl(r->arena_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
-        return skate_fail(err, -SKATE_ESYS, "an object store of %.0f MB cannot be made: %s",
+        return err_fail(err, -SKATE_ESYS, "an object store of %.0f MB cannot be made: %s",
                           (double)bytes / 1e6, strerror(errno));
     p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, r->arena_fd, 0);
     if (p == MAP_FAILED)
-        return skate_fail(err, -SKATE_ESYS, "an object store of %.0f MB cannot be mapped: %s",
+        return err_fail(err, -SKATE_ESYS, "an object store of %.0f MB cannot be mapped: %s",
                           (double)bytes / 1e6, strerror(errno));
     r->arena = p;
     r->extents = extents_new(bytes);
-    return r->extents ? 0 : skate_fail(err, -SKATE_ENOMEM, "out of memory");
+    return r->extents ? 0 : err_fail(err, -SKATE_ENOMEM, "out of memory");
 }
 
 static void reap(struct raylet *r) {
@@ -275,13 +275,13 @@ static void on_stdin(void *arg, unsigned events) {
 static int watch_lifelines(struct raylet *r, struct skate_error *err) {
     if (!r->set.no_lifeline &&
         loop_watch_fd(r->loop, 0, LOOP_READ, on_stdin, r, &r->stdin_watch) < 0)
-        return skate_fail(err, -SKATE_EINVAL, "stdin cannot be watched: it must be a pipe");
+        return err_fail(err, -SKATE_EINVAL, "stdin cannot be watched: it must be a pipe");
     r->lifeline_fd = -1;
     if (r->set.lifeline_pid == 0) return 0;
     r->lifeline_fd = (int)syscall(SYS_pidfd_open, (pid_t)r->set.lifeline_pid, 0);
     if (r->lifeline_fd < 0 ||
         loop_watch_fd(r->loop, r->lifeline_fd, LOOP_READ, on_lifeline, r, &r->lifeline_watch) < 0)
-        return skate_fail(err, -SKATE_EDEAD, "process %u, to which this raylet belongs, is gone",
+        return err_fail(err, -SKATE_EDEAD, "process %u, to which this raylet belongs, is gone",
                           r->set.lifeline_pid);
     return 0;
 }

@@ -108,19 +108,19 @@ int raylet_settings_parse(char *line, struct raylet_settings *ret, struct skate_
 
         if (!equals) {
             raylet_settings_release(&s);
-            return skate_fail(err, -SKATE_EINVAL, "a setting without '='");
+            return err_fail(err, -SKATE_EINVAL, "a setting without '='");
         }
         *equals = 0;
         if (set_one(&s, p, equals + 1) < 0) {
             raylet_settings_release(&s);
-            return skate_fail(err, -SKATE_EINVAL, "the setting %s cannot be read", p);
+            return err_fail(err, -SKATE_EINVAL, "the setting %s cannot be read", p);
         }
         has_key = has_key || !strcmp(p, "cluster_key");
     }
     if (!has_key || !s.gcs_port || !s.node_ip[0] || !s.run_dir[0] || !s.python[0] ||
         s.arena_bytes < 65536) {
         raylet_settings_release(&s);
-        return skate_fail(err, -SKATE_EINVAL, "one of the settings cluster_key, gcs, node_ip, "
+        return err_fail(err, -SKATE_EINVAL, "one of the settings cluster_key, gcs, node_ip, "
                           "run_dir, python, arena_bytes is missing");
     }
     *ret = s;
@@ -146,7 +146,7 @@ int raylet_settings_read(int fd, struct raylet_settings *ret, struct skate_error
             break;
         }
     }
-    if (e == -SKATE_EDEAD) skate_fail(err, e, "no line of settings came on stdin");
+    if (e == -SKATE_EDEAD) err_fail(err, e, "no line of settings came on stdin");
     net_wipe(line, LINE_MAX_BYTES);
     free(line);
     return e;

@@ -198,22 +198,22 @@ static int build_batch(struct learner *l, const struct frag *frags, size_t n_fra
 
         if ((int)s->obs_dim != l->policy->opts.obs_dim ||
             (int)s->n_inputs != l->policy->opts.n_actions)
-            return skate_fail(err, -SKATE_EINVAL,
+            return err_fail(err, -SKATE_EINVAL,
                               "fragment %zu has obs_dim=%u n_inputs=%u, the policy has %d and %d",
                               i, s->obs_dim, s->n_inputs, l->policy->opts.obs_dim,
                               l->policy->opts.n_actions);
         bad = frag_bad_field(&frags[i]);
         if (bad)
-            return skate_fail(err, -SKATE_EINVAL, "fragment %zu: field '%s' holds a value that "
+            return err_fail(err, -SKATE_EINVAL, "fragment %zu: field '%s' holds a value that "
                               "is not finite or out of range", i, bad);
         n += (size_t)s->steps * s->envs;
     }
     if (n == 0 || n > FRAG_ROWS_MAX)
-        return skate_fail(err, -SKATE_EINVAL, "a train batch needs 1 to %d rows, got %zu",
+        return err_fail(err, -SKATE_EINVAL, "a train batch needs 1 to %d rows, got %zu",
                           FRAG_ROWS_MAX, n);
     r = alloc_batch(l, n);
     if (r < 0)
-        return skate_fail(err, r, "no memory for a train batch of %zu rows", n);
+        return err_fail(err, r, "no memory for a train batch of %zu rows", n);
     for (size_t i = 0; i < n_frags; i++) {
         append(l, &frags[i], at);
         at += (size_t)frags[i].header->shape.steps * frags[i].header->shape.envs;
@@ -256,13 +256,13 @@ static int run(struct learner *l, const struct frag *frags, size_t n_frags,
     for (int i = 0; i < 2; i++) {
         r = learner_trunk_prepare(&l->trunks[i], rows);
         if (r < 0)
-            return skate_fail(err, r, "cannot prepare minibatches of %d rows", rows);
+            return err_fail(err, r, "cannot prepare minibatches of %d rows", rows);
         l->trunks[i].sums = (struct ppo_sums){ 0 };
         l->trunks[i].explained_var = 0.0;
     }
     r = team_run(l->team, learner_thread, l);
     if (r < 0)
-        return skate_fail(err, r, "the learner belongs to another process");
+        return err_fail(err, r, "the learner belongs to another process");
     fill_stats(l, learner_minibatches(l) * (uint64_t)(l->gradient_only ? 1 : o->epochs), stats);
     stats->seconds = (double)(time_now_ns() - start) * 1e-9;
     return 0;
@@ -293,7 +293,7 @@ int learner_update(struct learner *l, const struct frag *frags, size_t n_frags,
     adapt_kl(&l->opts, stats.kl);
     *ret = stats;
     if (!isfinite(stats.total_loss))
-        return skate_fail(err, -SKATE_EINVAL, "the loss is not finite after %llu updates "
+        return err_fail(err, -SKATE_EINVAL, "the loss is not finite after %llu updates "
                           "(policy_loss=%g vf_loss=%g kl=%g): the nets have diverged",
                           (unsigned long long)l->updates, stats.policy_loss, stats.vf_loss,
                           stats.kl);

@@ -163,12 +163,12 @@ void sched_explain(const struct sched_view *v, const struct sched_ask *ask, cons
         const struct sched_node *n = sched_view_find(v, ask->affinity);
 
         if (!n || !n->alive) {
-            skate_fail(ret, 0, "%s must run on node %u, which is not part of the cluster", name,
+            err_fail(ret, 0, "%s must run on node %u, which is not part of the cluster", name,
                        ask->affinity);
             return;
         }
         resources_text(&n->total, have, sizeof have);
-        skate_fail(ret, 0, "%s needs %s on node %u, which has only %s: it waits", name, need,
+        err_fail(ret, 0, "%s needs %s on node %u, which has only %s: it waits", name, need,
                    ask->affinity, have);
         return;
     }
@@ -187,11 +187,11 @@ void sched_explain(const struct sched_view *v, const struct sched_ask *ask, cons
         }
     }
     if (!best) {
-        skate_fail(ret, 0, "%s needs %s, but no node is alive: it waits", name, need);
+        err_fail(ret, 0, "%s needs %s, but no node is alive: it waits", name, need);
         return;
     }
     snprintf(have, sizeof have, "%g %s", (double)most / RESOURCE_UNIT, lack);
-    skate_fail(ret, 0, "%s needs %s, but the largest node has %s: it waits until a node that "
+    err_fail(ret, 0, "%s needs %s, but the largest node has %s: it waits until a node that "
                "fits joins", name, need, have);
 }
 

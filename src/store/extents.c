@@ -191,7 +191,7 @@ static int tell_full(const struct extents *e, uint64_t bytes, struct skate_error
         if (n < 0 || (size_t)n >= sizeof text - used) break;
         used += (size_t)n;
     }
-    return skate_fail(err, -SKATE_EFULL,
+    return err_fail(err, -SKATE_EFULL,
                       "the object store is full: %.1f MB asked, %.1f of %.1f MB in use:%s",
                       (double)bytes / 1e6, (double)e->used / 1e6, (double)e->bytes / 1e6, text);
 }
@@ -219,9 +219,9 @@ int extents_lend(struct extents *e, uint64_t proc, uint64_t bytes, struct extent
     struct piece *p, *rest;
     struct holder *h;
 
-    if (bytes == 0) return skate_fail(err, -SKATE_EINVAL, "an extent of no bytes was asked");
+    if (bytes == 0) return err_fail(err, -SKATE_EINVAL, "an extent of no bytes was asked");
     if (bytes > e->bytes - EXTENT_PAGE)
-        return skate_fail(err, -SKATE_ETOOBIG,
+        return err_fail(err, -SKATE_ETOOBIG,
                           "%.1f MB asked, but the whole object store has %.1f MB",
                           (double)bytes / 1e6, (double)e->bytes / 1e6);
     bytes = (bytes + EXTENT_PAGE - 1) / EXTENT_PAGE * EXTENT_PAGE;
@@ -237,7 +237,7 @@ int extents_lend(struct extents *e, uint64_t proc, uint64_t bytes, struct extent
     if (!h || (p->bytes > bytes && !rest) || table_set(&e->lent, p->offset, p) < 0) {
         free(rest);
         if (h) holder_drop(e, h);
-        return skate_fail(err, -SKATE_ENOMEM, "out of memory for the extent table");
+        return err_fail(err, -SKATE_ENOMEM, "out of memory for the extent table");
     }
     bin_remove(e, p);
     if (rest) {

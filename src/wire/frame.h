@@ -35,7 +35,10 @@ struct wire_span {
 };
 
 enum val_kind { VAL_NONE = 0, VAL_INLINE = 1, VAL_ARENA = 2 };
-enum val_format { FORMAT_RAW = 1, FORMAT_MSGPACK = 2, FORMAT_PICKLE5 = 3 };
+/* TENSOR, ARROW: what every language reads without a copy (docs/design/0003-native.md). */
+enum val_format {
+    FORMAT_RAW = 1, FORMAT_MSGPACK = 2, FORMAT_PICKLE5 = 3, FORMAT_TENSOR = 4, FORMAT_ARROW = 5
+};
 enum val_flag {
     VAL_ERROR = 1,    /* the value is a serialized exception (see docs/design/0001) */
     VAL_SYSTEM = 2,   /* with VAL_ERROR: not raised by user code; text in "kind\ntext" form */

@@ -99,7 +99,7 @@ static void watch(bool on) {
 static int no_extent(void *arg, uint64_t bytes, uint64_t *ret_offset, uint64_t *ret_bytes,
                      struct skate_error *err) {
     (void)arg, (void)bytes, (void)ret_offset, (void)ret_bytes;
-    return skate_fail(err, -SKATE_EFULL, "no arena here");
+    return err_fail(err, -SKATE_EFULL, "no arena here");
 }
 
 static void core_begin(int *ret_peer) {

@@ -59,7 +59,7 @@ static int lend(void *arg, uint64_t bytes, uint64_t *ret_offset, uint64_t *ret_b
                 struct skate_error *err) {
     struct arena *a = arg;
 
-    if (a->next + bytes > a->bytes) return skate_fail(err, -SKATE_EFULL, "full");
+    if (a->next + bytes > a->bytes) return err_fail(err, -SKATE_EFULL, "full");
     *ret_offset = a->next;
     *ret_bytes = bytes;
     a->next += bytes;
