@@ -8,7 +8,7 @@
  * (-SKATE_EPROTO), never a crash. `started` is the sequence of the newest task that the consumer
  * has begun to run: after its death the producer knows what was never started.
  * One thread at a time on each side (the caller's mutex). Never blocks.
- * Tests: tests/unit/ring_test.c. */
+ * Tests: tests/unit/base_ring_test.c; base_model_test.c (all interleavings of small traces). */
 #ifndef SKATE_BASE_RING_H
 #define SKATE_BASE_RING_H
 

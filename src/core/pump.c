@@ -207,11 +207,14 @@ void core_die(struct core *c, const char *reason) {
     watches_end(c);
 }
 
-/* What may wake the core thread: results only when they unlock something. */
-static void set_level(struct core *c) {
+/* What may wake the core thread: results only when they unlock something. True when that is more
+ * than it was: what was left lying for it must be looked at. */
+static bool set_level(struct core *c) {
     uint32_t level = c->watched ? 3 : c->waiting || c->backlogs || c->idle_workers ? 2 : 1;
+    uint32_t old = at_load(&c->bell->core);
 
-    if (at_load(&c->bell->core) != level) at_store_seq(&c->bell->core, level);
+    if (old != level) at_store_seq(&c->bell->core, level);
+    return level > old;
 }
 
 int core_enter(struct core *c) {
@@ -222,7 +225,7 @@ int core_enter(struct core *c) {
 }
 
 void core_leave(struct core *c) {
-    if (!c->leader) set_level(c);
+    while (!c->leader && set_level(c) && bell_any(c->bell) && !c->dead) pump(c);
     (void)pthread_mutex_unlock(&c->lock);
 }
 
@@ -273,7 +276,7 @@ static int leader_pause(struct core *c, int64_t until_ns, bool bulk) {
 static void leader_end(struct core *c) {
     c->leader = false;
     at_store_seq(&c->bell->leader, 0);
-    set_level(c);
+    (void)set_level(c);
     /* What was rung while we were the leader and went unnoticed is taken now. */
     if (bell_any(c->bell) && !c->dead) pump(c);
     if (c->followers) (void)pthread_cond_broadcast(&c->cond);
@@ -338,7 +341,7 @@ static void *core_thread(void *arg) {
             pump(c);
             leases_tick(c);
             if (c->heritage.limbo_count) estates_tick(c);
-            set_level(c);
+            (void)set_level(c);
             if (c->followers) (void)pthread_cond_broadcast(&c->cond);
             if (bell_any(c->bell) && !c->dead) continue;
         } else {
