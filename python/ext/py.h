@@ -68,6 +68,9 @@ enum py_hook {
     HOOK_STREAM,    /* skate._generator.ObjectRefGenerator(ref, stream) */
     HOOK_DYNAMIC,   /* skate._generator.DynamicObjectRefGenerator(refs) */
     HOOK_LEASE,     /* skate._lease.changed() */
+    HOOK_TENSOR,    /* skate._plain.tensor(bytes) -> array */
+    HOOK_ARROW,     /* skate._plain.arrow(bytes) -> table */
+    HOOK_LAY_OUT,   /* skate._plain.lay_out(obj) -> (format, header, data), [plain] or None */
     HOOK_COUNT
 };
 PyObject *py_hook(enum py_hook hook);
@@ -102,20 +105,6 @@ void py_task_bytes(const struct skate_id *id, uint8_t out[24]);
 
 void py_ref_dealloc(PyObject *self); /* of all types with this layout */
 
-/* ---- py_stream.c: generators ---- */
-
-int py_stream_init(PyObject *module);
-/* What `.remote()` of a generator gives; the counts of the handle and of result 1 pass over. */
-PyObject *py_stream_new(const struct skate_id *task);
-/* Send what the generator yields and finish the job: 0, or -1 with an exception and an open job. */
-int py_yield_all(struct core_job *job, PyObject *generator);
-/* For a generator that somebody else runs: send an item (1: core_yield_wait() must allow the next
- * one), and finish the job, with the exception that is set, if one is, as the last item. */
-int py_yield_one(struct core_job *job, PyObject *item, struct skate_id *ret_id);
-int py_yield_stop(struct core_job *job);
-/* The same for a task with a fixed number of results, which takes the first n items. */
-int py_yield_fixed(struct core_job *job, PyObject *generator);
-
 /* ---- py_worker.c, py_wait.c: for other files ---- */
 
 /* End the job: 0, or a negative code and the job is open still. */
@@ -141,6 +130,7 @@ struct py_value {
     uint32_t view_count;
     const void *seen[16]; /* shared containers met: a second time means aliasing */
     uint32_t seen_count;
+    bool plain; /* for every language: aliases are copied, arrays and tables are not pickled */
     struct py_value *outer; /* the collector stack of this thread */
 };
 /* scratch: caller's buffer for small values, may be NULL. */
@@ -148,6 +138,8 @@ void py_value_init(struct py_value *pv, void *scratch, size_t cap);
 void py_value_release(struct py_value *pv);
 /* 0, or -1 with an exception (TypeError when it cannot be pickled). */
 int py_encode(struct py_value *pv, PyObject *o);
+/* What skate._plain.lay_out() made of an array or a table. */
+int py_encode_laid(struct py_value *pv, PyObject *made);
 /* Arguments of a call: top-level refs become placeholders and are appended to deps (count at
  * most dep_max). args: count positional and then the values of kwnames. */
 struct py_args {
@@ -156,6 +148,7 @@ struct py_args {
     PyObject *kwnames; /* tuple or NULL */
     struct skate_id *deps;
     uint32_t dep_count;
+    bool plain; /* no pickle: 1 without an exception instead */
 };
 int py_encode_args(struct py_value *pv, struct py_args *a);
 /* An exception as an error value. */
@@ -221,6 +214,7 @@ PyObject *py_get_writable(PyObject *module, PyObject *const *args, Py_ssize_t co
 PyObject *py_wait(PyObject *module, PyObject *const *args, Py_ssize_t count);
 PyObject *py_why(PyObject *module, PyObject *args);
 PyObject *py_put(PyObject *module, PyObject *object);
+PyObject *py_put_laid(PyObject *module, PyObject *made);
 PyObject *py_define(PyObject *module, PyObject *args);
 PyObject *py_class(PyObject *module, PyObject *args);
 PyObject *py_run(PyObject *module, PyObject *unused);

@@ -5,7 +5,7 @@
  * with fitting positional arguments runs no Python code; anything odd (keywords, defaults that are
  * missing, another session) is asked of the subclass: `_prepare()` fills the fields for this
  * session, `_check(count, keywords)` raises TypeError. */
-#include "py.h"
+#include "py_stream.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +19,7 @@ struct call {
     Py_ssize_t min_args, max_args;
     PyObject *name, *method; /* bytes; method NULL for a task */
     PyObject *actor;         /* ActorID, or NULL */
+    bool plain;              /* of another language: arguments without a pickle */
 };
 
 static struct call *as_call(PyObject *o) { return (struct call *)(void *)o; }
@@ -43,17 +44,17 @@ static void replace(PyObject **place, PyObject *o) {
     Py_XDECREF(old);
 }
 
-/* _set(fn, cls, returns, retries, flags, name, method or None, actor or None, min, max) */
+/* _set(fn, cls, returns, retries, flags, name, method or None, actor or None, min, max, plain) */
 static PyObject *call_set(PyObject *self, PyObject *args) {
     struct call *c = as_call(self);
     unsigned long long fn;
     unsigned cls, returns, flags;
-    int retries;
+    int retries, plain = 0;
     Py_ssize_t min, max;
     PyObject *name, *method, *actor;
 
-    if (!PyArg_ParseTuple(args, "KIIiISOOnn", &fn, &cls, &returns, &retries, &flags, &name,
-                          &method, &actor, &min, &max))
+    if (!PyArg_ParseTuple(args, "KIIiISOOnn|p", &fn, &cls, &returns, &retries, &flags,
+                          &name, &method, &actor, &min, &max, &plain))
         return NULL;
     if ((method != Py_None && !PyBytes_Check(method)) ||
         (actor != Py_None && Py_TYPE(actor) != py.actor_type))
@@ -65,6 +66,7 @@ static PyObject *call_set(PyObject *self, PyObject *args) {
     c->flags = flags;
     c->min_args = min;
     c->max_args = max;
+    c->plain = plain;
     replace(&c->name, name);
     replace(&c->method, method == Py_None ? NULL : method);
     replace(&c->actor, actor == Py_None ? NULL : actor);
@@ -171,25 +173,31 @@ static void name_the_call(PyObject *self) {
     Py_XDECREF(traceback);
 }
 
+/* Arguments that are not plain, of a call into another language: as _convert() gives them. */
+static PyObject *call_converted(PyObject *self, const struct py_args *a);
+
 /* All given: args has count positional values, then one for each of kwnames. */
 static PyObject *do_call(struct call *c, PyObject *const *args, Py_ssize_t count,
                          PyObject *kwnames) {
     Py_ssize_t all = count + (kwnames ? PyTuple_Size(kwnames) : 0);
     uint8_t scratch[PY_SCRATCH];
     struct skate_id deps_fixed[16], *deps = deps_fixed, task;
-    struct py_args a = {args, count, kwnames, deps, 0};
+    struct py_args a = {args, count, kwnames, deps, 0, c->plain};
     struct core_task t = {.fn = c->fn, .cls = c->cls, .returns = c->returns,
                           .retries = c->retries, .flags = c->flags};
     struct py_value pv;
     PyObject *out = NULL;
+    int r;
 
     if (all > 16) {
         a.deps = deps = malloc((size_t)all * sizeof *deps);
         if (!deps) return PyErr_NoMemory();
     }
     py_value_init(&pv, scratch, sizeof scratch);
-    if (py_encode_args(&pv, &a) < 0) {
-        name_the_call((PyObject *)(void *)c);
+    r = py_encode_args(&pv, &a);
+    if (r) {
+        if (r > 0) out = call_converted((PyObject *)(void *)c, &a);
+        else name_the_call((PyObject *)(void *)c);
         goto out;
     }
     t.name = PyBytes_AsString(c->name);
@@ -252,6 +260,30 @@ out:
     return out;
 }
 
+static PyObject *call_converted(PyObject *self, const struct py_args *a) {
+    static _Thread_local bool inside;
+    Py_ssize_t nkw = a->kwnames ? PyTuple_Size(a->kwnames) : 0;
+    PyObject *args = PyTuple_New(a->count), *kwargs = PyDict_New(), *pair = NULL, *out = NULL;
+    bool bad = !args || !kwargs;
+
+    if (inside) {
+        PyErr_SetString(PyExc_TypeError, "an argument has no plain form");
+        bad = true;
+    }
+    for (Py_ssize_t i = 0; !bad && i < a->count; i++)
+        bad = PyTuple_SetItem(args, i, Py_NewRef(a->args[i])) < 0;
+    for (Py_ssize_t i = 0; !bad && i < nkw; i++)
+        bad = PyDict_SetItem(kwargs, PyTuple_GetItem(a->kwnames, i), a->args[a->count + i]) < 0;
+    if (!bad) pair = PyObject_CallMethod(self, "_convert", "OO", args, kwargs);
+    inside = true;
+    if (pair) out = call_apply(self, pair);
+    inside = false;
+    Py_XDECREF(args);
+    Py_XDECREF(kwargs);
+    Py_XDECREF(pair);
+    return out;
+}
+
 static PyMethodDef call_methods[] = {
     {"remote", (PyCFunction)(void (*)(void))call_remote, METH_FASTCALL | METH_KEYWORDS,
      "Call it elsewhere; returns at once with the ref (or refs) of the result."},
@@ -280,13 +312,15 @@ int py_call_init(PyObject *module) {
 
 /* ---- what a call refers to ---- */
 
-/* The key of a function: a hash of its pickle; when it has buffers too, one of its own. */
+/* The key of a function: a hash of its bytes; when it has buffers too, one of its own. */
 static uint64_t key_of(const struct py_value *pv) {
     static uint64_t counter;
     uint64_t key = core_get_info(py.core)->proc * UINT64_C(0x9e3779b97f4a7c15);
 
     if (pv->pickle && pv->view_count == 0)
         key ^= (uint64_t)PyObject_Hash(pv->pickle);
+    else if (pv->v.format == FORMAT_MSGPACK)
+        for (size_t i = 0; i < pv->len; i++) key = (key ^ pv->out[i]) * UINT64_C(0x100000001b3);
     else
         key += ++counter;
     return key ? key : 1;
@@ -360,7 +394,7 @@ PyObject *py_class(PyObject *module, PyObject *args) {
     return PyLong_FromUnsignedLong(index);
 }
 
-static int create(struct core_actor *a, PyObject *positional, PyObject *keywords,
+static int create(struct core_actor *a, bool plain, PyObject *positional, PyObject *keywords,
                   struct skate_id *ret) {
     PyObject *names = PyList_New(0), *values = PySequence_List(positional), *tuple = NULL;
     PyObject *key, *value, **flat = NULL;
@@ -385,7 +419,12 @@ static int create(struct core_actor *a, PyObject *positional, PyObject *keywords
     args.args = flat;
     args.count = n;
     args.kwnames = tuple;
-    if (py_encode_args(&pv, &args) < 0) goto out;
+    args.plain = plain;
+    if ((r = py_encode_args(&pv, &args)) != 0) {
+        if (r > 0) PyErr_SetString(PyExc_TypeError, "an argument has no plain form");
+        r = -1;
+        goto out;
+    }
     a->args = pv.v;
     a->deps = args.deps;
     a->dep_count = args.dep_count;
@@ -409,7 +448,7 @@ out:
 
 /* create_actor(class key, max_restarts, max_task_retries, detached, get_if_exists, concurrency,
  *              strategy, node, name, namespace, class name, held, placing, environment, args,
- *              kwargs, group or b"", bundle, capture) */
+ *              kwargs, group or b"", bundle, capture, plain) */
 PyObject *py_create_actor(PyObject *module, PyObject *args) {
     struct core_actor a = {0};
     struct skate_id id;
@@ -418,14 +457,15 @@ PyObject *py_create_actor(PyObject *module, PyObject *args) {
     Py_ssize_t held_len, placing_len, env_len, group_len = 0;
     PyObject *positional, *keywords;
     const char *group = NULL;
+    int plain = 0;
 
     (void)module;
     a.place.bundle = -1;
-    if (!PyArg_ParseTuple(args, "KiiIIIIKsssy#y#y#OO|y#iI", &fn, &a.max_restarts,
+    if (!PyArg_ParseTuple(args, "KiiIIIIKsssy#y#y#OO|y#iIp", &fn, &a.max_restarts,
                           &a.max_task_retries, &detached, &exists, &concurrency, &strategy, &node,
                           &a.name, &a.space, &a.cls, &a.held, &held_len, &a.placing, &placing_len,
                           &a.env, &env_len, &positional, &keywords, &group, &group_len,
-                          &a.place.bundle, &a.place.capture))
+                          &a.place.bundle, &a.place.capture, &plain))
         return NULL;
     if (group_of(&a.place, group, group_len) < 0) return NULL;
     if (py_need_core() < 0) return NULL;
@@ -439,6 +479,6 @@ PyObject *py_create_actor(PyObject *module, PyObject *args) {
     a.placing_len = (uint32_t)placing_len;
     a.env_len = (uint32_t)env_len;
     if (!PyDict_Check(keywords)) return PyErr_SetString(PyExc_TypeError, "kwargs: dict"), NULL;
-    if (create(&a, positional, keywords, &id) < 0) return NULL;
+    if (create(&a, plain, positional, keywords, &id) < 0) return NULL;
     return py_ref_new(py.actor_type, &id, false);
 }

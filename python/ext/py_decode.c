@@ -435,6 +435,23 @@ static PyObject *decode_pickle(struct py_source *s) {
     return out;
 }
 
+/* ---- tensors and tables: what a library makes of bytes that it reads in place ---- */
+
+static PyObject *decode_in_place(struct py_source *s, enum py_hook hook) {
+    PyObject *make = py_hook(hook), *bytes = make ? (PyObject *)own(s) : NULL, *out;
+
+    if (bytes && writable) {
+        PyObject *memory = py_memory_of(bytes);
+
+        Py_DECREF(bytes);
+        bytes = memory;
+    }
+    if (!bytes) return NULL;
+    out = PyObject_CallFunctionObjArgs(make, bytes, NULL);
+    Py_DECREF(bytes);
+    return out;
+}
+
 /* ---- all forms ---- */
 
 static void done(struct py_source *s) {
@@ -450,6 +467,8 @@ static PyObject *decode(struct py_source *s) {
         return PyBytes_FromStringAndSize(s->view.data, (Py_ssize_t)s->view.size);
     case FORMAT_MSGPACK: return take(&in, PY_DEPTH + 2);
     case FORMAT_PICKLE5: return decode_pickle(s);
+    case FORMAT_TENSOR: return decode_in_place(s, HOOK_TENSOR);
+    case FORMAT_ARROW: return decode_in_place(s, HOOK_ARROW);
     default: return bad();
     }
 }

@@ -4,7 +4,8 @@
  * tuples, lists and dicts of them: no Python code runs. Everything else is PICKLE5: header {u32
  * buffers, u32 0, u64 pickle bytes, then u64 offset and u64 length of each buffer}, the pickle,
  * each out-of-band buffer at a multiple of 64, so that arrays are read in place. A lone bytes
- * object is RAW. A mutable container met twice goes to pickle, which keeps it one object.
+ * object is RAW. A mutable container met twice goes to pickle, which keeps it one object. What is
+ * for other languages (`plain`) has two forms more, TENSOR and ARROW, made by skate._plain.
  *
  * Extensions of MSGPACK: 1 tuple (its items as an array), 2 argument slot (u32), 3 ref (16 bytes).
  * Refs found on the way are kept alive until py_value_release(). Reader: py_decode.c. */
@@ -31,6 +32,7 @@ void py_value_init(struct py_value *pv, void *scratch, size_t cap) {
     pv->views = NULL;
     pv->view_count = 0;
     pv->seen_count = 0;
+    pv->plain = false;
     pv->outer = NULL;
 }
 
@@ -257,7 +259,7 @@ static int put(struct py_value *pv, PyObject *o, int depth);
 
 /* A container that only one other object holds cannot be met twice. */
 static int met(struct py_value *pv, PyObject *o) {
-    if (Py_REFCNT(o) == 1) return PLAIN;
+    if (Py_REFCNT(o) == 1 || pv->plain) return PLAIN;
     for (uint32_t i = 0; i < pv->seen_count; i++)
         if (pv->seen[i] == o) return NOT_PLAIN;
     if (pv->seen_count == 16) return NOT_PLAIN;
@@ -394,6 +396,45 @@ static int encode_pickle(struct py_value *pv, PyObject *o) {
     return lay_out(pv);
 }
 
+/* ---- tensors and tables ---- */
+
+int py_encode_laid(struct py_value *pv, PyObject *made) {
+    int format;
+    PyObject *data;
+
+    if (!PyArg_ParseTuple(made, "iSO", &format, &pv->pickle, &data)) return pv->pickle = NULL, -1;
+    Py_INCREF(pv->pickle);
+    pv->views = calloc(1, sizeof *pv->views);
+    if (!pv->views) return PyErr_NoMemory(), -1;
+    if (PyObject_GetBuffer(data, &pv->views[0], PyBUF_SIMPLE) < 0) return -1;
+    pv->view_count = 1;
+    pv->parts[0] = (struct core_part){PyBytes_AsString(pv->pickle),
+                                      (uint64_t)PyBytes_Size(pv->pickle), 64};
+    pv->parts[1] = (struct core_part){pv->views[0].buf, (uint64_t)pv->views[0].len, 64};
+    pv->v.format = (uint8_t)format;
+    pv->v.part_count = 2;
+    pv->v.parts = pv->parts;
+    return PLAIN;
+}
+
+/* NOT_PLAIN when it has no such form. */
+static int encode_in_place(struct py_value *pv, PyObject *o) {
+    PyObject *hook = py_hook(HOOK_LAY_OUT);
+    PyObject *made = hook ? PyObject_CallFunctionObjArgs(hook, o, NULL) : NULL;
+    int r = NOT_PLAIN;
+
+    if (!made) return -1;
+    if (made != Py_None) forget(pv);
+    if (PyTuple_Check(made)) {
+        r = py_encode_laid(pv, made);
+    } else if (PyList_Check(made) && PyList_Size(made) == 1) {
+        r = put(pv, PyList_GetItem(made, 0), PY_DEPTH);
+        if (r == PLAIN) finish_plain(pv);
+    }
+    Py_DECREF(made);
+    return r;
+}
+
 int py_encode(struct py_value *pv, PyObject *o) {
     int r;
 
@@ -411,6 +452,10 @@ int py_encode(struct py_value *pv, PyObject *o) {
         return 0;
     }
     r = put(pv, o, PY_DEPTH);
+    if (r == NOT_PLAIN && pv->plain) {
+        r = encode_in_place(pv, o);
+        if (r == PLAIN) return 0;
+    }
     if (r < 0) return -1;
     if (r == NOT_PLAIN) return encode_pickle(pv, o);
     finish_plain(pv);
@@ -505,12 +550,14 @@ int py_encode_args(struct py_value *pv, struct py_args *a) {
     int r;
 
     a->dep_count = 0;
+    pv->plain = a->plain;
     r = put_args(pv, a);
     if (r < 0) return -1;
     if (r == PLAIN) {
         finish_plain(pv);
         return 0;
     }
+    if (a->plain) return 1;
     a->dep_count = 0;
     pair = args_pair(a);
     if (!pair) return -1;

@@ -4,7 +4,7 @@
  * them: done(), fail(), on any thread. A Job that nobody answers stays open: its caller learns of
  * the end of the process. What current() says of a job is kept beyond its end, since a coroutine
  * may leave tasks behind that ask. Plain workers have no Job. */
-#include "py.h"
+#include "py_stream.h"
 
 #include "core/items.h"
 

@@ -1,7 +1,7 @@
 /* py_mod.c - the module skate._core: connection, control frames, errors, and the table of all.
  *
  * Called by skate's Python modules only; none of it is public. See py.h for the rules of locks. */
-#include "py.h"
+#include "py_stream.h"
 
 #include "core/lineage.h"
 
@@ -38,6 +38,9 @@ static const struct {
     [HOOK_STREAM] = {"skate._generator", "ObjectRefGenerator"},
     [HOOK_DYNAMIC] = {"skate._generator", "DynamicObjectRefGenerator"},
     [HOOK_LEASE] = {"skate._lease", "changed"},
+    [HOOK_TENSOR] = {"skate._plain", "tensor"},
+    [HOOK_ARROW] = {"skate._plain", "arrow"},
+    [HOOK_LAY_OUT] = {"skate._plain", "lay_out"},
 };
 
 PyObject *py_hook(enum py_hook hook) {
@@ -345,14 +348,14 @@ static PyObject *mod_actor_state(PyObject *module, PyObject *ref) {
 /* ---- values without a store: the job's settings, tests ---- */
 
 /* One object as one block of bytes: a byte for the format, 63 of nothing, the value. */
-static PyObject *mod_pack(PyObject *module, PyObject *o) {
+static PyObject *pack(PyObject *o, bool plain) {
     struct py_value pv;
     PyObject *bytes = NULL;
     char *p;
     size_t at = 0;
 
-    (void)module;
     py_value_init(&pv, NULL, 0);
+    pv.plain = plain;
     if (py_encode(&pv, o) < 0) goto out;
     bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)(64 + py_value_size(&pv)));
     if (!bytes) goto out;
@@ -367,6 +370,17 @@ static PyObject *mod_pack(PyObject *module, PyObject *o) {
 out:
     py_value_release(&pv);
     return bytes;
+}
+
+static PyObject *mod_pack(PyObject *module, PyObject *o) {
+    (void)module;
+    return pack(o, false);
+}
+
+/* As the result of a function that was called by its import path. */
+static PyObject *mod_pack_plain(PyObject *module, PyObject *o) {
+    (void)module;
+    return pack(o, true);
 }
 
 static PyObject *mod_unpack(PyObject *module, PyObject *bytes) {
@@ -413,6 +427,8 @@ static PyMethodDef methods[] = {
     {"locate", py_locate, METH_O, NULL},
     {"wait", (PyCFunction)(void (*)(void))py_wait, METH_FASTCALL, NULL},
     {"put", py_put, METH_O, NULL},
+    {"put_laid", py_put_laid, METH_O, NULL},
+    {"pack_plain", mod_pack_plain, METH_O, NULL},
     {"why", py_why, METH_VARARGS, NULL},
     {"forget_refs", py_forget_refs, METH_NOARGS, NULL},
     {"run", py_run, METH_NOARGS, NULL},

@@ -5,7 +5,7 @@
  * face is skate._generator.ObjectRefGenerator. On the worker an exception of the generator becomes
  * its last item, unless the task wants to be run again after exceptions. Tests:
  * tests/compat/test_compat_generators.py, test_compat_streaming.py. */
-#include "py.h"
+#include "py_stream.h"
 
 #include "core/items.h"
 

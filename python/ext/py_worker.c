@@ -4,7 +4,7 @@
  * through (skate._worker.main decides what that means). A plain task whose function is known runs
  * no Python code but the user's. Errors become values; an error of the error path becomes a plain
  * RayError text, never a lost task. */
-#include "py.h"
+#include "py_stream.h"
 
 #include <signal.h>
 #include <stdlib.h>
@@ -15,11 +15,23 @@
 static struct {
     PyObject *functions; /* key -> callable */
     PyObject *methods;   /* name -> bound method */
+    PyObject *by_path;   /* keys of those defined by their import path; NULL: none */
     uint64_t last_key;
     PyObject *last; /* borrowed from functions */
+    bool last_by_path, actor_by_path;
 } known;
 
 /* ---- what runs ---- */
+
+static int note_by_path(PyObject *key) {
+    if (!known.by_path && !(known.by_path = PyDict_New())) return -1;
+    return PyDict_SetItem(known.by_path, key, Py_None);
+}
+
+/* Does a caller in another language read the results of the job? */
+static bool answers_plainly(const struct core_job *job) {
+    return job->kind == 1 ? known.actor_by_path : known.last_by_path;
+}
 
 static PyObject *find_function(struct core_job *job, uint64_t fn) {
     uint8_t copy[LIMIT_INLINE_VALUE] __attribute__((aligned(64)));
@@ -40,6 +52,7 @@ static PyObject *find_function(struct core_job *job, uint64_t fn) {
         value = r < 0 ? py_fail(r, NULL) : hook ? py_decode(&s) : NULL;
         if (value) {
             found = PyObject_CallFunctionObjArgs(hook, key, value, NULL);
+            if (found && PyList_Check(value) && note_by_path(key) < 0) Py_CLEAR(found);
             Py_DECREF(value);
         }
         if (found) {
@@ -48,11 +61,12 @@ static PyObject *find_function(struct core_job *job, uint64_t fn) {
             if (r < 0) found = NULL;
         }
     }
-    Py_DECREF(key);
     if (found) {
         known.last = found;
         known.last_key = fn;
+        known.last_by_path = known.by_path && PyDict_Contains(known.by_path, key) > 0;
     }
+    Py_DECREF(key);
     return found;
 }
 
@@ -114,6 +128,7 @@ PyObject *py_perform(struct core_job *job) {
         PyObject *hook = py_hook(HOOK_CONSTRUCT);
 
         callable = hook ? find_function(job, job->fn) : NULL;
+        known.actor_by_path = known.last_by_path;
         if (callable)
             out = PyObject_CallFunctionObjArgs(hook, callable, args, kwargs ? kwargs : Py_None,
                                                NULL);
@@ -189,6 +204,7 @@ static int finish_many(struct core_job *job, PyObject *result) {
     }
     for (; made < n; made++) {
         py_value_init(&pvs[made], NULL, 0);
+        pvs[made].plain = answers_plainly(job);
         r = py_encode(&pvs[made], PyList_GetItem(items, (Py_ssize_t)made));
         if (r < 0) {
             made++;
@@ -221,6 +237,7 @@ int py_finish_ok(struct core_job *job, PyObject *result) {
         return r < 0 ? (py_fail(r, NULL), -1) : 0;
     }
     py_value_init(&pv, scratch, sizeof scratch);
+    pv.plain = answers_plainly(job);
     r = py_encode(&pv, result);
     if (r == 0) {
         r = py_job_finish(job, CORE_OK, &pv.v, 1);

@@ -68,6 +68,7 @@ _LAZY = (
     "actor", "air", "cloudpickle", "remote_function", "rllib", "runtime_context", "runtime_env",
     "train", "tune",
     "types", "util",
+    "cross_language",
     "dag", "data", "experimental", "job_config", "client_builder", "_private", "cluster_utils",
 )  # fmt: skip
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 GROUP_SHIFT = 8  # enum core_task_flag
+ANY = "*"  # in the place of a method's name: the worker knows which there are
 
 _SPECIAL = {
     "__ray_ready__": _signature.Arity(star=False, stars=False),
@@ -145,7 +146,7 @@ class ActorMethod(_core.Call):
     def __init__(
         self, ref: _core.ActorID, meta: ActorMeta, name: str, options: dict[str, Any] | None = None
     ) -> None:
-        spec = meta.methods[name]
+        spec = meta.methods.get(name) or meta.methods[ANY]
         self._ref = ref
         self._meta = meta
         self._method_name = name
@@ -172,11 +173,17 @@ class ActorMethod(_core.Call):
         key = _retry_key(tuple(kinds)) if isinstance(kinds, (list, tuple)) and kinds else 0
         self._set(
             key, 0, returns, retries, flags, label.encode(),
-            self._method_name.encode(), self._ref, least, most,
+            self._method_name.encode(), self._ref, least, most, bool(options.get("_plain")),
         )  # fmt: skip
 
     def _refuse(self, error: TypeError) -> None:
         _remote.refuse_argument(f"{self._meta.name}.{self._method_name}()", error)
+
+    def _convert(self, args: Any, kwargs: Any) -> Any:
+        """Called from C: arguments that another language is to read and that are not plain."""
+        from skate import _cross
+
+        return _cross.convert(f"{self._meta.name}.{self._method_name}()", args, kwargs)
 
     def _check(self, count: int, keywords: tuple[str, ...]) -> None:
         what = f"{self._meta.name}.{self._method_name}()"
@@ -243,7 +250,7 @@ class ActorHandle:
         if meta is None or name not in meta.methods:
             if meta is not None and name in _SPECIAL:
                 meta.methods[name] = MethodSpec(_SPECIAL[name], {})
-            else:
+            elif meta is None or ANY not in meta.methods or name.startswith("__"):
                 kind = meta.name if meta else "?"
                 raise AttributeError(f"the actor class {kind} has no method {name!r}")
         method = ActorMethod(self.__dict__["_actor_id"], meta, name)
@@ -251,7 +258,7 @@ class ActorHandle:
         return method
 
     def __dir__(self) -> list[str]:
-        return [*object.__dir__(self), *self._meta.methods]
+        return [*object.__dir__(self), *(name for name in self._meta.methods if name != ANY)]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ActorHandle) and self._actor_id == other._actor_id
@@ -285,6 +292,8 @@ def _rebuild_handle(ref: _core.ActorID, plain: tuple[Any, ...]) -> ActorHandle:
 
 class ActorClass:
     """What `@remote` makes of a class."""
+
+    _plain = False  # another language reads the arguments: skate.cross_language
 
     def __init__(self, cls: Any, options: Any = None, *rest: Any) -> None:
         self._cls = cls
@@ -435,12 +444,15 @@ class ActorClass:
                 key, chosen.get("max_restarts") or 0, chosen.get("max_task_retries") or 0,
                 detached, bool(chosen.get("get_if_exists")), concurrency,
                 place.strategy, place.node, name, space, meta.name, held, placing,
-                _runtime_env.for_call(chosen.get("runtime_env")), tuple(args), dict(kwargs),
-                place.group, place.bundle, place.capture,
+                self._environment(), tuple(args), dict(kwargs),
+                place.group, place.bundle, place.capture, self._plain,
             )  # fmt: skip
         except TypeError as error:
             _remote.refuse_argument(f"the actor {meta.name}", error)
             raise
+
+    def _environment(self) -> bytes:
+        return _runtime_env.for_call(self._default_options.get("runtime_env"))
 
 
 def method(*args: Any, **options: Any) -> Any:

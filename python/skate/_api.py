@@ -582,9 +582,13 @@ def get_actor(name: str, namespace: str | None = None) -> Any:
         )
     raw = state["actor"]
     plain = _read_meta(raw)
-    if plain is None:
-        raise ValueError(f"the actor {name!r} is not ready to be found yet")
-    ref, meta = _core._actor_from_bytes(raw, False), ActorMeta.unpack(plain)
+    ref = _core._actor_from_bytes(raw, False)
+    if isinstance(plain, tuple):
+        meta = ActorMeta.unpack(plain)
+    else:  # its maker is written in another language
+        from skate import _cross
+
+        meta = _cross.meta_of(plain or [], state.get("cls", ""))
     meta.tell_core(ref)
     return ActorHandle(ref, meta)
 

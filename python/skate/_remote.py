@@ -46,6 +46,8 @@ class Limited:
 class RemoteFunction(_core.Call):
     """What `@remote` makes of a function. `.remote()` is in C: python/ext/py_call.c."""
 
+    _plain = False  # another language reads the arguments: skate.cross_language
+
     def __init__(
         self, function: Any, options: dict[str, Any], base: RemoteFunction | None = None
     ) -> None:
@@ -148,7 +150,7 @@ class RemoteFunction(_core.Call):
         if retries is None:
             retries = _options.default_retries()
         key = self._key(retry)
-        env = _runtime_env.for_call(options.get("runtime_env"))
+        env = self._environment()
         cls = _core.scheduling_class(
             packed, place.strategy, place.node, name, env, place.group, place.bundle,
             place.capture,
@@ -157,7 +159,11 @@ class RemoteFunction(_core.Call):
         held = None if wanted == {"CPU": 1.0} else _resource_text(wanted)
         flags = (RETRY_EXCEPTIONS if retry else 0) | streams
         least, most = self._arity.limits()
-        self._set(key, cls, returns, retries, flags, name.encode(), held, None, least, most)
+        self._set(key, cls, returns, retries, flags, name.encode(), held, None, least, most,
+                  self._plain)  # fmt: skip
+
+    def _environment(self) -> bytes:
+        return _runtime_env.for_call(self._default_options.get("runtime_env"))
 
     def _check(self, count: int, keywords: tuple[str, ...]) -> None:
         """Called from C when the fast check is not enough."""

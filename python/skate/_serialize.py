@@ -249,6 +249,8 @@ def task_error(payload: dict[str, Any]) -> BaseException:
                 f"The task raised {payload.get('type')}, which cannot be rebuilt here "
                 f"({type(error).__name__}: {error}). Its own words:\n{text}"
             )
+    elif "cause" not in payload:
+        cause = _foreign_cause(str(payload.get("type")), text)
     else:
         cause = exceptions.RayError(
             f"The original cause of the RayTaskError ({payload.get('type')}) cannot be pickled. "
@@ -261,6 +263,20 @@ def task_error(payload: dict[str, Any]) -> BaseException:
         payload.get("ip"), payload.get("repr"), payload.get("actor"),
     )  # fmt: skip
     return error.as_instanceof_cause() if isinstance(cause, BaseException) else error
+
+
+def _foreign_cause(kind: str, text: str) -> BaseException:
+    """What a task in another language failed with: Python's exception of that name, if any."""
+    import builtins
+
+    words = text.strip().removeprefix(f"{kind}: ")
+    found = getattr(builtins, kind, None)
+    if isinstance(found, type) and issubclass(found, Exception):
+        try:
+            return found(words)
+        except TypeError:  # one that takes more than a text
+            pass
+    return exceptions.CrossLanguageError(f"{kind}: {words}")
 
 
 def _init_failed(payload: dict[str, Any], text: str) -> BaseException:

@@ -50,6 +50,10 @@ def load_function(key: int, value: Any) -> Any:
         _install_now()
     if _worker.setup_error is not None:
         return _refuse_task
+    if isinstance(value, list):
+        from skate import _by_path
+
+        return _by_path.load(value)
     if isinstance(value, Limited):
         return _limited(value)
     if isinstance(value, Retryable):
@@ -132,6 +136,8 @@ def construct(cls: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None) ->
     groups: dict[str, int] = {}
     if isinstance(cls, _async.Grouped):
         cls, groups = cls.cls, cls.groups
+    if not isinstance(cls, type):
+        raise TypeError(f"an actor is made of a class, and {cls!r} is none")
     now = _core.current()
     assert now is not None
     worker = _worker

@@ -48,11 +48,14 @@ def test_parts_that_are_not_there(name):
 
 @pytest.mark.skipif(ON_RAY, reason="these parts are in Ray")
 def test_names_that_are_not_there():
-    for name in ("serve", "cross_language", "java_function", "workflow"):
+    for name in ("serve", "java_function", "workflow"):
         with pytest.raises(ray.exceptions.NotSupportedError, match=f"ray.{name} .*Meanwhile"):
             getattr(ray, name)
-    for name in ("serve", "cross_language", "java_function"):
+    for name in ("serve", "java_function"):
         assert not hasattr(ray, name)
+    for name in ("java_function", "java_actor_class", "cpp_function", "cpp_actor_class"):
+        with pytest.raises(ray.exceptions.NotSupportedError, match=f"{name} .*Meanwhile"):
+            getattr(ray.cross_language, name)
     with pytest.raises(ray.exceptions.NotSupportedError, match="Meanwhile"):
         ray.train.ScalingConfig  # noqa: B018
     assert not hasattr(ray.train, "ScalingConfig")
