@@ -198,6 +198,10 @@ def node_resources(
     if head:
         out["node:__internal_head__"] = 1.0
     out.update(custom or {})
+    if len(out) > 32:
+        raise ValueError(
+            f"a node has at most 32 resources, with those that each node has: {', '.join(out)}"
+        )
     return out
 
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 Check = "Callable[[str, Any], None]"
 _MAX_RETURNS = 65534
+_MOST_RESOURCES = 28  # a demand has 32: CPU, GPU, memory and the accelerator, too
 
 
 def _number(name: str, value: Any) -> None:
@@ -36,6 +37,8 @@ def _resources(name: str, value: Any) -> None:
         return
     if not isinstance(value, dict):
         raise TypeError(f"{name} must be a dict of names and amounts, not {value!r}")
+    if len(value) > _MOST_RESOURCES:
+        raise ValueError(f"{name} has at most {_MOST_RESOURCES} names, these are {len(value)}")
     for key, amount in value.items():
         if not isinstance(key, str):
             raise TypeError(f"the name of a resource must be a str, not {key!r}")

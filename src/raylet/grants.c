@@ -126,6 +126,24 @@ static void serve_foreign(struct raylet *r, struct lease_ask *a, const struct le
     }
 }
 
+/* The owner's tasks of this class fail: they would wait for an answer that never comes. */
+static void refuse(struct raylet *r, const struct wire_lease_req *m, const char *why) {
+    char text[300];
+
+    snprintf(text, sizeof text, "unschedulable\n%s", why);
+    node_log("a lease request is refused: %s", why);
+    lease_fail(r, m->owner, m->req, text);
+}
+
+static void refuse_full(struct raylet *r, const struct wire_lease_req *m, int e) {
+    char why[250];
+
+    snprintf(why, sizeof why, "too many different demands wait on node %u (%s; its most are %d "
+             "demands, %d requests): let tasks ask for the same amounts, or submit fewer at once",
+             r->node, skate_strerror(e), LEASES_CLASSES_MAX, LEASES_REQUESTS_MAX);
+    refuse(r, m, why);
+}
+
 void grants_request(struct raylet *r, uint64_t src, const struct wire_lease_req *m) {
     struct lease_ask a = {.req = m->req, .owner = m->owner, .job = m->job, .count = m->count,
                           .group = m->group, .bundle = m->bundle};
@@ -142,7 +160,7 @@ void grants_request(struct raylet *r, uint64_t src, const struct wire_lease_req 
     e = resources_unpack(&c.want, packed, len);
     (void)wire_lease_req_env(m, &a.env_len);
     if (e < 0 || a.env_len > ENV_BYTES_MAX || m->strategy >= SCHED_STRATEGIES) {
-        node_log("a lease request that cannot be read, ignoring");
+        refuse(r, m, "its demand cannot be read: at most 32 resources with names of 63 bytes");
         return;
     }
     drop_zeros(&c.want);
@@ -168,7 +186,7 @@ void grants_request(struct raylet *r, uint64_t src, const struct wire_lease_req 
         if (row) row->avail.count = 0;
     }
     e = leases_put(r->leases, &a, &c, from_raylet);
-    if (e < 0) node_log("a lease request is refused: %s", skate_strerror(e));
+    if (e < 0) refuse_full(r, m, e);
     grants_wake(r);
 }
 

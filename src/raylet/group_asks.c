@@ -157,6 +157,9 @@ void group_asks_request(struct raylet *r, uint64_t src, const struct lease_ask *
         uint32_t room = UINT32_MAX - (*at)->a.count;
 
         (*at)->a.count = !back ? a.count : (*at)->a.count + (a.count < room ? a.count : room);
+    } else if (a.count && r->groups->asks >= LEASES_REQUESTS_MAX) {
+        lease_fail(r, a.owner, a.req, "unschedulable\ntoo many requests for the bundles of "
+                   "placement groups wait on this node: submit fewer at once");
     } else if (a.count) {
         struct group_ask *q = calloc(1, sizeof *q);
 

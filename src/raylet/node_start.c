@@ -27,7 +27,7 @@
 #include "raylet/pulls.h"
 #include "raylet/raylet.h"
 
-enum { BEAT_MS = 1000, LEASE_REQUESTS_MAX = 65536, DEMAND_MAX = 4096 };
+enum { BEAT_MS = 1000, DEMAND_MAX = 4096 };
 enum { LOG_BURST = 200, LOG_EACH_MS = 50 }; /* lines at once; then one line each 50 ms */
 
 static struct {
@@ -369,7 +369,7 @@ int node_start(struct raylet *r, struct skate_error *err) {
     if (e == 0) e = make_timers(r);
     if (e == 0) e = pulls_start(r);
     if (e < 0) return e;
-    r->leases = groups_new(r) < 0 ? NULL : leases_new(LEASE_REQUESTS_MAX);
+    r->leases = groups_new(r) < 0 ? NULL : leases_new(LEASES_REQUESTS_MAX);
     if (!r->leases) return -SKATE_ENOMEM;
     raise_limits();
     return links_start(r, err);

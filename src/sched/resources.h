@@ -2,7 +2,7 @@
  *
  * Packed: for each entry {i64 amount, u32 name length, name}, padded to 8 bytes. At most
  * RESOURCES_MAX names of at most 63 bytes. Value type; pure; any thread.
- * Tests: tests/unit/sched_test.c. */
+ * Tests: tests/unit/sched_policy_test.c. */
 #ifndef SKATE_SCHED_RESOURCES_H
 #define SKATE_SCHED_RESOURCES_H
 
