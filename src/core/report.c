@@ -1,7 +1,7 @@
 /* report.c - what this process tells of itself: its live tasks, its objects, what it ran.
  *
  * state_req is answered under the core mutex by whoever pumps, without the interpreter, with at
- * most ROWS_MOST rows. What it ran goes into the ring of own/trace.h as it happens; the raylet
+ * most WIRE_ROWS_MOST rows. What it ran goes into the ring of own/trace.h as it happens; the raylet
  * reads that, not we. Per run: two writes of 128 bytes and one look at the clock; the marks inside
  * a run (for the timeline) and the submissions are noted for some hundred a second only. Tests:
  * tests/compat/test_compat_state.py, tests/unit/own_trace_test.c. */
@@ -13,8 +13,9 @@
 
 #include "base/futex.h"
 #include "core/waits.h"
+#include "wire/row_list.h"
 
-enum { ROWS_MOST = 20000, ROWS_BYTES = 16 << 20, MARK_MOST = 1u << 19 };
+enum { MARK_MOST = 1u << 19 };
 enum { MARKED_A_SECOND = 512, SUBMITS_A_TICK = 128 };
 
 /* ---- what it ran ---- */
@@ -160,37 +161,13 @@ void sites_release(struct core *c) {
 
 /* ---- rows ---- */
 
-struct rows {
-    uint8_t *p;
-    uint32_t used, room, count, total, max;
-};
-
-static void add_row(struct rows *r, struct wire_buf *b) {
-    if (r->total++ < r->max && wire_end(b) == 0 && r->used + b->len + 8 <= ROWS_BYTES) {
-        uint32_t padded = (b->len + 7) & ~7u, room = r->room ? r->room : 4096;
-        uint8_t *grown = r->p;
-
-        while (room < r->used + padded) room *= 2;
-        if (room > r->room) grown = realloc(r->p, room);
-        if (grown) {
-            r->p = grown;
-            r->room = room;
-            memset(r->p + r->used + b->len, 0, padded - b->len);
-            memcpy(r->p + r->used, b->p, b->len);
-            r->used += padded;
-            r->count++;
-        }
-    }
-    wire_release(b);
-}
-
 static uint64_t worker_proc(struct core *c, const struct task *t, uint32_t index) {
     const struct worker *w = t->state == TASK_PUSHED ? why_worker_of(c, index) : NULL;
 
     return w ? w->proc : 0;
 }
 
-static void tasks_rows(struct core *c, struct rows *r) {
+static void tasks_rows(struct core *c, struct wire_row_list *r) {
     uint64_t stack[64];
 
     for (uint32_t i = 0; i < c->task_count; i++) {
@@ -222,7 +199,7 @@ static void tasks_rows(struct core *c, struct rows *r) {
             WIRE_PUT(&b, task_row, name, method, method_len);
         else
             WIRE_PUT(&b, task_row, name, name, name_len);
-        add_row(r, &b);
+        wire_rows_add(r, &b);
     }
 }
 
@@ -288,7 +265,7 @@ static void object_row(struct core *c, uint32_t i, const uint32_t *n, struct wir
     }
 }
 
-static void objects_rows(struct core *c, struct rows *r) {
+static void objects_rows(struct core *c, struct wire_row_list *r) {
     uint32_t slots = (uint32_t)c->ledger.header->slots_used, *n;
     uint64_t stack[128];
 
@@ -305,27 +282,21 @@ static void objects_rows(struct core *c, struct rows *r) {
         }
         wire_init(&b, stack, sizeof stack);
         object_row(c, i, n, &b);
-        add_row(r, &b);
+        wire_rows_add(r, &b);
     }
     free(n);
 }
 
 void report_on_req(struct core *c, uint64_t src, const struct wire_state_req *m) {
-    struct rows r = {.max = m->max < ROWS_MOST ? m->max : ROWS_MOST};
-    struct wire_state_rows *out;
+    struct wire_row_list r = {.max = m->max < WIRE_ROWS_MOST ? m->max : WIRE_ROWS_MOST,
+                              .bytes_max = WIRE_ROWS_BYTES};
     struct wire_buf b;
 
     if (!m->head.call) return;
     if (m->what == 1) tasks_rows(c, &r);
     if (m->what == 2) objects_rows(c, &r);
     wire_init(&b, NULL, 0);
-    out = wire_begin(&b, WIRE_STATE_ROWS);
-    out->head.call = m->head.call;
-    out->head.flags = WIRE_REPLY;
-    out->count = r.count;
-    out->total = r.total;
-    WIRE_PUT(&b, state_rows, frames, r.p, r.used);
+    wire_rows_answer(&r, m, &b);
     if (wire_end(&b) == 0) (void)proc_route(c, src, b.p, b.len);
     wire_release(&b);
-    free(r.p);
 }

@@ -356,13 +356,7 @@ void why_on_req(struct core *c, uint64_t src, const struct wire_why_req *m) {
     if (!m->head.call || m->kind > WHY_START) return;
     why_fact_of(c, (enum why_kind)m->kind, m->id, &fact);
     wire_init(&b, stack, sizeof stack);
-    why_pack(&fact, &b);
-    if (wire_end(&b) == 0) {
-        struct wire_head *head = (void *)b.p;
-
-        head->call = m->head.call;
-        head->flags |= WIRE_REPLY;
-        (void)proc_route(c, src, b.p, b.len);
-    }
+    why_pack(&fact, m->head.call, &b);
+    if (wire_end(&b) == 0) (void)proc_route(c, src, b.p, b.len);
     wire_release(&b);
 }

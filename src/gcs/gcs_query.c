@@ -4,52 +4,35 @@
 
 #include "base/assert.h"
 #include "gcs/gcs_groups.h"
+#include "wire/row_list.h"
 
 enum { ROWS_BYTES_MAX = 64 << 20 };
 
-struct rows {
-    uint8_t *p;
-    uint32_t used, room, count;
-};
-
-static void add_row(struct rows *r, struct wire_buf *b) {
-    if (wire_end(b) == 0 && r->used + b->len + 8 <= ROWS_BYTES_MAX) {
-        uint32_t padded = (b->len + 7) & ~7u;
-
-        while (r->room < r->used + padded) r->p = gcs_grow(r->p, &r->room, 1);
-        memset(r->p + r->used + b->len, 0, padded - b->len);
-        memcpy(r->p + r->used, b->p, b->len);
-        r->used += padded;
-        r->count++;
-    }
-    wire_release(b);
-}
-
 void gcs_list(struct gcs *g, const struct gcs_from *from, const struct wire_list *m) {
-    struct rows r = {0};
+    struct wire_row_list r = {.max = UINT32_MAX, .bytes_max = ROWS_BYTES_MAX};
     struct wire_buf b;
 
     for (uint32_t i = 0; m->what == 1 && i < g->node_count; i++) {
         wire_init(&b, NULL, 0);
         gcs_node_frame(g->nodes[i], &b);
-        add_row(&r, &b);
+        wire_rows_add(&r, &b);
     }
     for (uint32_t i = 0; m->what == 2 && i < g->actor_slots; i++) {
         if (!g->actors[i]) continue;
         wire_init(&b, NULL, 0);
         gcs_actor_frame(g->actors[i], &b);
-        add_row(&r, &b);
+        wire_rows_add(&r, &b);
     }
     for (uint32_t i = 0; (m->what == 3 || m->what == 6) && i < g->job_count; i++) {
         if (!g->jobs[i]->live && m->what == 3) continue;
         wire_init(&b, NULL, 0);
         gcs_job_frame(g->jobs[i], &b);
-        add_row(&r, &b);
+        wire_rows_add(&r, &b);
     }
     for (uint32_t i = 0; m->what == 4 && i < g->groups.count; i++) {
         wire_init(&b, NULL, 0);
         gcs_group_frame(g->groups.v[i], &b);
-        add_row(&r, &b);
+        wire_rows_add(&r, &b);
     }
     wire_init(&b, NULL, 0);
     ((struct wire_rows *)wire_begin(&b, WIRE_ROWS))->count = r.count;
@@ -163,7 +146,7 @@ void gcs_kv_del(struct gcs *g, const struct gcs_from *from, const struct wire_kv
 void gcs_kv_list(struct gcs *g, const struct gcs_from *from, const struct wire_kv_list *m) {
     uint32_t len, count = 0;
     const char *prefix = wire_kv_list_prefix(m, &len);
-    struct rows r = {0};
+    struct wire_row_list r = {0}; /* its memory alone */
     struct wire_kv_keys *keys;
     struct wire_buf b;
     int status = 0;

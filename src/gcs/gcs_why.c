@@ -76,6 +76,6 @@ void gcs_why(struct gcs *g, const struct gcs_from *from, const struct wire_why_r
     else
         why_say(&fact, "the control store does not know it: not come yet, or forgotten");
     wire_init(&b, NULL, 0);
-    why_pack(&fact, &b);
+    why_pack(&fact, from->call, &b);
     gcs_reply(g, from, &b);
 }

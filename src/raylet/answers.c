@@ -149,13 +149,7 @@ void why_answer(struct raylet *r, uint64_t src, const struct wire_why_req *m) {
     else
         why_say(&fact, "a raylet cannot say that");
     wire_init(&b, stack, sizeof stack);
-    why_pack(&fact, &b);
-    if (wire_end(&b) == 0) {
-        struct wire_head *head = (void *)b.p;
-
-        head->call = m->head.call;
-        head->flags |= WIRE_REPLY;
-        route_send(r, src, b.p, b.len);
-    }
+    why_pack(&fact, m->head.call, &b);
+    if (wire_end(&b) == 0) route_send(r, src, b.p, b.len);
     wire_release(&b);
 }

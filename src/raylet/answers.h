@@ -9,7 +9,7 @@ void why_answer(struct raylet *r, uint64_t src, const struct wire_why_req *m);
 
 /* rows.c: processes, and what they ran. rows_died: before p->ledger_fd is closed. */
 void rows_answer(struct raylet *r, uint64_t src, const struct wire_state_req *m);
-void rows_died(struct proc *p, const char *why);
+void rows_died(struct proc *p);
 
 /* actor_host.c: what the actor needs that waits here for idle leases to come back, or NULL. */
 const struct resources *actor_host_lacks(const struct raylet *r, const struct skate_id *actor);

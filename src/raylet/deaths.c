@@ -196,7 +196,7 @@ void death_of(struct proc *p, int sig, int code) {
     if (!driver) logs_drain(r, p->id);
     d.intended = p->intended;
     describe(p, sig, code, text);
-    rows_died(p, d.text);
+    rows_died(p);
     actor_host_died_early(p, d.text);
     pool_remove(p);
     table_take(&r->procs, proc_number(p->id));

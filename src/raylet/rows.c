@@ -14,8 +14,9 @@
 #include "own/ledger.h"
 #include "raylet/answers.h"
 #include "raylet/raylet.h"
+#include "wire/row_list.h"
 
-enum { DEAD_EACH = 512, DEAD_ALL = 8192, ROWS_MOST = 20000, ROWS_BYTES = 16 << 20 };
+enum { DEAD_EACH = 512, DEAD_ALL = 8192 };
 
 struct dead_run {
     struct trace_slot s;
@@ -27,29 +28,9 @@ struct dead_runs {
     struct dead_run v[DEAD_ALL];
 };
 struct rows {
-    uint8_t *p;
-    uint32_t used, room, count, total, max;
+    struct wire_row_list list;
     int64_t wall; /* wall clock less CLOCK_MONOTONIC */
 };
-
-static void add_row(struct rows *r, struct wire_buf *b) {
-    if (r->total++ < r->max && wire_end(b) == 0 && r->used + b->len + 8 <= ROWS_BYTES) {
-        uint32_t padded = (b->len + 7) & ~7u, room = r->room ? r->room : 4096;
-        uint8_t *grown = r->p;
-
-        while (room < r->used + padded) room *= 2;
-        if (room > r->room) grown = realloc(r->p, room);
-        if (grown) {
-            r->p = grown;
-            r->room = room;
-            memset(r->p + r->used + b->len, 0, padded - b->len);
-            memcpy(r->p + r->used, b->p, b->len);
-            r->used += padded;
-            r->count++;
-        }
-    }
-    wire_release(b);
-}
 
 static void proc_row(struct rows *r, const struct proc *p) {
     uint8_t packed[RESOURCES_MAX * 80];
@@ -70,7 +51,7 @@ static void proc_row(struct rows *r, const struct proc *p) {
     m->work = p->work;
     m->blocked = p->blocked;
     WIRE_PUT(&b, proc_row, used, packed, len);
-    add_row(r, &b);
+    wire_rows_add(&r->list, &b);
 }
 
 static int64_t wall_offset(void) {
@@ -105,7 +86,7 @@ static void run_row(struct rows *r, const struct dead_run *d) {
     m->attempt = s->attempt;
     WIRE_PUT(&b, task_row, name, s->name, strnlen(s->name, sizeof s->name - 1));
     if (lost) WIRE_PUT(&b, task_row, error, s->u.error, strnlen(s->u.error, TRACE_ERROR - 1));
-    add_row(r, &b);
+    wire_rows_add(&r->list, &b);
 }
 
 static bool read_all(int fd, uint8_t *to) {
@@ -131,7 +112,7 @@ static uint32_t runs_of(const struct proc *p, struct trace_slot *out, uint32_t m
     return n;
 }
 
-void rows_died(struct proc *p, const char *why) {
+void rows_died(struct proc *p) {
     struct trace_slot *slots = malloc(TRACE_SLOTS * sizeof *slots);
     struct raylet *r = p->r;
     uint32_t n = slots ? runs_of(p, slots, DEAD_EACH) : 0;
@@ -147,7 +128,6 @@ void rows_died(struct proc *p, const char *why) {
         memset(d->s.u.error, 0, TRACE_ERROR);
         memcpy(d->s.u.error, "worker_died", sizeof "worker_died");
     }
-    (void)why;
     free(slots);
 }
 
@@ -195,7 +175,7 @@ static void demand_rows(struct raylet *r, struct rows *rows) {
             WIRE_PUT(&b, demand_row, name, a->name, strlen(a->name));
             WIRE_PUT(&b, demand_row, resources, packed, len);
             WIRE_PUT(&b, demand_row, reason, why.text, strlen(why.text));
-            add_row(rows, &b);
+            wire_rows_add(&rows->list, &b);
         }
 }
 
@@ -213,13 +193,14 @@ static void env_rows(struct raylet *r, struct rows *rows) {
             m->job = j->number;
             m->refs = e->refs;
             WIRE_PUT(&b, env_row, env, e->bytes, e->len);
-            add_row(rows, &b);
+            wire_rows_add(&rows->list, &b);
         }
 }
 
 void rows_answer(struct raylet *r, uint64_t src, const struct wire_state_req *m) {
-    struct rows rows = {.max = m->max < ROWS_MOST ? m->max : ROWS_MOST, .wall = wall_offset()};
-    struct wire_state_rows *out;
+    struct rows rows = {.list = {.max = m->max < WIRE_ROWS_MOST ? m->max : WIRE_ROWS_MOST,
+                                 .bytes_max = WIRE_ROWS_BYTES},
+                        .wall = wall_offset()};
     struct wire_buf b;
     struct proc *p;
     uint32_t at = 0;
@@ -230,13 +211,7 @@ void rows_answer(struct raylet *r, uint64_t src, const struct wire_state_req *m)
     if (m->what == 6) env_rows(r, &rows);
     while (m->what == 3 && (p = table_next(&r->procs, &at, NULL))) proc_row(&rows, p);
     wire_init(&b, NULL, 0);
-    out = wire_begin(&b, WIRE_STATE_ROWS);
-    out->head.call = m->head.call;
-    out->head.flags = WIRE_REPLY;
-    out->count = rows.count;
-    out->total = rows.total;
-    WIRE_PUT(&b, state_rows, frames, rows.p, rows.used);
+    wire_rows_answer(&rows.list, m, &b);
     if (wire_end(&b) == 0) route_send(r, src, b.p, b.len);
     wire_release(&b);
-    free(rows.p);
 }

@@ -22,9 +22,11 @@ void why_say(struct why_fact *f, const char *format, ...) {
     va_end(args);
 }
 
-void why_pack(const struct why_fact *f, struct wire_buf *b) {
+void why_pack(const struct why_fact *f, uint32_t call, struct wire_buf *b) {
     struct wire_why_info *m = wire_begin(b, WIRE_WHY_INFO);
 
+    m->head.call = call;
+    m->head.flags = WIRE_REPLY;
     m->self = f->self;
     m->end = f->end;
     m->any = f->any;

@@ -38,8 +38,8 @@ struct why_fact {
 void why_edge_add(struct why_fact *f, uint64_t proc, enum why_kind kind, struct skate_id id);
 /* Append to the sentence; what does not fit is cut off. */
 void why_say(struct why_fact *f, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* The frame why_info (not yet ended). */
-void why_pack(const struct why_fact *f, struct wire_buf *b);
+/* The frame why_info (not yet ended), the answer to `call`. */
+void why_pack(const struct why_fact *f, uint32_t call, struct wire_buf *b);
 /* From a checked frame; what does not make sense is left out. */
 void why_unpack(const struct wire_why_info *m, struct why_fact *ret);
 

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/limits.h"
+#include "wire/row_list.h"
 #include "wire/wire_gen.h"
 
 static void build(struct wire_buf *b, void *stack, uint32_t cap) {
@@ -85,8 +86,55 @@ static void mutations(void **state) {
     wire_release(&b);
 }
 
+static void add_ping(struct wire_row_list *r, uint64_t stamp) {
+    uint64_t stack[8];
+    struct wire_buf b;
+
+    wire_init(&b, stack, sizeof stack);
+    ((struct wire_ping *)wire_begin(&b, WIRE_PING))->stamp = stamp;
+    wire_rows_add(r, &b);
+}
+
+/* A list of frames: what is there can be walked, what passes a bound is counted only. */
+static void rows(void **state) {
+    struct wire_row_list r = {.max = 700, .bytes_max = 500 * sizeof(struct wire_ping) + 8},
+                         few = {.max = 3, .bytes_max = WIRE_ROWS_BYTES};
+    struct wire_state_req req = {.head = {.call = 9}};
+    const struct wire_state_rows *m;
+    const uint8_t *frames;
+    struct wire_buf b;
+    uint32_t len;
+
+    (void)state;
+    for (uint32_t i = 0; i < 1000; i++) add_ping(&r, i);
+    assert_int_equal(r.total, 1000);
+    assert_int_equal(r.count, 500);
+    for (uint32_t i = 0; i < 5; i++) add_ping(&few, i);
+    assert_int_equal(few.count, 3);
+    free(few.p);
+    wire_init(&b, NULL, 0);
+    wire_rows_answer(&r, &req, &b);
+    assert_int_equal(wire_end(&b), 0);
+    assert_int_equal(wire_check(b.p, b.len), 0);
+    m = (const void *)b.p;
+    assert_int_equal(m->head.call, 9);
+    assert_true(m->head.flags & WIRE_REPLY);
+    assert_int_equal(m->count, 500);
+    assert_int_equal(m->total, 1000);
+    frames = wire_state_rows_frames(m, &len);
+    for (uint64_t i = 0; i < 500; i++) {
+        const struct wire_ping *ping = (const void *)frames;
+
+        assert_int_equal(wire_check(frames, ping->head.size), 0);
+        assert_int_equal(ping->stamp, i);
+        frames += (ping->head.size + 7) & ~7u;
+    }
+    wire_release(&b);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(round_trip), cmocka_unit_test(mutations)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(round_trip), cmocka_unit_test(mutations),
+                                       cmocka_unit_test(rows)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
