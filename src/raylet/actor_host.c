@@ -194,12 +194,15 @@ void actor_host_made(struct proc *p, struct placement *pl) {
     proc_send(p, pl->start, pl->start->head.size);
 }
 
-/* Not started yet: forget it. */
-static bool cancel_start(struct raylet *r, const struct skate_id *actor) {
-    uint32_t at = 0;
-    struct job *j;
+static bool is_actor(const struct placement *pl, const void *arg) {
+    return pl->is_actor && id_equal(&pl->start->actor, arg);
+}
 
-    if (groups_actor_cancel(r, actor)) return true;
+/* Not started yet: forget it. */
+static void cancel_start(struct raylet *r, const struct skate_id *actor) {
+    struct placement *pl;
+
+    if (groups_actor_cancel(r, actor)) return;
     for (struct actor_wait **w = &r->actor_waits; *w; w = &(*w)->next)
         if (id_equal(&(*w)->pl->start->actor, actor)) {
             struct actor_wait *gone = *w;
@@ -207,27 +210,10 @@ static bool cancel_start(struct raylet *r, const struct skate_id *actor) {
             *w = gone->next;
             placement_free(gone->pl);
             free(gone);
-            return true;
+            return;
         }
-    while ((j = table_next(&r->jobs, &at, NULL))) {
-        struct placement *last = NULL;
-
-        for (struct placement **link = &j->waiting; *link; link = &(*link)->next) {
-            struct placement *pl = *link;
-
-            if (!pl->is_actor || !id_equal(&pl->start->actor, actor)) {
-                last = pl;
-                continue;
-            }
-            *link = pl->next;
-            if (!pl->next) j->waiting_last = last;
-            pool_unqueue(r, pl);
-            claim_give(r, pl->bundle, &pl->used, &pl->gpus);
-            placement_free(pl);
-            return true;
-        }
-    }
-    return false;
+    pl = pool_withdraw(r, is_actor, actor);
+    if (pl) placement_free(pl);
 }
 
 void actor_host_kill(struct raylet *r, const struct wire_worker_kill *m) {

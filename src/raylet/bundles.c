@@ -248,30 +248,17 @@ static void kill_those_in(struct raylet *r, const struct group *g, const char *w
     }
 }
 
+static bool is_in_group(const struct placement *pl, const void *arg) {
+    return pl->bundle && pl->bundle->group == arg;
+}
+
 /* Leases and actors of the group that have no worker yet. */
 static void drop_placements(struct raylet *r, const struct group *g) {
-    uint32_t at = 0;
-    struct job *j;
+    struct placement *pl;
 
-    while ((j = table_next(&r->jobs, &at, NULL))) {
-        struct placement **link = &j->waiting, *last = NULL;
-
-        while (*link) {
-            struct placement *pl = *link;
-
-            if (!pl->bundle || pl->bundle->group != g) {
-                last = pl;
-                link = &pl->next;
-                continue;
-            }
-            *link = pl->next;
-            pool_unqueue(r, pl);
-            claim_give(r, pl->bundle, &pl->used, &pl->gpus);
-            if (!pl->is_actor && pl->used.count == 0) r->free_leases--;
-            if (!pl->is_actor) lease_fail(r, pl->owner, pl->req, GROUP_GONE);
-            placement_free(pl);
-        }
-        j->waiting_last = last;
+    while ((pl = pool_withdraw(r, is_in_group, g))) {
+        if (!pl->is_actor) lease_fail(r, pl->owner, pl->req, GROUP_GONE);
+        placement_free(pl);
     }
 }
 

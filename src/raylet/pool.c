@@ -160,7 +160,8 @@ void pool_place(struct raylet *r, struct job *j, struct placement *pl) {
     pool_kick(r, j);
 }
 
-void pool_unqueue(struct raylet *r, struct placement *pl) {
+/* It no longer waits for a worker. */
+static void unqueue(struct raylet *r, struct placement *pl) {
     pl->env->job->waiting_count--;
     pl->env->waiting--;
     r->waiting--;
@@ -175,7 +176,7 @@ void pool_idle(struct proc *p) {
         if (!may_serve(p, pl)) continue;
         *(before ? &before->next : &j->waiting) = pl->next;
         if (j->waiting_last == pl) j->waiting_last = before;
-        pool_unqueue(p->r, pl);
+        unqueue(p->r, pl);
         assign(p, pl);
         return;
     }
@@ -244,29 +245,43 @@ void pool_remove(struct proc *p) {
     pool_release(p);
 }
 
-void pool_cancel(struct raylet *r, uint64_t owner, uint64_t req) {
+struct placement *pool_withdraw(struct raylet *r, placement_test is, const void *arg) {
     uint32_t at = 0;
     struct job *j;
 
     while ((j = table_next(&r->jobs, &at, NULL))) {
-        struct placement **link = &j->waiting, *last = NULL;
+        struct placement *last = NULL;
 
-        while (*link) {
+        for (struct placement **link = &j->waiting; *link; link = &(*link)->next) {
             struct placement *pl = *link;
 
-            if (pl->is_actor || pl->owner != owner || (req && pl->req != req)) {
+            if (!is(pl, arg)) {
                 last = pl;
-                link = &pl->next;
                 continue;
             }
             *link = pl->next;
-            pool_unqueue(r, pl);
+            if (!pl->next) j->waiting_last = last;
+            unqueue(r, pl);
             claim_give(r, pl->bundle, &pl->used, &pl->gpus);
-            if (pl->used.count == 0) r->free_leases--;
-            placement_free(pl);
-            grants_wake(r);
+            if (!pl->is_actor && pl->used.count == 0) r->free_leases--;
+            return pl;
         }
-        j->waiting_last = last;
+    }
+    return NULL;
+}
+
+static bool is_lease_of(const struct placement *pl, const void *arg) {
+    const struct placement *want = arg;
+
+    return !pl->is_actor && pl->owner == want->owner && (!want->req || pl->req == want->req);
+}
+
+void pool_cancel(struct raylet *r, uint64_t owner, uint64_t req) {
+    struct placement want = {.owner = owner, .req = req}, *pl;
+
+    while ((pl = pool_withdraw(r, is_lease_of, &want))) {
+        placement_free(pl);
+        grants_wake(r);
     }
 }
 

@@ -58,7 +58,10 @@ void pool_kick(struct raylet *r, struct job *j);
 bool pool_is_full(const struct raylet *r);
 struct placement *placement_free(struct placement *pl);
 void pool_cancel(struct raylet *r, uint64_t owner, uint64_t req); /* req 0: all of owner */
-void pool_unqueue(struct raylet *r, struct placement *pl); /* it no longer waits for a worker */
+/* The first that waits for a worker and that `is` means: out of its queue, what it had claimed
+ * given back; the caller frees it. NULL: none. */
+typedef bool (*placement_test)(const struct placement *pl, const void *arg);
+struct placement *pool_withdraw(struct raylet *r, placement_test is, const void *arg);
 
 /* envs.c: a ref on the environment of these bytes; NULL: out of memory, or of room */
 struct job_env *env_get(struct job *j, const void *bytes, uint32_t len);
