@@ -9,7 +9,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 struct call {
     PyObject_HEAD
@@ -97,17 +96,6 @@ static int make_ready(PyObject *self) {
     return -1;
 }
 
-/* The caller's own table of tasks is full: wait, without the interpreter lock, until one ends. */
-static int wait_for_room(void) {
-    struct timespec pause = {0, 1000000};
-    PyThreadState *save = py_leave();
-
-    nanosleep(&pause, NULL);
-    py_enter(save);
-    if (!py.core) return py_fail(SKATE_ESHUTDOWN, NULL), -1;
-    return PyErr_CheckSignals();
-}
-
 static int submit(struct core_task *t, struct skate_id *ret_task) {
     bool large = t->args.part_count > 2;
     int r;
@@ -115,17 +103,19 @@ static int submit(struct core_task *t, struct skate_id *ret_task) {
     for (uint32_t i = 0; i < t->args.part_count; i++) large |= t->args.parts[i].size > 65536;
     for (;;) {
         struct skate_error err = {{0}};
+        struct core *c = py.core; /* pickling may have ended the session, and a signal's handler */
         PyThreadState *save;
 
+        if (!c) return py_fail(SKATE_ESHUTDOWN, NULL), -1;
         if (large) {
             save = py_leave();
-            r = core_submit(py.core, t, ret_task, &err);
+            r = core_submit(c, t, ret_task, &err);
             py_enter(save);
         } else {
-            r = core_submit(py.core, t, ret_task, &err);
+            r = core_submit(c, t, ret_task, &err);
         }
-        if (r == -SKATE_EINTR || (r == -SKATE_EFULL && !err.text[0])) {
-            if (r == -SKATE_EINTR ? PyErr_CheckSignals() < 0 : wait_for_room() < 0) return -1;
+        if (r == -SKATE_EINTR) {
+            if (PyErr_CheckSignals() < 0) return -1;
             continue;
         }
         if (r < 0) return py_fail(r, err.text), -1;
@@ -333,6 +323,7 @@ PyObject *py_define(PyObject *module, PyObject *args) {
     PyObject *object;
     PyThreadState *save;
     struct py_value pv;
+    struct core *c;
     uint64_t key;
     int r;
 
@@ -344,9 +335,13 @@ PyObject *py_define(PyObject *module, PyObject *args) {
         py_value_release(&pv);
         return NULL;
     }
+    if (!(c = py.core)) { /* pickling runs the user's code: it may have ended the session */
+        py_value_release(&pv);
+        return py_fail(SKATE_ESHUTDOWN, NULL);
+    }
     key = key_of(&pv);
     save = py_leave();
-    r = core_define(py.core, key, name, &pv.v, &err);
+    r = core_define(c, key, name, &pv.v, &err);
     py_enter(save);
     py_value_release(&pv);
     if (r < 0) return py_fail(r, err.text);
@@ -429,11 +424,15 @@ static int create(struct core_actor *a, bool plain, PyObject *positional, PyObje
     a->deps = args.deps;
     a->dep_count = args.dep_count;
     do {
+        struct core *c = py.core; /* pickling may have ended the session, and a signal's handler */
+
+        r = -SKATE_ESHUTDOWN;
+        if (!c) break;
         save = py_leave();
-        r = core_actor_create(py.core, a, ret, &err);
+        r = core_actor_create(c, a, ret, &err);
         py_enter(save);
         if (r == -SKATE_EINTR && PyErr_CheckSignals() < 0) break;
-    } while (r == -SKATE_EINTR && py.core);
+    } while (r == -SKATE_EINTR);
     if (r < 0) py_fail(r, err.text);
 out:
     py_value_release(&pv);

@@ -281,20 +281,21 @@ PyObject *py_group_bell(PyObject *module, PyObject *args) {
 
 /* next_job(group, wait): a Job; None when there is none now; False when none will come. */
 PyObject *py_next_job(PyObject *module, PyObject *args) {
+    struct core *c = py.core;
     struct core_job *job = NULL;
     unsigned group;
     int wait, r;
 
     (void)module;
     if (!PyArg_ParseTuple(args, "Ip", &group, &wait)) return NULL;
-    if (!py.core) Py_RETURN_FALSE;
+    if (!c) Py_RETURN_FALSE;
     if (wait) {
         PyThreadState *save = py_leave();
 
-        r = core_group_next(py.core, group, true, &job);
+        r = core_group_next(c, group, true, &job);
         py_enter(save);
     } else
-        r = core_group_next(py.core, group, false, &job);
+        r = core_group_next(c, group, false, &job);
     if (r == 0) return job_new(job);
     if (r == -SKATE_EAGAIN || r == -SKATE_EINTR) Py_RETURN_NONE;
     Py_RETURN_FALSE;
@@ -305,12 +306,13 @@ PyObject *py_serve(PyObject *module, PyObject *unused) {
     (void)module;
     (void)unused;
     for (;;) {
+        struct core *c = py.core;
         PyThreadState *save;
         int r;
 
-        if (!py.core) Py_RETURN_NONE;
+        if (!c) Py_RETURN_NONE;
         save = py_leave();
-        r = core_serve(py.core);
+        r = core_serve(c);
         py_enter(save);
         if (PyErr_CheckSignals() < 0) return NULL;
         if (r == -SKATE_EAGAIN && py_cancel_calls() < 0) PyErr_WriteUnraisable(NULL);

@@ -149,7 +149,8 @@ static PyObject *mod_close(PyObject *module, PyObject *unused) {
     core_interrupt(c);
     save = PyEval_SaveThread();
     for (;;) {
-        struct timespec pause = {0, 200000};
+        struct timespec pause = {0, 200000}; /* they were woken, and need this lock to leave: a
+                                                condition would cost each of their calls */
         unsigned left;
 
         PyEval_RestoreThread(save);
@@ -249,12 +250,12 @@ static PyObject *mod_call(PyObject *module, PyObject *args) {
     (void)module;
     if (!PyArg_ParseTuple(args, "Ky#d", &dst, &frame, &len, &seconds)) return NULL;
     do {
+        struct core *c = py.core;
         PyThreadState *save;
 
-        if (!py.core) return py_fail(SKATE_ESHUTDOWN, NULL);
+        if (!c) return py_fail(SKATE_ESHUTDOWN, NULL);
         save = py_leave();
-        r = core_call(py.core, dst, frame, (uint32_t)len, (int64_t)(seconds * 1e9), &reply,
-                      &reply_len);
+        r = core_call(c, dst, frame, (uint32_t)len, (int64_t)(seconds * 1e9), &reply, &reply_len);
         py_enter(save);
         if (r == -SKATE_EINTR && PyErr_CheckSignals() < 0) return NULL;
     } while (r == -SKATE_EINTR);
@@ -283,15 +284,16 @@ static PyObject *mod_event(PyObject *module, PyObject *args) {
     void *frame = NULL;
     uint32_t len = 0;
     double seconds;
+    struct core *c = py.core;
     PyThreadState *save;
     PyObject *o;
     int r;
 
     (void)module;
     if (!PyArg_ParseTuple(args, "d", &seconds)) return NULL;
-    if (!py.core) return py_fail(SKATE_ESHUTDOWN, NULL);
+    if (!c) return py_fail(SKATE_ESHUTDOWN, NULL);
     save = py_leave();
-    r = core_event(py.core, (int64_t)(seconds * 1e9), &frame, &len);
+    r = core_event(c, (int64_t)(seconds * 1e9), &frame, &len);
     py_enter(save);
     if (r == -SKATE_ETIMEOUT || r == -SKATE_EAGAIN || r == -SKATE_EINTR) Py_RETURN_NONE;
     if (r < 0) return py_fail(r, NULL);

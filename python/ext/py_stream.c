@@ -111,12 +111,14 @@ static int wait_turn(struct core_job *job) {
 
     py.in_task = true;
     do {
-        if (!py.core) {
+        struct core *c = py.core;
+
+        if (!c) {
             r = -SKATE_ESHUTDOWN;
             break;
         }
         save = py_leave();
-        r = core_yield_wait(py.core, job, -1);
+        r = core_yield_wait(c, job, -1);
         py_enter(save);
         if (PyErr_CheckSignals() < 0) r = -SKATE_EINVAL;
     } while (r == -SKATE_EINTR);
@@ -133,9 +135,11 @@ static int send_value(struct core_job *job, const struct py_value *pv, struct sk
     int r;
 
     do {
-        if (!py.core) return py_fail(SKATE_ESHUTDOWN, NULL), -1;
+        struct core *c = py.core;
+
+        if (!c) return py_fail(SKATE_ESHUTDOWN, NULL), -1;
         save = large ? py_leave() : NULL;
-        r = core_yield(py.core, job, &pv->v, ret_id, &err);
+        r = core_yield(c, job, &pv->v, ret_id, &err);
         if (save) py_enter(save);
         if (r == -SKATE_EINTR && PyErr_CheckSignals() < 0) return -1;
     } while (r == -SKATE_EINTR);

@@ -62,6 +62,7 @@ static int wait_ready(const struct skate_id *ids, uint32_t n, uint32_t need, int
                       unsigned flags, uint8_t *ready) {
     bool error = flags & CORE_STOP_ON_ERROR, sliced = core_get_info(py.core)->is_driver;
     int64_t deadline = timeout < 0 ? INT64_MAX : now_ns() + timeout;
+    struct core *c;
     int r;
 
     if (py.several && !py.warned && timeout != 0) warn_blocking();
@@ -71,9 +72,9 @@ static int wait_ready(const struct skate_id *ids, uint32_t n, uint32_t need, int
 
         if (timeout >= 0 && left < 0) left = 0;
         slice = sliced && (left < 0 || left > SLICE_NS) ? SLICE_NS : left;
-        if (!py.core) return py_fail(SKATE_ESHUTDOWN, NULL), -1;
+        if (!(c = py.core)) return py_fail(SKATE_ESHUTDOWN, NULL), -1;
         save = py_leave();
-        r = core_wait(py.core, ids, n, need, slice, flags, ready);
+        r = core_wait(c, ids, n, need, slice, flags, ready);
         py_enter(save);
         if (r < 0 && r != -SKATE_EINTR) return py_fail(r, NULL), -1;
         if (PyErr_CheckSignals() < 0) return -1;
@@ -399,16 +400,18 @@ static PyObject *put(PyObject *object, int (*encode)(struct py_value *, PyObject
         return NULL;
     }
     do {
-        if (!py.core) {
+        struct core *c = py.core;
+
+        if (!c) {
             r = -SKATE_ESHUTDOWN;
             break;
         }
         if (py_value_size(&pv) <= 65536) {
-            r = core_put(py.core, &pv.v, &id, &err);
+            r = core_put(c, &pv.v, &id, &err);
         } else {
             PyThreadState *save = py_leave();
 
-            r = core_put(py.core, &pv.v, &id, &err);
+            r = core_put(c, &pv.v, &id, &err);
             py_enter(save);
         }
     } while (r == -SKATE_EINTR && PyErr_CheckSignals() == 0);
@@ -438,6 +441,7 @@ PyObject *py_why(PyObject *module, PyObject *args) {
     PyObject *list, *out = NULL;
     PyThreadState *save;
     double seconds, waited;
+    struct core *c;
     uint32_t n = 0;
     char *text;
     int r;
@@ -453,14 +457,14 @@ PyObject *py_why(PyObject *module, PyObject *args) {
         if (py_ref_check(ref) < 0) return NULL;
         ids[n++] = ((struct py_ref *)(void *)ref)->id;
     }
-    if (!py.core) return py_fail(SKATE_ESHUTDOWN, NULL);
+    if (!(c = py.core)) return py_fail(SKATE_ESHUTDOWN, NULL);
     text = malloc(CORE_WHY_BYTES);
     if (!text) return PyErr_NoMemory();
     save = py_leave();
     ask.count = n;
     ask.timeout_ns = (int64_t)(seconds * 1e9);
     ask.waited_ns = waited < 0 ? -1 : (int64_t)(waited * 1e9);
-    r = core_why(py.core, &ask, text);
+    r = core_why(c, &ask, text);
     py_enter(save);
     if (r == 0) out = PyUnicode_DecodeUTF8(text, (Py_ssize_t)strlen(text), "replace");
     free(text);

@@ -152,11 +152,12 @@ out:
 
 int py_job_finish(struct core_job *job, enum core_status status, const struct core_value *values,
                   uint32_t count) {
+    struct core *c = py.core;
     PyThreadState *save;
     bool large = false, mine = py.job == job;
     int r;
 
-    if (!py.core) return 0;
+    if (!c) return 0;
     for (uint32_t i = 0; i < count; i++)
         for (uint32_t k = 0; k < values[i].part_count; k++)
             large |= values[i].parts[k].size > 65536;
@@ -164,10 +165,10 @@ int py_job_finish(struct core_job *job, enum core_status status, const struct co
     do {
         if (large) {
             save = py_leave();
-            r = core_finish(py.core, job, status, values, count);
+            r = core_finish(c, job, status, values, count);
             py_enter(save);
         } else {
-            r = core_finish(py.core, job, status, values, count);
+            r = core_finish(c, job, status, values, count);
         }
     } while (r == -SKATE_EINTR);
     if (r == -SKATE_ESHUTDOWN || r == -SKATE_EDEAD) return 0; /* the next core_next says so */
@@ -349,13 +350,14 @@ PyObject *py_run(PyObject *module, PyObject *unused) {
     known.methods = PyDict_New();
     if (!known.functions || !known.methods) return NULL;
     for (;;) {
+        struct core *c = py.core;
         struct core_job *job = NULL;
         PyThreadState *save;
         int r;
 
-        if (!py.core) return PyLong_FromLong(-SKATE_ESHUTDOWN);
+        if (!c) return PyLong_FromLong(-SKATE_ESHUTDOWN);
         save = py_leave();
-        r = core_next(py.core, &job);
+        r = core_next(c, &job);
         py_enter(save);
         if (r == -SKATE_EINTR) {
             if (PyErr_CheckSignals() < 0) return NULL;
@@ -428,15 +430,16 @@ PyObject *py_lease(PyObject *module, PyObject *unused) {
 
 /* exit_intended(why, reason) */
 PyObject *py_exit_intended(PyObject *module, PyObject *args) {
+    struct core *c = py.core;
     const char *reason;
     PyThreadState *save;
     unsigned why;
 
     (void)module;
     if (!PyArg_ParseTuple(args, "Is", &why, &reason)) return NULL;
-    if (!py.core) Py_RETURN_NONE;
+    if (!c) Py_RETURN_NONE;
     save = py_leave();
-    core_exit_intended(py.core, why, reason);
+    core_exit_intended(c, why, reason);
     py_enter(save);
     Py_RETURN_NONE;
 }

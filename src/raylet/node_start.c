@@ -132,7 +132,7 @@ static void kill_adopted(void) {
             if (rest == at || pid < 2) break;
             kill((pid_t)pid, SIGKILL);
         }
-        usleep(1000);
+        usleep(1000); /* what they had started comes to us only when they are gone; at most 50 ms */
     }
 }
 

@@ -131,3 +131,42 @@ def test_imports_stay_light():
     heavy = {"numpy", "asyncio", "ssl", "subprocess", "inspect", "cloudpickle", "json", "typing",
              "logging", "socket", "threading", "re"}  # fmt: skip
     assert not heavy & loaded, heavy & loaded
+
+
+class EndsIt:
+    """Its pickling ends the session under the hands of whoever wants to send it."""
+
+    def __reduce__(self):
+        skate.shutdown()
+        return (int, (1,))
+
+
+@pytest.mark.parametrize("what", ["argument", "large", "put", "closure", "constructor", "call"])
+def test_pickling_may_end_the_session(what):
+    skate.init(address="local", num_cpus=1)
+    evil = EndsIt()
+
+    @skate.remote
+    def with_it():
+        return evil
+
+    @skate.remote
+    class Holder:
+        def __init__(self, x=None):
+            self.x = x
+
+        def take(self, x):
+            return x
+
+    holder = Holder.remote()
+    acts = {
+        "argument": lambda: double.remote(evil),
+        "large": lambda: double.remote([evil, b"x" * 1_000_000]),
+        "put": lambda: skate.put(evil),
+        "closure": with_it.remote,
+        "constructor": lambda: Holder.remote(evil),
+        "call": lambda: holder.take.remote(evil),
+    }
+    with pytest.raises(skate.exceptions.RaySystemError, match="not running"):
+        acts[what]()
+    assert not skate.is_initialized()
