@@ -437,8 +437,9 @@ def test_kill(cluster, eventually):
     pid = ray.get(actor.pid.remote())
     ray.kill(actor)
     with pytest.raises(exceptions.ActorDiedError):
-        for _ in range(1000):
+        for _ in range(3000):  # a call takes 10 us: those before the end comes are answered
             ray.get(actor.increment.remote(), timeout=30)
+            time.sleep(0.01)
     eventually(lambda: process_ended(pid))
     with pytest.raises(exceptions.RayActorError):
         ray.get(actor.increment.remote(), timeout=30)
@@ -625,8 +626,9 @@ def test_terminate_lets_queued_calls_finish(cluster):
     actor.__ray_terminate__.remote()
     assert ray.get(refs) == [1, 2, 3, 4, 5]
     with pytest.raises(exceptions.RayActorError):
-        for _ in range(1000):
+        for _ in range(3000):  # a call takes 10 us: those before the end comes are answered
             ray.get(actor.increment.remote(), timeout=30)
+            time.sleep(0.01)
 
 
 @pytest.mark.row("3.builtins")
