@@ -250,7 +250,7 @@ def task_error(payload: dict[str, Any]) -> BaseException:
                 f"({type(error).__name__}: {error}). Its own words:\n{text}"
             )
     elif "cause" not in payload:
-        cause = _foreign_cause(str(payload.get("type")), text)
+        cause = _foreign_cause(str(payload.get("type")), payload.get("message") or text)
     else:
         cause = exceptions.RayError(
             f"The original cause of the RayTaskError ({payload.get('type')}) cannot be pickled. "

@@ -39,6 +39,8 @@ def dump(pid: int, timeout: float) -> str:
     """The stacks of a worker's threads, or why there are none."""
     try:
         path = _file_of(pid)
+        if path is None and os.readlink(f"/proc/{pid}/exe").endswith("/skate-worker"):
+            return "(a worker for C tasks: there is no Python in it)"
         if path is None:
             return "(this worker is just starting: it offers no stacks yet)"
         os.truncate(path, 0)

@@ -31,6 +31,9 @@ int api_fail(int code, const char *format, ...) __attribute__((format(printf, 2,
 /* The same, of what the core said; without words: those of the code. */
 int api_fail_of(int code, const struct skate_error *err);
 
+/* What failed before on this thread is no longer known: a task of another begins. */
+void api_forget(void);
+
 /* session.c */
 /* A session around a worker's core; api_unwrap() frees it, not the core. */
 SKATE_NODISCARD int api_wrap(struct core *c, const char *name_space, skate_session **ret);

@@ -29,6 +29,8 @@ static char *room(size_t n, size_t *ret_cap) {
     return last.text;
 }
 
+void api_forget(void) { last.text = NULL; }
+
 const char *skate_last_error(void) { return last.text ? last.text : ""; }
 
 int api_fail(int code, const char *format, ...) {

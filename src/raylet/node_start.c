@@ -223,6 +223,7 @@ static void reap(struct raylet *r) {
     int status;
     pid_t pid;
 
+    natives_join(r);
     while ((pid = wait4(-1, &status, WNOHANG, &used)) > 0) {
         if (pid == r->zygote_pid)
             zygote_gone(r, status);

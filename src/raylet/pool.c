@@ -69,7 +69,7 @@ static int start_worker(struct raylet *r, struct job *j, struct job_env *env) {
     struct proc *p;
 
     if (r->procs.count >= RAYLET_PROCS_MAX) return -SKATE_EFULL;
-    if (!r->zygote) return -SKATE_EAGAIN;
+    if (!r->zygote && !native_env(env)) return -SKATE_EAGAIN;
     e = make_fds(ours, theirs);
     if (e < 0) return e;
     p = proc_new(r, PROC_WORKER, j->number);
@@ -78,7 +78,7 @@ static int start_worker(struct raylet *r, struct job *j, struct job_env *env) {
     if (e < 0) close(ours[0]);
     if (e == 0) {
         logs_watch(r, p, ours[1], ours[2]);
-        e = zygote_fork(r, p, theirs);
+        e = native_env(env) ? native_start(r, p, theirs) : zygote_fork(r, p, theirs);
     } else {
         close(ours[1]);
         close(ours[2]);
@@ -98,7 +98,7 @@ void pool_kick(struct raylet *r, struct job *j) {
     if (!j->known) return;
     for (struct job_env *e = &j->plain; e; e = e == &j->plain ? j->envs : e->next)
         while (e->starting < e->waiting && r->starting < RAYLET_STARTING_MAX)
-            if (start_worker(r, j, e) < 0) return;
+            if (start_worker(r, j, e) < 0) break;
 }
 
 static void kick_all(struct raylet *r) {
@@ -198,7 +198,7 @@ void pool_forked(struct raylet *r, struct proc *p, int pid) {
         kill(pid, SIGKILL);
     } else {
         p->state = PROC_LIVE;
-        r->zygote_served = true;
+        if (p->zygote) r->zygote_served = true;
         pool_idle(p);
     }
     kick_all(r);

@@ -69,4 +69,9 @@ struct job_env *env_ref(struct job_env *e);
 void env_unref(struct job_env *e); /* NULL is fine */
 bool env_is(const struct job_env *e, const void *bytes, uint32_t len);
 
+/* natives.c */
+bool native_env(const struct job_env *e); /* of workers without Python */
+SKATE_NODISCARD int native_start(struct raylet *r, struct proc *p, const int fds[3]);
+void natives_join(struct raylet *r); /* before the deaths of children are looked at */
+
 #endif

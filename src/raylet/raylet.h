@@ -74,6 +74,7 @@ struct proc {
     bool retiring;           /* asked to end, or ends by itself: given no work */
     uint32_t hung_up;        /* beats since a worker's socket ended: its exit is forced at 2 */
     uint32_t zygote;         /* number of the zygote that forked it */
+    int spawned;             /* natives.c: its pid, until it joins the pool */
 };
 
 struct bundle;
@@ -116,6 +117,9 @@ struct raylet {
     bool zygote_served; /* it has forked a worker */
     struct loop_timer *zygote_timer;
     uint32_t starting, waiting; /* forks; placements without a worker */
+    struct loop_task natives_task; /* natives.c */
+    uint32_t natives_starting;
+    int64_t native_told_ns;
     /* pool.c, grants.c */
     struct table jobs; /* number -> struct job */
     struct sched_view view;
