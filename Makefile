@@ -1,6 +1,6 @@
 # Skate's front door. `make build`, `make test` and `make demo` do all their own set-up on a
 # fresh Debian 12 with Python 3.11, git and make (as root, or with sudo).
-.PHONY: help build quick compat test test-core test-spark demo bench asan units tidy wheel clean \
+.PHONY: help build quick compat test test-core test-spark demo bench bench-compare asan units tidy wheel clean \
         setup-build setup-test setup-spark setup-bench setup-clients
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
@@ -13,6 +13,7 @@ help:
 	@echo 'make test-spark  tests on a real Apache Spark (needs Java; set-up installs it)'
 	@echo 'make compat      the compat tests on Skate and on real Ray, row by row (about 20 minutes)'
 	@echo 'make bench       Skate beside Ray, alternating, with the floor of this machine'
+	@echo 'make bench-compare REV=...  an old revision beside this one; fails when a row falls'
 	@echo 'make quick       compile and copy what changed into .venv (about one second)'
 	@echo 'make asan        C unit tests and the compat tests under ASan and UBSan'
 	@echo 'make tidy        the style check'
@@ -61,6 +62,11 @@ demo: setup-spark build
 
 bench: setup-bench build
 	@$(PY) bench/run.py
+
+# ROWS=a,b and PAIRS=n narrow it down.
+bench-compare: setup-build
+	@test -n "$(REV)" || { echo 'usage: make bench-compare REV=<commit, tag or branch>'; exit 2; }
+	@$(PY) bench/compare.py "$(REV)" $(if $(ROWS),--rows "$(ROWS)") $(if $(PAIRS),--pairs "$(PAIRS)")
 
 compat: setup-bench build
 	@$(PY) tools/compat.py

@@ -1,11 +1,13 @@
 """Skate beside Ray 2.60.0, and beside what the machine itself can do.
 
-Each row is measured in fresh processes, Ray and Skate in turn, at least three times; a ratio is
+Each row is measured in fresh processes, Ray and Skate in turn, at least five times; a ratio is
 taken within each pair, and the table shows the median of the ratios with their least and greatest
-(a ratio above 1 says that Skate is better). Beside it stands the floor, measured in the same run
-by bench/micro/floor.c: two bare C processes with nothing but shared memory between them.
+(a ratio above 1 says that Skate is better). A pair during which others used more than 0.3 of a
+core is void and is measured again, a few times at most. Beside a row stands its floor, measured in
+the same run by bench/micro: bare processes with nothing of a runtime between them. Rows of scale
+and of the C interface are Skate's alone. What each row has to reach: bench/bench_rows.py.
 
-usage: run.py [--rows A,B] [--pairs N] [--quick] [--skip-ray] [--json FILE]
+usage: run.py [--rows A,B] [--pairs N] [--quick] [--skip-ray] [--no-scale] [--json FILE]
 """
 
 from __future__ import annotations
@@ -15,122 +17,119 @@ import datetime
 import json
 import os
 import platform
-import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-RAY_PYTHON = ROOT / "build" / "rayenv" / "bin" / "python"
-CHILD = ROOT / "bench" / "system" / "child.py"
-CHILD_LIMIT_S = 240
+sys.path.insert(0, str(ROOT / "bench"))
+
+import load
+import table
+from bench_rows import ALL, NATIVE, ROWS, SCALE, Row, groups_of
+from child_process import RAY_PYTHON, run_child, run_lines
+
+NATIVE_DIR = ROOT / "bench" / "native"
+FOREIGN_MAX = 0.3  # cores of others, above which a pair is void
+RETRIES = 2
+SCALE_RUNS = 3  # of the short ones
+LONG_SCALE = ("scale_actors", "scale_recursion")
 
 
-@dataclass(frozen=True)
-class Row:
-    """One line of the table."""
+@dataclass
+class Pair:
+    """One group, measured on each side once."""
 
-    name: str
-    text: str
-    group: str
-    unit: str
-    less_is_better: bool = False
-    floor: str = ""
-    floor_text: str = ""
-    bar: float = 0.0  # the ratio to Ray that we hold ourselves to; 0: none is set
+    values: dict[str, dict[str, float]] = field(default_factory=dict)
+    foreign: float = 0.0
+
+    @property
+    def void(self) -> bool:
+        return self.foreign > FOREIGN_MAX
 
 
-ROWS = (
-    Row("import_to_first_result", "import to first result", "start", "s", True, bar=30),
-    Row("shutdown", "shutdown", "start", "s", True),
-    Row("tasks_sync", "tasks, one at a time", "calls", "/s", floor="futex",
-        floor_text="ring round trips, sleeping", bar=20),
-    Row("tasks_async", "tasks, 1,000 at a time", "calls", "/s", floor="pipeline",
-        floor_text="ring messages", bar=50),
-    Row("tasks_async_args", "  the same, with arguments", "calls", "/s", floor="pipeline",
-        floor_text="ring messages"),
-    Row("tasks_chain_100", "chain of 100 tasks", "calls", "/s", floor="spin",
-        floor_text="ring round trips, spinning"),
-    Row("wait_1000", "1,000 tasks, wait one by one", "calls", "/s", floor="pipeline",
-        floor_text="ring messages"),
-    Row("actor_sync", "actor calls, one at a time", "calls", "/s", floor="futex",
-        floor_text="ring round trips, sleeping"),
-    Row("actor_async", "actor calls, pipelined", "calls", "/s", floor="pipeline",
-        floor_text="ring messages", bar=30),
-    Row("actor_async_1_to_4", "actor calls, 1 to 4", "calls", "/s", floor="pipeline",
-        floor_text="ring messages"),
-    Row("put_small", "put of small values", "calls", "/s"),
-    Row("get_small", "get of small values", "calls", "/s"),
-    Row("put_100mb", "put of 100 MB", "calls", "GB/s", floor="memcpy",
-        floor_text="memcpy, warm shared memory"),
-    Row("actors_started", "actors started", "actors", "/s", floor="fork", floor_text="bare forks",
-        bar=50),
-    Row("idle_worker_mb", "private memory, idle worker", "worker", "MB", True, bar=10),
-    Row("queued_100k_mb", "driver, 100,000 queued tasks", "queue", "MB", True),
-)
-GROUPS = ("start", "calls", "actors", "worker", "queue")
+class Bench:
+    """One run: what was measured so far, and until when there may be more."""
+
+    def __init__(self, seconds: float, minutes: float) -> None:
+        self.seconds = seconds
+        self.deadline = time.monotonic() + 60 * minutes
+        self.pairs: dict[str, list[Pair]] = {}
+        self.floors: dict[str, list[float]] = {}
+
+    def late(self) -> bool:
+        return time.monotonic() > self.deadline
+
+    def measure_floor(self) -> None:
+        """All floors once more; the median of the run counts."""
+        binary = ROOT / "build" / "bench" / "floor"
+        source = ROOT / "bench" / "micro" / "floor.c"
+        if not binary.exists() or binary.stat().st_mtime < source.stat().st_mtime:
+            binary.parent.mkdir(parents=True, exist_ok=True)
+            subprocess.run(
+                ["cc", "-std=gnu11", "-O2", str(source), "-o", str(binary)], check=True
+            )
+        seconds = str(self.seconds / 4)
+        for command in ([str(binary), seconds],
+                        [sys.executable, str(source.with_suffix(".py")), seconds]):
+            for name, value, _ in run_lines(command, 120):
+                self.floors.setdefault(name, []).append(value)
+
+    def measure_pair(self, group: str, targets: list[str], retries: int = RETRIES) -> None:
+        """One group on each target, in this order; again while it is void."""
+        for attempt in range(1 + retries):
+            pair = Pair()
+            with load.CpuLoad() as others:
+                for target in targets:
+                    pair.values[target] = run_child(target, group, self.seconds)
+            pair.foreign = others.cores
+            self.pairs.setdefault(group, []).append(pair)
+            if not pair.void:
+                break
+            last = attempt == retries or self.late()
+            say(f"  void: others used {pair.foreign:.1f} cores{'' if last else '; again'}")
+            if last:
+                break
+
+    def measure_native(self) -> dict[str, tuple[float, str]]:
+        """What the programs in bench/native print: name -> (value, unit)."""
+        found: dict[str, tuple[float, str]] = {}
+        for program in sorted(NATIVE_DIR.iterdir()) if NATIVE_DIR.is_dir() else ():
+            if program.is_file() and os.access(program, os.X_OK):
+                say(f"native: {program.name} ...")
+                lines = run_lines([str(program), str(self.seconds)], 300, complain=True)
+                found |= {name: (value, unit) for name, value, unit in lines}
+        return found
 
 
-def measure_floor(seconds: float, so_far: dict[str, float]) -> dict[str, float]:
-    """Build and run the C floor; the best of all its runs counts."""
-    binary = ROOT / "build" / "bench" / "floor"
-    binary.parent.mkdir(parents=True, exist_ok=True)
-    source = ROOT / "bench" / "micro" / "floor.c"
-    subprocess.run(["cc", "-std=gnu11", "-O2", str(source), "-o", str(binary)], check=True)
-    done = subprocess.run([str(binary), str(seconds)], check=True, capture_output=True, text=True)
-    new = json.loads(done.stdout)
-    return {name: max(value, so_far.get(name, 0.0)) for name, value in new.items()}
-
-
-def run_child(target: str, group: str, seconds: float) -> dict[str, float]:
-    """The rows of one group, from one fresh process; those that failed are missing."""
-    python = str(RAY_PYTHON) if target == "ray" else sys.executable
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "SKATE_"))}
-    read_end, write_end = os.pipe()
-    folder = tempfile.mkdtemp(prefix="sb-")
-    env["SKATE_TMPDIR"] = folder
-    code = 'import os,sys; os.dup2(int(sys.argv[1]), 3); os.execv(sys.argv[2], sys.argv[2:])'
-    command = [sys.executable, "-S", "-c", code, str(write_end), python, str(CHILD), target, group,
-               str(seconds), folder]
-    rows = {}
-    with tempfile.TemporaryFile("w+") as log:
-        try:
-            child = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=log,
-                                     stderr=subprocess.STDOUT, pass_fds=[write_end])
-            os.close(write_end)
-            with os.fdopen(read_end) as lines:
-                try:
-                    status: int | str = child.wait(CHILD_LIMIT_S)
-                except subprocess.TimeoutExpired:
-                    child.kill()
-                    child.wait()
-                    status = f"no end within {CHILD_LIMIT_S} s"
-                os.set_blocking(lines.fileno(), False)
-                for line in lines.read().splitlines():
-                    name, value = line.split()
-                    rows[name] = float(value)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-        if status != 0:
-            log.seek(0)
-            print(f"{target}, group {group}: {status}", file=sys.stderr)
-            print("".join(log.readlines()[-15:]), file=sys.stderr)
-    return rows
+def say(text: str) -> None:
+    """Progress, for people."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def version_of(target: str) -> str:
-    """The runtime's own version, or what is wrong with it."""
+    """The runtime's own version, or nothing when it cannot be imported."""
     python = str(RAY_PYTHON) if target == "ray" else sys.executable
     module = "ray" if target == "ray" else "skate"
     code = f"import {module}; print({module}.__version__)"
-    done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
-def machine() -> dict[str, object]:
+def git(*args: str) -> str:
+    """What git says."""
+    done = subprocess.run(["git", *args], cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.stdout.strip()
+
+
+def machine() -> dict[str, Any]:
     """What the numbers were measured on."""
     model = platform.machine()
     with open("/proc/cpuinfo", encoding="ascii", errors="replace") as info:
@@ -138,78 +137,48 @@ def machine() -> dict[str, object]:
             if line.startswith("model name"):
                 model = line.partition(":")[2].strip()
                 break
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True,
-                            text=True, check=False).stdout.strip()
+    changed = "+changes" if git("status", "--porcelain", "--untracked-files=no") else ""
     return {
         "cpu": model,
-        "cores": os.cpu_count(),
+        "cores": len(os.sched_getaffinity(0)),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
         "kernel": platform.release(),
         "python": platform.python_version(),
         "load": [round(x, 2) for x in os.getloadavg()],
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "commit": commit,
+        "commit": git("rev-parse", "--short", "HEAD") + changed,
     }
 
 
-def number(value: float | None) -> str:
-    """Three figures that matter, thousands separated."""
-    if value is None:
-        return "-"
-    if abs(value) >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.3g}"
-
-
-def summarise(row: Row, pairs: list[dict[str, dict[str, float]]]) -> dict[str, object]:
-    """Medians of one row and the ratios within its pairs."""
+def summarise(row: Row, pairs: list[Pair], floor: dict[str, float]) -> dict[str, Any]:
+    """One row: medians of both sides, the ratios within pairs, what it had to reach."""
+    valid = [pair for pair in pairs if not pair.void]
+    used = valid or pairs
     sides = {
-        target: [pair[target][row.name] for pair in pairs if row.name in pair.get(target, {})]
+        target: [p.values[target][row.name] for p in used if row.name in p.values.get(target, {})]
         for target in ("ray", "skate")
     }
     ratios = []
-    for pair in pairs:
-        ray, skate = (pair.get(target, {}).get(row.name) for target in ("ray", "skate"))
+    for pair in used:
+        ray, skate = (pair.values.get(target, {}).get(row.name) for target in ("ray", "skate"))
         if ray and skate:
             ratios.append(ray / skate if row.less_is_better else skate / ray)
+    skate = statistics.median(sides["skate"]) if sides["skate"] else None
     return {
         "row": row.name,
         "unit": row.unit,
-        "bar": row.bar or None,
         "ray": statistics.median(sides["ray"]) if sides["ray"] else None,
-        "skate": statistics.median(sides["skate"]) if sides["skate"] else None,
+        "skate": skate,
         "ratio": statistics.median(ratios) if ratios else None,
         "ratio_min": min(ratios) if ratios else None,
         "ratio_max": max(ratios) if ratios else None,
+        "pairs": len(used),
+        "void": len(pairs) - len(valid),
+        "all_void": not valid,
+        "foreign": [round(pair.foreign, 2) for pair in pairs],
+        **table.verdicts(row, skate, statistics.median(ratios) if ratios else None, floor),
         "values": sides,
     }
-
-
-def print_table(rows: list[Row], results: list[dict[str, object]], floor: dict[str, float]) -> None:
-    """The table for people."""
-    head = ("row", "Ray 2.60.0", "Skate", "better by (min .. max)", "bar", "floor")
-    lines = []
-    for row, result in zip(rows, results, strict=True):
-        ratio = "-"
-        if result["ratio"] is not None:
-            ratio = (f"{number(result['ratio'])}x ({number(result['ratio_min'])} .. "
-                     f"{number(result['ratio_max'])})")
-        bound = f"{number(floor[row.floor])} {row.floor_text}" if row.floor in floor else ""
-        ray, skate = (
-            "-" if result[side] is None else f"{number(result[side])} {row.unit}"
-            for side in ("ray", "skate")
-        )
-        bar = ""
-        if row.bar:
-            verdict = "" if result["ratio"] is None else ", " + (
-                "met" if result["ratio"] >= row.bar else "MISSED")
-            bar = f"{number(row.bar)}x{verdict}"
-        lines.append((row.text, ray, skate, ratio, bar, bound))
-    widths = [max(len(line[i]) for line in [head, *lines]) for i in range(len(head))]
-    for line in [head, tuple("-" * width for width in widths), *lines]:
-        cells = [line[0].ljust(widths[0])]
-        cells += [cell.rjust(width) for cell, width in zip(line[1:5], widths[1:5], strict=True)]
-        print("  ".join([*cells, line[5]]).rstrip())
 
 
 def parse() -> argparse.Namespace:
@@ -217,32 +186,62 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    names = ", ".join(row.name for row in ROWS)
+    names = ", ".join(row.name for row in ALL)
     parser.add_argument("--rows", default="", help=f"only these, separated by commas: {names}")
-    parser.add_argument("--pairs", type=int, default=3, help="how often each side is run (3)")
+    parser.add_argument("--pairs", type=int, default=5, help="how often each side is run (5)")
     parser.add_argument("--seconds", type=float, default=1.0, help="least length of a row (1)")
+    parser.add_argument("--minutes", type=float, default=22.0,
+                        help="after that no further pair begins (22)")
     parser.add_argument("--quick", action="store_true", help="half a second a row")
     parser.add_argument("--skip-ray", action="store_true", help="measure Skate only")
     parser.add_argument("--skip-skate", action="store_true", help="measure Ray only")
+    parser.add_argument("--no-scale", action="store_true", help="leave out the rows of scale")
     parser.add_argument("--json", help="where to write the results (bench/results/latest.json)")
     args = parser.parse_args()
     args.rows = [name for name in args.rows.split(",") if name]
-    unknown = set(args.rows) - {row.name for row in ROWS}
+    unknown = set(args.rows) - {row.name for row in ALL}
     if unknown:
         parser.error(f"unknown rows: {', '.join(sorted(unknown))}")
-    if args.pairs < 1 or args.seconds <= 0:
-        parser.error("--pairs and --seconds must be positive")
+    if args.pairs < 1 or args.seconds <= 0 or args.minutes <= 0:
+        parser.error("--pairs, --seconds and --minutes must be positive")
     if args.quick:
         args.seconds = min(args.seconds, 0.5)
     return args
 
 
+def measure(bench: Bench, args: argparse.Namespace, targets: list[str], rows: list[Row],
+            scale: list[Row]) -> None:
+    """Everything, group by group, turn about."""
+    bench.measure_floor()
+    for group in groups_of(scale):
+        for _ in range(1 if group in LONG_SCALE else SCALE_RUNS):
+            say(f"scale: {group} ...")
+            bench.measure_pair(group, ["skate"], 0)
+    for index in range(args.pairs if rows else 0):
+        if bench.late() and index:
+            say(f"{args.minutes:g} minutes are over: {index} pairs it is")
+            break
+        # Whoever goes first in one pair goes second in the next.
+        order = targets if index % 2 == 0 else targets[::-1]
+        for group in groups_of(rows):
+            say(f"pair {index + 1} of {args.pairs}: {group} ...")
+            bench.measure_pair(group, order)
+        bench.measure_floor()
+
+
 def main() -> int:
     """Measure, print, save."""
     args = parse()
-    rows = [row for row in ROWS if not args.rows or row.name in args.rows]
-    groups = [group for group in GROUPS if any(row.group == group for row in rows)]
+    load.become_reaper()
+
+    def wanted(rows: tuple[Row, ...]) -> list[Row]:
+        return [row for row in rows if not args.rows or row.name in args.rows]
+
+    rows, native = wanted(ROWS), wanted(NATIVE)
+    scale = [] if args.no_scale or args.skip_skate else wanted(SCALE)
     targets = [t for t in ("ray", "skate") if not getattr(args, f"skip_{t}")]
+    if not rows:
+        targets = ["skate"]
     versions = {target: version_of(target) for target in targets}
     for target, version in versions.items():
         if not version:
@@ -251,30 +250,27 @@ def main() -> int:
             return 1
 
     header = machine() | {"versions": versions, "seconds": args.seconds, "pairs": args.pairs}
-    print(f"{header['cpu']}, {header['cores']} cores, Linux {header['kernel']}, "
-          f"load {header['load'][0]}; " + ", ".join(f"{k} {v}" for k, v in versions.items()))
-    floor = measure_floor(args.seconds / 4, {})
-
-    pairs: list[dict[str, dict[str, float]]] = []
-    for index in range(args.pairs):
-        pair: dict[str, dict[str, float]] = {target: {} for target in targets}
-        # Turn about: whoever goes first in one pair goes second in the next.
-        for target in targets if index % 2 == 0 else targets[::-1]:
-            for group in groups:
-                print(f"pair {index + 1} of {args.pairs}: {target}, {group} ...", file=sys.stderr)
-                pair[target] |= run_child(target, group, args.seconds)
-        pairs.append(pair)
-        floor = measure_floor(args.seconds / 4, floor)
-
-    results = [summarise(row, pairs) for row in rows]
+    bench = Bench(args.seconds, args.minutes)
+    measure(bench, args, targets, rows, scale)
+    printed = bench.measure_native() if native and "skate" in targets else {}
     header["load_after"] = [round(x, 2) for x in os.getloadavg()]
-    print_table(rows, results, floor)
+    everything = [pair for pairs in bench.pairs.values() for pair in pairs]
+    header["foreign"] = round(statistics.fmean([p.foreign for p in everything] or [0.0]), 2)
+    floor = {name: statistics.median(values) for name, values in bench.floors.items()}
+    results: dict[str, Any] = {
+        "machine": header,
+        "floor": floor,
+        "rows": [summarise(r, bench.pairs.get(r.group, []), floor) for r in rows],
+        "scale": [summarise(r, bench.pairs.get(r.group, []), floor) for r in scale],
+        "native": table.native_results(native, printed),
+    }
+    print(table.whole(results))
     path = Path(args.json) if args.json else ROOT / "bench" / "results" / "latest.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"machine": header, "floor": floor, "rows": results}, indent=1)
-    path.write_text(text + "\n", encoding="utf-8")
+    path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     print(f"\nwritten to {path}")
-    missing = [r["row"] for r in results if any(r[target] is None for target in targets)]
+    missing = [r["row"] for r in results["rows"] if any(r[target] is None for target in targets)]
+    missing += [r["row"] for r in results["scale"] if r["skate"] is None]
     if missing:
         print(f"not measured: {', '.join(missing)}", file=sys.stderr)
     return 1 if missing else 0

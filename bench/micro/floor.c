@@ -8,7 +8,7 @@
  *   memcpy    GB/s into 100 MB of shared memory that is already mapped and touched
  *   fork      fork + exit + wait a second, from a small process
  *   exec      fork + exec of /bin/true a second
- * Usage: floor SECONDS. Prints one JSON object. Built and run by bench/run.py.
+ * Usage: floor SECONDS. Prints lines `name value unit`. Built and run by bench/run.py.
  * It does not use src/base: a floor that shared our ring would move with it. */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -247,11 +247,11 @@ int main(int argc, char **argv) {
         fprintf(stderr, "usage: floor SECONDS\n");
         return 2;
     }
-    printf("{\"spin\": %.0f, ", ping_pong(seconds, false));
-    printf("\"futex\": %.0f, ", ping_pong(seconds, true));
-    printf("\"pipeline\": %.0f, ", pipeline(seconds));
-    printf("\"memcpy\": %.3f, ", copy_speed(seconds));
-    printf("\"fork\": %.0f, ", forks(seconds, false));
-    printf("\"exec\": %.0f}\n", forks(seconds, true));
+    printf("spin %.0f /s\n", ping_pong(seconds, false));
+    printf("futex %.0f /s\n", ping_pong(seconds, true));
+    printf("pipeline %.0f /s\n", pipeline(seconds));
+    printf("memcpy %.3f GB/s\n", copy_speed(seconds));
+    printf("fork %.0f /s\n", forks(seconds, false));
+    printf("exec %.0f /s\n", forks(seconds, true));
     return 0;
 }

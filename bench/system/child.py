@@ -8,28 +8,42 @@ from __future__ import annotations
 import os
 import sys
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [HERE, os.path.dirname(HERE)]
 
-from target import Target
+from target import Row, Target
+
+
+def rows_of(group: str) -> Row:
+    """What measures a group. One import here and no numpy before "start" is timed."""
+    if group == "start":
+        from rows_start import start_and_stop as rows
+    elif group == "tasks":
+        from rows_calls import tasks as rows
+    elif group == "calls":
+        from rows_calls import actor_calls as rows
+    elif group == "objects":
+        from rows_objects import objects as rows
+    elif group == "actors":
+        from rows_calls import actors_started as rows
+    elif group == "idle":
+        from rows_memory import idle as rows
+    elif group == "queue":
+        from rows_memory import queued_tasks as rows
+    elif group.startswith("scale_"):
+        from rows_scale import GROUPS
+
+        rows = GROUPS[group]
+    else:
+        sys.exit(f"unknown group {group}")
+    return rows
 
 
 def main() -> None:
     name, group, seconds, temp_dir = sys.argv[1:]
     target = Target(name, temp_dir, float(seconds))
-    # One import here and no numpy before "start" is timed.
-    if group == "start":
-        from rows_start import start_and_stop as rows
-    elif group == "calls":
-        from rows_calls import calls as rows
-    elif group == "worker":
-        from rows_memory import idle_worker as rows
-    elif group == "queue":
-        from rows_memory import queued_tasks as rows
-    elif group == "actors":
-        from rows_memory import actors as rows
-    else:
-        sys.exit(f"unknown group {group}")
-    with os.fdopen(3, "w") as out:
+    rows = rows_of(group)
+    with open(3, "w") as out:
         for row, value in rows(target):
             out.write(f"{row} {value!r}\n")
             out.flush()

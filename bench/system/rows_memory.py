@@ -1,4 +1,4 @@
-"""Rows of memory and of process starts: idle workers, queued tasks, actors a second."""
+"""Rows of what waiting costs: idle processes, a stack that does nothing, queued tasks."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator
+from typing import Any
 
 from target import CPUS, Target
 
 QUEUED = 100_000
-ACTORS_MAX = 200
+DRAIN_S = 8.0  # Ray takes a minute for all of them
+SETTLE_S, IDLE_S = 2.0, 5.0
+STEP = 1000
 
 
 def private_mb(pid: int) -> float:
@@ -33,8 +36,24 @@ def resident_mb() -> float:
     raise RuntimeError("no VmRSS line")
 
 
-def idle_worker(target: Target) -> Iterator[tuple[str, float]]:
-    """Private MB of a worker that has run a few tasks and waits for the next."""
+def cpu_seconds(pids: set[int]) -> float:
+    """Time on a CPU of all living threads of these processes, to the nanosecond."""
+    total = 0
+    for pid in pids:
+        try:
+            for thread in os.listdir(f"/proc/{pid}/task"):
+                with open(f"/proc/{pid}/task/{thread}/schedstat", encoding="ascii") as stat:
+                    total += int(stat.read().split()[0])
+        except OSError:
+            continue
+    return total / 1e9
+
+
+def idle(target: Target) -> Iterator[tuple[str, float]]:
+    """Private MB of a worker and of an actor that wait; CPU of the whole session meanwhile."""
+    import load
+
+    load.become_reaper()  # the daemons stay below us
     target.load()
     target.init()
     ray = target.ray
@@ -44,19 +63,39 @@ def idle_worker(target: Target) -> Iterator[tuple[str, float]]:
         time.sleep(0.02)
         return os.getpid()
 
+    @ray.remote
+    class Cell:
+        def __init__(self, x: int) -> None:
+            self.x = x
+
+        def pid(self, more: int) -> int:
+            self.x += more
+            return os.getpid()
+
     pids: set[int] = set()
     deadline = time.monotonic() + 20
     while len(pids) < CPUS and time.monotonic() < deadline:
         pids |= set(ray.get([who.remote(i) for i in range(4 * CPUS)]))
     time.sleep(0.5)
     yield "idle_worker_mb", statistics.median(private_mb(pid) for pid in pids)
+
+    cells = [Cell.remote(i) for i in range(3)]
+    for i in range(20):
+        actors = ray.get([cell.pid.remote(i) for cell in cells])
+    time.sleep(SETTLE_S)
+    yield "idle_actor_mb", statistics.median(private_mb(pid) for pid in actors)
+
+    before = cpu_seconds(load.descendants(load.processes(), os.getpid()))
+    began = time.perf_counter()
+    time.sleep(IDLE_S)
+    spent = time.perf_counter() - began
+    after = cpu_seconds(load.descendants(load.processes(), os.getpid()))
+    yield "idle_cpu", 100 * max(after - before, 0.0) / spent
     ray.shutdown()
 
 
-def queued_tasks(target: Target) -> Iterator[tuple[str, float]]:
-    """Growth of the driver, in MB, by 100,000 tasks that wait behind others."""
-    target.load()
-    target.init()
+def submitted(target: Target, count: int) -> tuple[list[Any], float, float, str]:
+    """(refs, seconds, MB of the driver, gate) of tasks that wait behind blocked workers."""
     ray = target.ray
 
     @ray.remote
@@ -69,50 +108,40 @@ def queued_tasks(target: Target) -> Iterator[tuple[str, float]]:
         return x + y
 
     ray.get([add.remote(i, 1.0) for i in range(100)])
-    with tempfile.TemporaryDirectory() as folder:
-        gate = os.path.join(folder, "gate")
-        blockers = [block.remote(gate) for _ in range(CPUS)]
-        refs = []
-        before = resident_mb()
-        for i in range(QUEUED):
-            refs.append(add.remote(i, 0.5))
-        yield "queued_100k_mb", resident_mb() - before
-        with open(gate, "w", encoding="ascii"):
-            pass
-        ray.get(blockers)
-        if target.name == "skate":
-            assert ray.get(refs[-1]) == QUEUED - 0.5
-    ray.shutdown()
+    gate = os.path.join(tempfile.mkdtemp(dir=target.temp_dir), "gate")
+    for _ in range(CPUS):
+        block.remote(gate)
+    refs: list[Any] = []
+    keep = refs.append
+    before = resident_mb()
+    began = time.perf_counter()
+    for i in range(count):
+        keep(add.remote(i, 0.5))
+    spent = time.perf_counter() - began
+    return refs, spent, resident_mb() - before, gate
 
 
-def actors(target: Target) -> Iterator[tuple[str, float]]:
-    """Actors a second: created, called once, all alive together."""
+def drained(target: Target, refs: list[Any], gate: str, limit_s: float) -> tuple[int, float]:
+    """(results read, seconds) from the moment that the gate opens, until all or the limit."""
+    began = time.perf_counter()
+    with open(gate, "w", encoding="ascii"):
+        pass
+    done, spent = 0, 0.0
+    while done < len(refs) and spent < limit_s:
+        out = target.ray.get(refs[done : done + STEP])
+        assert out[0] == done + 0.5 and out[-1] == done + len(out) - 0.5
+        done += len(out)
+        spent = time.perf_counter() - began
+    return done, spent
+
+
+def queued_tasks(target: Target) -> Iterator[tuple[str, float]]:
+    """100,000 tasks that wait behind others: how fast, how much memory, how fast they drain."""
     target.load()
     target.init()
-    ray = target.ray
-
-    @ray.remote
-    class Cell:
-        def __init__(self, x: int) -> None:
-            self.x = x
-
-        def get(self) -> int:
-            return self.x
-
-    ray.get(Cell.remote(-1).get.remote())
-    count, rate = 4, 0.0
-    while True:
-        began = time.perf_counter()
-        cells = [Cell.remote(i) for i in range(count)]
-        assert ray.get([c.get.remote() for c in cells]) == list(range(count))
-        spent = time.perf_counter() - began
-        rate = count / spent
-        for cell in cells:
-            ray.kill(cell)
-        del cells
-        if spent >= target.seconds / 2 or count >= ACTORS_MAX:
-            break
-        count = min(ACTORS_MAX, count * 4)
-        time.sleep(0.2)
-    yield "actors_started", rate
-    ray.shutdown()
+    refs, spent, grown, gate = submitted(target, QUEUED)
+    yield "submit_100k", QUEUED / spent
+    yield "queued_100k_mb", grown
+    done, spent = drained(target, refs, gate, DRAIN_S)
+    yield "drain_100k", done / spent
+    target.ray.shutdown()

@@ -14,6 +14,11 @@ from typing import Any
 CPUS = 2
 
 
+def record(number: int) -> dict[str, Any]:
+    """A small dict, another one for each number."""
+    return {"number": number, "name": "a row of the bench", "weight": number / 4}
+
+
 class Target:
     """One of the two runtimes, imported late so that its import can be timed."""
 
