@@ -67,7 +67,7 @@ struct lease_queue *leases_free(struct lease_queue *q) {
 
 static bool same_class(const struct lease_class *a, const struct lease_class *b) {
     if (a->strategy != b->strategy || a->affinity != b->affinity) return false;
-    if (a->want.count != b->want.count) return false;
+    if (a->want.count != b->want.count || strcmp(a->labels, b->labels)) return false;
     for (uint32_t i = 0; i < a->want.count; i++)
         if (a->want.v[i].amount != b->want.v[i].amount ||
             strcmp(a->want.v[i].name, b->want.v[i].name))
@@ -93,6 +93,7 @@ static struct lease_class *class_of(struct lease_queue *q, const struct lease_cl
     }
     *c = (struct lease_class){.want = want->want, .strategy = want->strategy,
                               .affinity = want->affinity};
+    memcpy(c->labels, want->labels, sizeof c->labels);
     return c;
 }
 

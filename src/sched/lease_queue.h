@@ -1,15 +1,16 @@
 /* lease_queue.h - the queue of lease requests that wait on this node.
  *
- * Requests with the same needs (resources, strategy, node) are one class. Within a class they are
- * served in turn, one lease each, so an owner with a thousand tasks does not starve another; a
- * pass over the classes starts at another class each time. A request is named by (owner, number)
- * and holds a count, which a newer request of the same name replaces.
+ * Requests with the same needs (resources, strategy, node, labels) are one class. Within a class
+ * they are served in turn, one lease each, so an owner with a thousand tasks does not starve
+ * another; a pass over the classes starts at another class each time. A request is named by
+ * (owner, number) and holds a count, which a newer request of the same name replaces.
  * Pure; one thread; never blocks. Bounds: LEASES_CLASSES_MAX, `requests_max`.
  * Tests: tests/unit/sched_leases_test.c. */
 #ifndef SKATE_SCHED_LEASE_QUEUE_H
 #define SKATE_SCHED_LEASE_QUEUE_H
 
 #include "base/id.h"
+#include "sched/labels.h"
 #include "sched/resources.h"
 
 enum { LEASES_CLASSES_MAX = 8192, LEASES_REQUESTS_MAX = 65536, LEASES_LOCALITY_MAX = 8 };
@@ -33,6 +34,7 @@ struct lease_ask {
 struct lease_class {
     struct resources want;
     uint32_t strategy, affinity;
+    char labels[LABELS_MAX]; /* a selector */
     bool told; /* the driver knows that no node can fit it */
     uint32_t asks;
     struct lease_ask *first, *last;

@@ -71,12 +71,16 @@ static int64_t busy_after(const struct sched_node *n, const struct resources *wa
     return worst;
 }
 
-static bool fits_now(const struct sched_node *n, const struct resources *want) {
-    return n && n->alive && resources_fit(&n->avail, want, NULL);
+static bool may_run(const struct sched_node *n, const struct sched_ask *ask) {
+    return n && n->alive && (!ask->labels || labels_fit(n->labels, ask->labels));
 }
 
-static bool fits_ever(const struct sched_node *n, const struct resources *want) {
-    return n && n->alive && resources_fit(&n->total, want, NULL);
+static bool fits_now(const struct sched_node *n, const struct sched_ask *ask) {
+    return may_run(n, ask) && resources_fit(&n->avail, ask->want, NULL);
+}
+
+static bool fits_ever(const struct sched_node *n, const struct sched_ask *ask) {
+    return may_run(n, ask) && resources_fit(&n->total, ask->want, NULL);
 }
 
 static int pick_hybrid(const struct sched_view *v, const struct sched_ask *ask,
@@ -87,10 +91,10 @@ static int pick_hybrid(const struct sched_view *v, const struct sched_ask *ask,
     for (uint32_t i = 0; i < ask->locality_count; i++) {
         uint32_t node = proc_node(ask->locality[i]);
 
-        if (fits_now(sched_view_find(v, node), ask->want)) return *ret_node = node, 0;
+        if (fits_now(sched_view_find(v, node), ask)) return *ret_node = node, 0;
     }
     best = sched_view_find(v, v->self);
-    if (!fits_now(best, ask->want)) best = NULL;
+    if (!fits_now(best, ask)) best = NULL;
     if (best) {
         best_busy = busy_after(best, ask->want);
         if (best_busy <= PACK_PERCENT) return *ret_node = v->self, 0;
@@ -99,7 +103,7 @@ static int pick_hybrid(const struct sched_view *v, const struct sched_ask *ask,
         const struct sched_node *n = &v->nodes[i];
         int64_t busy;
 
-        if (!fits_now(n, ask->want)) continue;
+        if (!fits_now(n, ask)) continue;
         busy = busy_after(n, ask->want);
         if (busy <= PACK_PERCENT) return *ret_node = n->node, 0;
         if (!best || busy < best_busy) {
@@ -116,7 +120,7 @@ static int pick_spread(struct sched_view *v, const struct sched_ask *ask, uint32
     for (uint32_t i = 1; i <= v->count; i++) {
         const struct sched_node *n = &v->nodes[(v->turn + i) % v->count];
 
-        if (!fits_now(n, ask->want)) continue;
+        if (!fits_now(n, ask)) continue;
         v->turn = (v->turn + i) % v->count;
         *ret_node = n->node;
         return 0;
@@ -126,24 +130,25 @@ static int pick_spread(struct sched_view *v, const struct sched_ask *ask, uint32
 
 static bool any_fits_ever(const struct sched_view *v, const struct sched_ask *ask) {
     if (sched_is_hard(ask->strategy))
-        return fits_ever(sched_view_find(v, ask->affinity), ask->want);
+        return fits_ever(sched_view_find(v, ask->affinity), ask);
     for (uint32_t i = 0; i < v->count; i++)
-        if (fits_ever(&v->nodes[i], ask->want)) return true;
+        if (fits_ever(&v->nodes[i], ask)) return true;
     return false;
 }
 
-int sched_pick(struct sched_view *v, const struct sched_ask *ask, uint32_t *ret_node) {
+/* By one alternative of its labels. */
+static int pick(struct sched_view *v, const struct sched_ask *ask, uint32_t *ret_node) {
     const struct sched_node *wish;
 
     if (ask->here_only) {
         *ret_node = v->self;
-        return fits_now(sched_view_find(v, v->self), ask->want) ? 0 : -SKATE_EAGAIN;
+        return fits_now(sched_view_find(v, v->self), ask) ? 0 : -SKATE_EAGAIN;
     }
     if (ask->strategy >= SCHED_AFFINITY && ask->strategy < SCHED_STRATEGIES) {
         wish = sched_view_find(v, ask->affinity);
-        if (fits_now(wish, ask->want)) return *ret_node = ask->affinity, 0;
+        if (fits_now(wish, ask)) return *ret_node = ask->affinity, 0;
         if (ask->strategy == SCHED_HARD_NOW) return -SKATE_ENOENT;
-        if (fits_ever(wish, ask->want) && ask->strategy != SCHED_SOFT_SPILL) return -SKATE_EAGAIN;
+        if (fits_ever(wish, ask) && ask->strategy != SCHED_SOFT_SPILL) return -SKATE_EAGAIN;
         if (ask->strategy == SCHED_AFFINITY) return -SKATE_ENOENT;
     }
     if (!any_fits_ever(v, ask)) return -SKATE_ENOENT;
@@ -151,14 +156,54 @@ int sched_pick(struct sched_view *v, const struct sched_ask *ask, uint32_t *ret_
     return pick_hybrid(v, ask, ret_node);
 }
 
+int sched_pick(struct sched_view *v, const struct sched_ask *ask, uint32_t *ret_node) {
+    struct sched_ask one = *ask;
+    int r, best = -SKATE_ENOENT;
+
+    if (!ask->labels || !*ask->labels) return pick(v, ask, ret_node);
+    for (; one.labels; one.labels = labels_next(one.labels)) {
+        r = pick(v, &one, ret_node);
+        if (r == 0) return 0;
+        if (r == -SKATE_EAGAIN) best = r;
+    }
+    return best;
+}
+
+/* No living node has labels that any of its alternatives wants. */
+static bool no_labels(const struct sched_view *v, const struct sched_ask *ask) {
+    for (const char *a = ask->labels; a; a = labels_next(a))
+        for (uint32_t i = 0; i < v->count; i++)
+            if (v->nodes[i].alive && labels_fit(v->nodes[i].labels, a)) return false;
+    return ask->labels && *ask->labels;
+}
+
+static bool has_labels(const struct sched_node *n, const struct sched_ask *ask) {
+    bool fits = !ask->labels;
+
+    for (const char *a = ask->labels; a && !fits; a = labels_next(a))
+        fits = labels_fit(n->labels, a);
+    return fits;
+}
+
 void sched_explain(const struct sched_view *v, const struct sched_ask *ask, const char *name,
                    struct skate_error *ret) {
     const struct sched_node *best = NULL;
     const char *lack = NULL;
-    char need[200], have[200];
+    char need[400], have[200], labels[200];
     int64_t most = -1;
+    size_t n_need;
 
-    resources_text(ask->want, need, sizeof need);
+    resources_text(ask->want, need, 200);
+    if (no_labels(v, ask)) {
+        err_fail(ret, 0, "%s needs a node with the labels %s, and no node has such: it waits "
+                 "until a node that fits joins", name,
+                 labels_text(ask->labels, labels, sizeof labels));
+        return;
+    }
+    n_need = strlen(need);
+    if (ask->labels && *ask->labels)
+        snprintf(need + n_need, sizeof need - n_need, " and the labels %s",
+                 labels_text(ask->labels, labels, sizeof labels));
     if (sched_is_hard(ask->strategy)) {
         const struct sched_node *n = sched_view_find(v, ask->affinity);
 
@@ -177,7 +222,8 @@ void sched_explain(const struct sched_view *v, const struct sched_ask *ask, cons
         const char *short_name = NULL;
         int64_t amount;
 
-        if (!v->nodes[i].alive || resources_fit(&v->nodes[i].total, ask->want, &short_name))
+        if (!v->nodes[i].alive || !has_labels(&v->nodes[i], ask) ||
+            resources_fit(&v->nodes[i].total, ask->want, &short_name))
             continue;
         amount = resources_amount(&v->nodes[i].total, lack ? lack : short_name);
         if (amount > most) {

@@ -6,6 +6,7 @@
 #ifndef SKATE_SCHED_POLICY_H
 #define SKATE_SCHED_POLICY_H
 
+#include "sched/labels.h"
 #include "sched/resources.h"
 
 enum { POLICY_NODES_MAX = 16384 };
@@ -26,6 +27,7 @@ struct sched_node {
     uint32_t node;
     bool alive;
     struct resources total, avail;
+    char labels[LABELS_MAX];
 };
 struct sched_view {
     struct sched_node *nodes; /* in order of number */
@@ -37,6 +39,7 @@ struct sched_ask {
     uint32_t strategy, affinity; /* affinity: number of a node */
     const uint64_t *locality;    /* processes on whose nodes large arguments lie */
     uint32_t locality_count;
+    const char *labels; /* a selector; NULL or "": none */
     bool here_only; /* it was passed on once: serve it here or say no */
 };
 
