@@ -360,7 +360,7 @@ static int group_of(struct core_bundle *place, const char *group, Py_ssize_t len
 }
 
 /* scheduling_class(packed resources, strategy, node, name, packed runtime environment, group or
- *                  b"", bundle, capture) -> index */
+ *                  b"", bundle, capture, label selector) -> index */
 PyObject *py_class(PyObject *module, PyObject *args) {
     struct core_class_opts o = {0};
     unsigned long long node;
@@ -372,8 +372,9 @@ PyObject *py_class(PyObject *module, PyObject *args) {
 
     (void)module;
     o.place.bundle = -1;
-    if (!PyArg_ParseTuple(args, "y#IKsy#|y#iI", &packed, &len, &strategy, &node, &name, &env,
-                          &env_len, &group, &group_len, &o.place.bundle, &o.place.capture))
+    if (!PyArg_ParseTuple(args, "y#IKsy#|y#iIs", &packed, &len, &strategy, &node, &name, &env,
+                          &env_len, &group, &group_len, &o.place.bundle, &o.place.capture,
+                          &o.labels))
         return NULL;
     if (group_of(&o.place, group, group_len) < 0) return NULL;
     if (py_need_core() < 0) return NULL;
@@ -447,7 +448,7 @@ out:
 
 /* create_actor(class key, max_restarts, max_task_retries, detached, get_if_exists, concurrency,
  *              strategy, node, name, namespace, class name, held, placing, environment, args,
- *              kwargs, group or b"", bundle, capture, plain) */
+ *              kwargs, group or b"", bundle, capture, plain, label selector) */
 PyObject *py_create_actor(PyObject *module, PyObject *args) {
     struct core_actor a = {0};
     struct skate_id id;
@@ -460,11 +461,11 @@ PyObject *py_create_actor(PyObject *module, PyObject *args) {
 
     (void)module;
     a.place.bundle = -1;
-    if (!PyArg_ParseTuple(args, "KiiIIIIKsssy#y#y#OO|y#iIp", &fn, &a.max_restarts,
+    if (!PyArg_ParseTuple(args, "KiiIIIIKsssy#y#y#OO|y#iIps", &fn, &a.max_restarts,
                           &a.max_task_retries, &detached, &exists, &concurrency, &strategy, &node,
                           &a.name, &a.space, &a.cls, &a.held, &held_len, &a.placing, &placing_len,
                           &a.env, &env_len, &positional, &keywords, &group, &group_len,
-                          &a.place.bundle, &a.place.capture, &plain))
+                          &a.place.bundle, &a.place.capture, &plain, &a.labels))
         return NULL;
     if (group_of(&a.place, group, group_len) < 0) return NULL;
     if (py_need_core() < 0) return NULL;

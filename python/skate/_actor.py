@@ -445,7 +445,7 @@ class ActorClass:
                 detached, bool(chosen.get("get_if_exists")), concurrency,
                 place.strategy, place.node, name, space, meta.name, held, placing,
                 self._environment(), tuple(args), dict(kwargs),
-                place.group, place.bundle, place.capture, self._plain,
+                place.group, place.bundle, place.capture, self._plain, place.labels,
             )  # fmt: skip
         except TypeError as error:
             _remote.refuse_argument(f"the actor {meta.name}", error)

@@ -152,8 +152,10 @@ def init(
         raise TypeError(f"namespace must be a str, not {namespace!r}")
     if namespace == "":
         raise ValueError("the namespace must not be empty; None is a new one of this program's own")
-    if labels is not None and not isinstance(labels, dict):
-        raise TypeError(f"labels must be a dict of str to str, not {labels!r}")
+    if labels is not None:
+        from skate import _labels
+
+        _labels.check_node_labels(labels)
     if resources is not None and not isinstance(resources, dict):
         raise TypeError(f"resources must be a dict of names and amounts, not {resources!r}")
     from skate import _init_config, _node

@@ -157,9 +157,18 @@ def _group(name: str, value: Any) -> None:
         _place.check_group(name, value)
 
 
-def _unsupported(name: str, value: Any) -> None:
-    if value not in (None, "default", -1, False) and value != {} and value != []:
-        raise NotImplementedError(f"{name}={value!r} is not supported yet")
+def _label_selector(name: str, value: Any) -> None:
+    if value is not None:
+        from skate import _labels
+
+        _labels.check_selector(name, value)
+
+
+def _fallback(name: str, value: Any) -> None:
+    if value is not None:
+        from skate import _labels
+
+        _labels.check_fallback(name, value)
 
 
 def _any(name: str, value: Any) -> None:
@@ -184,8 +193,8 @@ _COMMON: dict[str, Check] = {
     "placement_group_bundle_index": _count(-1),
     "placement_group_capture_child_tasks": _flag,
     "runtime_env": _runtime_env,
-    "label_selector": _unsupported,
-    "fallback_strategy": _unsupported,
+    "label_selector": _label_selector,
+    "fallback_strategy": _fallback,
     "enable_task_events": _any,
     "_labels": _any,
     "_metadata": _any,

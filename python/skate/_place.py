@@ -14,7 +14,7 @@ _NOWHERE = 0xFFFFFFFF << 32  # a node that no cluster has
 class Place:
     """Strategy, node (the number of its raylet's process), placement group, bundle, capture."""
 
-    __slots__ = ("strategy", "node", "group", "bundle", "capture", "from_lease")
+    __slots__ = ("strategy", "node", "group", "bundle", "capture", "from_lease", "labels")
 
     def __init__(self, strategy: int = DEFAULT, node: int = 0) -> None:
         self.strategy = strategy
@@ -23,6 +23,7 @@ class Place:
         self.bundle = -1
         self.capture = False
         self.from_lease = False
+        self.labels = ""
 
 
 def check_strategy(name: str, value: Any) -> None:
@@ -70,6 +71,17 @@ def check_together(options: dict[str, Any]) -> None:
 def resolve(options: dict[str, Any], wanted: dict[str, float], what: str) -> Place:
     """The place that options name for a task or actor that wants these resources. ValueError when
     the bundle does not exist, or can never hold it."""
+    place = _resolve(options, wanted, what)
+    if any(options.get(name) for name in ("label_selector", "fallback_strategy")) or hasattr(
+        options.get("scheduling_strategy"), "hard"
+    ):
+        from skate import _labels
+
+        place.labels = _labels.selector_of(options)
+    return place
+
+
+def _resolve(options: dict[str, Any], wanted: dict[str, float], what: str) -> Place:
     chosen = options.get("scheduling_strategy")
     if chosen == "SPREAD":
         return Place(SPREAD)
@@ -81,8 +93,8 @@ def resolve(options: dict[str, Any], wanted: dict[str, float], what: str) -> Pla
     if chosen is not None:
         if hasattr(chosen, "node_id"):
             return _affinity(chosen)
-        if not hasattr(chosen, "placement_group"):
-            raise NotImplementedError("scheduling by labels is not supported yet")
+        if hasattr(chosen, "hard"):
+            return Place()
         group = chosen.placement_group
         bundle = chosen.placement_group_bundle_index
         capture = chosen.placement_group_capture_child_tasks

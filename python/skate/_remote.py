@@ -153,7 +153,7 @@ class RemoteFunction(_core.Call):
         env = self._environment()
         cls = _core.scheduling_class(
             packed, place.strategy, place.node, name, env, place.group, place.bundle,
-            place.capture,
+            place.capture, place.labels,
         )
         # What a task holds travels in the method's place when it is not the usual CPU.
         held = None if wanted == {"CPU": 1.0} else _resource_text(wanted)

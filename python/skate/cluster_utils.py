@@ -11,7 +11,7 @@ import signal
 import time
 from typing import Any
 
-from skate import _node
+from skate import _labels, _node
 
 
 class ClusterNode:
@@ -97,6 +97,8 @@ class Cluster:
     ) -> ClusterNode:
         """Start a node (1 CPU and a store of 150 MiB unless said otherwise) and wait until the
         cluster knows it."""
+        if labels:
+            _labels.check_node_labels(labels)
         node = _node.Node(_node.new_session_dir(), self._key)
         store = object_store_memory or 150 << 20
         amounts = _node.node_resources(

@@ -135,6 +135,7 @@ static int create_frame(struct core *c, const struct core_actor *in, const struc
     WIRE_PUT(b, actor_create, fn_value, &val, sizeof val);
     WIRE_PUT(b, actor_create, fn_data, bytes, val.len);
     WIRE_PUT(b, actor_create, env, in->env, in->env_len);
+    if (in->labels) WIRE_PUT(b, actor_create, labels, in->labels, strlen(in->labels));
     return wire_end(b);
 }
 

@@ -255,6 +255,7 @@ static void tables_release(struct core *c) {
         free((void *)(uintptr_t)c->classes[i].opts.resources);
         free((void *)(uintptr_t)c->classes[i].opts.name);
         free((void *)(uintptr_t)c->classes[i].opts.env);
+        free((void *)(uintptr_t)c->classes[i].opts.labels);
     }
     for (uint32_t i = 0; i < c->function_count; i++) free(c->function_v[i].frame);
     for (uint32_t i = 0; i < c->task_count; i++) free(c->task_v[i].holds);

@@ -127,6 +127,7 @@ struct core_class_opts {
     const void *env;   /* packed runtime environment, empty: the job's own */
     uint32_t env_len;
     struct core_bundle place;
+    const char *labels; /* a selector (sched/labels.h); NULL or "": any node */
 };
 SKATE_NODISCARD int core_class(struct core *c, const struct core_class_opts *o,
                                uint32_t *ret_class);
@@ -172,6 +173,7 @@ struct core_actor {
     uint32_t held_len, placing_len;
     const void *env; /* as in core_class_opts */
     uint32_t env_len;
+    const char *labels;
     struct core_value args;
     const struct skate_id *deps;
     uint32_t dep_count;

@@ -40,6 +40,7 @@ int core_class(struct core *c, const struct core_class_opts *o, uint32_t *ret_cl
         if (k->opts.resources_len == o->resources_len && k->opts.strategy == o->strategy &&
             k->opts.affinity == o->affinity && place_equal(&k->opts.place, &o->place) &&
             k->opts.env_len == o->env_len &&
+            !strcmp(k->opts.labels, o->labels ? o->labels : "") &&
             (!o->env_len || !memcmp(k->opts.env, o->env, o->env_len)) &&
             !memcmp(k->opts.resources, o->resources, o->resources_len)) {
             *ret_class = i;
@@ -55,7 +56,9 @@ int core_class(struct core *c, const struct core_class_opts *o, uint32_t *ret_cl
     k->opts.resources = copy_of(o->resources, o->resources_len);
     k->opts.env = copy_of(o->env, o->env_len);
     k->opts.name = strdup(o->name ? o->name : "");
-    if (!k->opts.resources || !k->opts.name || !k->opts.env) return core_leave(c), -SKATE_ENOMEM;
+    k->opts.labels = strdup(o->labels ? o->labels : "");
+    if (!k->opts.resources || !k->opts.name || !k->opts.env || !k->opts.labels)
+        return core_leave(c), -SKATE_ENOMEM;
     *ret_class = c->class_count++;
     core_leave(c);
     return 0;
@@ -166,6 +169,7 @@ static void lease_ask(struct core *c, struct sched_class *k, uint32_t backlog) {
     if (nears) WIRE_PUT(&b, lease_req, locality, near, nears * sizeof *near);
     WIRE_PUT(&b, lease_req, name, k->opts.name, strlen(k->opts.name));
     WIRE_PUT(&b, lease_req, env, k->opts.env, k->opts.env_len);
+    WIRE_PUT(&b, lease_req, labels, k->opts.labels, strlen(k->opts.labels));
     if (wire_end(&b) == 0 && sock_send(c, b.p, b.len) == 0) k->asked = want;
     wire_release(&b);
     if (k->worker_count == 0) return_idle(c, k);

@@ -65,9 +65,9 @@ static void answer(struct gcs *g, const struct gcs_from *from, const struct skat
 /* 0, or why the request cannot be served. */
 static int judge(struct gcs *g, const struct wire_actor_create *m, char reason[GCS_REASON]) {
     struct resources unused;
-    uint32_t held_len, placing_len, name_len, space_len, cls_len, vals, data_len;
+    struct gcs_demand demand;
+    uint32_t held_len, name_len, space_len, cls_len, vals, data_len;
     const uint8_t *held = wire_actor_create_held(m, &held_len);
-    const uint8_t *placing = wire_actor_create_placing(m, &placing_len);
     const struct wire_val *v = wire_actor_create_fn_value(m, &vals);
     const char *name = wire_actor_create_name(m, &name_len), *space, *cls;
 
@@ -75,7 +75,7 @@ static int judge(struct gcs *g, const struct wire_actor_create *m, char reason[G
     space = wire_actor_create_namespace(m, &space_len);
     cls = wire_actor_create_cls(m, &cls_len);
     if (resources_unpack(&unused, held, held_len) < 0 ||
-        resources_unpack(&unused, placing, placing_len) < 0 || id_is_nil(&m->actor) ||
+        gcs_demand_of(m, &demand) < 0 || id_is_nil(&m->actor) ||
         wire_check_vals(v, vals, data_len, 0) < 0 || m->max_restarts < -1 ||
         name_len > GCS_NAME_MAX || space_len > GCS_NAME_MAX || cls_len > GCS_NAME_MAX ||
         memchr(name, 0, name_len) || memchr(space, 0, space_len) || memchr(cls, 0, cls_len)) {

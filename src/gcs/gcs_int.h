@@ -165,6 +165,12 @@ void gcs_actor_end(struct gcs *g, struct gcs_actor *a, const char *why, bool kil
 void gcs_proc_died(struct gcs *g, const struct wire_proc_died *m);
 
 /* gcs_place.c */
+struct gcs_demand { /* what an actor asks of its node; do not copy */
+    struct sched_ask ask;
+    struct resources placing;
+    char labels[LABELS_MAX];
+};
+SKATE_NODISCARD int gcs_demand_of(const struct wire_actor_create *m, struct gcs_demand *ret);
 void gcs_place_add(struct gcs *g, struct gcs_actor *a); /* wait for a node */
 void gcs_place_remove(struct gcs *g, struct gcs_actor *a);
 void gcs_place_all(struct gcs *g);

@@ -87,7 +87,8 @@ static int judge(struct gcs *g, const struct wire_node_register *m, struct resou
                        m->version, WIRE_VERSION);
         return -SKATE_EVERSION;
     }
-    if (m->head.size > 1 << 20 || m->port > 65535 || resources_unpack(ret, packed, len) < 0) {
+    if (m->head.size > 1 << 20 || m->port > 65535 || resources_unpack(ret, packed, len) < 0 ||
+        m->labels.len >= LABELS_MAX) {
         (void)snprintf(reason, GCS_REASON, "its registration is malformed");
         return -SKATE_EPROTO;
     }
@@ -132,6 +133,8 @@ void gcs_node_register(struct gcs *g, const struct gcs_from *from,
     struct skate_id key = map_key(from->link);
     struct sched_node *row;
     struct gcs_node *n;
+    const void *labels;
+    uint32_t labels_len;
     int r = judge(g, m, &total, reason);
 
     if (r < 0) {
@@ -156,6 +159,8 @@ void gcs_node_register(struct gcs *g, const struct gcs_from *from,
     SKATE_ASSERT(row);
     row->alive = true;
     row->total = row->avail = total;
+    labels = wire_node_register_labels(m, &labels_len);
+    (void)labels_copy(row->labels, labels, labels_len);
     g->out->changed = true;
     welcome(g, from, n->number, 0, "");
     tell_newcomer(g, n);

@@ -165,12 +165,13 @@ static bool tell_infeasible(struct gcs *g, struct gcs_actor *a, const struct sch
 
 static bool same_ask(const struct gcs_actor *a, const struct gcs_actor *b) {
     const struct wire_actor_create *x = a->create, *y = b->create;
-    uint32_t n, k;
+    uint32_t n, k, nl, kl;
     const void *p = wire_actor_create_placing(x, &n), *q = wire_actor_create_placing(y, &k);
+    const void *pl = wire_actor_create_labels(x, &nl), *ql = wire_actor_create_labels(y, &kl);
 
     return id_equal(&x->group, &y->group) && x->bundle == y->bundle &&
-           x->strategy == y->strategy && x->affinity == y->affinity && n == k &&
-           memcmp(p, q, n) == 0;
+           x->strategy == y->strategy && x->affinity == y->affinity && n == k && nl == kl &&
+           memcmp(p, q, n) == 0 && memcmp(pl, ql, nl) == 0;
 }
 
 static void send_to(struct gcs *g, struct gcs_actor *a, uint32_t node,
@@ -198,19 +199,29 @@ static bool place_in_group(struct gcs *g, struct gcs_actor *a, const struct reso
     return true;
 }
 
+int gcs_demand_of(const struct wire_actor_create *m, struct gcs_demand *ret) {
+    uint32_t len;
+    const void *data = wire_actor_create_labels(m, &len);
+
+    ret->ask = (struct sched_ask){.want = &ret->placing, .strategy = m->strategy,
+                                  .affinity = proc_node(m->affinity) ? proc_node(m->affinity)
+                                                                     : (uint32_t)m->affinity,
+                                  .labels = ret->labels};
+    if (!labels_copy(ret->labels, data, len) || !labels_is_selector(ret->labels))
+        return -SKATE_EPROTO;
+    data = wire_actor_create_placing(m, &len);
+    return resources_unpack(&ret->placing, data, len);
+}
+
 static bool place(struct gcs *g, struct gcs_actor *a) {
     const struct wire_actor_create *m = a->create;
-    struct resources placing;
-    uint32_t len, node = 0;
-    const uint8_t *packed = wire_actor_create_placing(m, &len);
-    struct sched_ask ask = {.want = &placing, .strategy = m->strategy,
-                            .affinity = proc_node(m->affinity) ? proc_node(m->affinity)
-                                                               : (uint32_t)m->affinity};
+    struct gcs_demand d;
+    uint32_t node = 0;
 
-    SKATE_ASSERT(resources_unpack(&placing, packed, len) == 0); /* checked at creation */
-    if (!id_is_nil(&m->group)) return place_in_group(g, a, &placing);
-    if (pick(g, &ask, &node) < 0) return tell_infeasible(g, a, &ask);
-    send_to(g, a, node, &placing);
+    SKATE_ASSERT(gcs_demand_of(m, &d) == 0); /* checked at creation */
+    if (!id_is_nil(&m->group)) return place_in_group(g, a, &d.placing);
+    if (pick(g, &d.ask, &node) < 0) return tell_infeasible(g, a, &d.ask);
+    send_to(g, a, node, &d.placing);
     return true;
 }
 

@@ -8,31 +8,26 @@
 #include "gcs/gcs_int.h"
 
 static void say_pending(struct gcs *g, const struct gcs_actor *a, struct why_fact *f) {
-    const struct wire_actor_create *m = a->create;
-    struct resources placing;
-    uint32_t len, fits = 0, node = 0;
-    const uint8_t *packed = wire_actor_create_placing(m, &len);
+    struct gcs_demand d;
+    uint32_t fits = 0, node = 0;
     struct skate_error text;
     struct sched_view copy = g->view; /* a pick moves the turn of `spread` */
-    struct sched_ask ask = {.want = &placing, .strategy = m->strategy,
-                            .affinity = proc_node(m->affinity) ? proc_node(m->affinity)
-                                                               : (uint32_t)m->affinity};
     char want[200];
 
-    if (resources_unpack(&placing, packed, len) < 0) return;
-    if (sched_pick(&copy, &ask, &node) == -SKATE_ENOENT) {
-        sched_explain(&g->view, &ask, "it", &text);
+    if (gcs_demand_of(a->create, &d) < 0) return;
+    if (sched_pick(&copy, &d.ask, &node) == -SKATE_ENOENT) {
+        sched_explain(&g->view, &d.ask, "it", &text);
         f->end = WHY_NEVER;
         why_say(f, "%s", text.text);
         return;
     }
     f->end = WHY_WAITS;
     f->any = true;
-    why_say(f, "waits for a node with %s free", resources_text(&placing, want, sizeof want));
+    why_say(f, "waits for a node with %s free", resources_text(&d.placing, want, sizeof want));
     for (uint32_t i = 0; i < g->view.count; i++) {
         const struct sched_node *n = &g->view.nodes[i];
 
-        if (!n->alive || !resources_fit(&n->total, &placing, NULL)) continue;
+        if (!n->alive || !resources_fit(&n->total, &d.placing, NULL)) continue;
         if (fits++ < 8)
             why_say(f, "%s node %u", fits == 1 ? "; it would fit on" : ",", n->node);
         why_edge_add(f, proc_make(n->node, 0), WHY_START, a->id);

@@ -105,7 +105,8 @@ static void fact_of_lease(struct raylet *r, const struct skate_id *id, struct wh
     }
     c = a->cls;
     struct sched_ask ask = {.want = &c->want, .strategy = c->strategy, .affinity = c->affinity,
-                            .locality = a->locality, .locality_count = a->locality_count};
+                            .locality = a->locality, .locality_count = a->locality_count,
+                            .labels = c->labels};
     if (sched_pick(&copy, &ask, &node) == -SKATE_ENOENT) {
         sched_explain(&r->view, &ask, "it", &text);
         f->end = WHY_NEVER;

@@ -98,6 +98,7 @@ static void send_request(struct raylet *r, uint32_t node, const struct lease_ask
     WIRE_PUT(&b, lease_req, resources, packed, len);
     WIRE_PUT(&b, lease_req, name, a->name, strlen(a->name));
     WIRE_PUT(&b, lease_req, env, a->env, a->env_len);
+    WIRE_PUT(&b, lease_req, labels, c->labels, strlen(c->labels));
     if (wire_end(&b) == 0) route_send(r, proc_make(node, 0), b.p, b.len);
     wire_release(&b);
 }
@@ -150,7 +151,7 @@ void grants_request(struct raylet *r, uint64_t src, const struct wire_lease_req 
     struct lease_class c = {.strategy = m->strategy, .affinity = proc_node(m->affinity)};
     bool from_raylet = proc_number(src) == 0;
     const uint64_t *near;
-    const char *name;
+    const char *name, *labels;
     const void *packed;
     uint32_t len;
     int e;
@@ -158,9 +159,12 @@ void grants_request(struct raylet *r, uint64_t src, const struct wire_lease_req 
     if (!from_raylet && src != m->owner) return;
     packed = wire_lease_req_resources(m, &len);
     e = resources_unpack(&c.want, packed, len);
+    labels = wire_lease_req_labels(m, &len);
+    if (!labels_copy(c.labels, labels, len) || !labels_is_selector(c.labels)) e = -SKATE_EPROTO;
     (void)wire_lease_req_env(m, &a.env_len);
     if (e < 0 || a.env_len > ENV_BYTES_MAX || m->strategy >= SCHED_STRATEGIES) {
-        refuse(r, m, "its demand cannot be read: at most 32 resources with names of 63 bytes");
+        refuse(r, m, "its demand cannot be read: at most 32 resources with names of 63 bytes, and "
+               "labels of 1023 bytes");
         return;
     }
     drop_zeros(&c.want);
@@ -241,7 +245,8 @@ static void pass_on(struct raylet *r, uint32_t node, struct lease_ask *a,
 static bool serve_one(struct raylet *r, struct lease_class *c) {
     struct lease_ask *a = c->first;
     struct sched_ask ask = {.want = &c->want, .strategy = c->strategy, .affinity = c->affinity,
-                            .locality = a->locality, .locality_count = a->locality_count};
+                            .locality = a->locality, .locality_count = a->locality_count,
+                            .labels = c->labels};
     struct job *j = table_get(&r->jobs, a->job);
     uint32_t node;
     int e;
@@ -370,7 +375,7 @@ static bool in_the_way(struct raylet *r, const struct proc *p) {
         for (uint32_t i = 0; same && i < c->want.count; i++)
             same = resources_amount(&p->used, c->want.v[i].name) == c->want.v[i].amount;
         for (const struct lease_ask *a = c->first; a; a = a->next)
-            if (!c->told && (!same || a->owner != p->owner ||
+            if (!c->told && (!same || c->labels[0] || a->owner != p->owner ||
                              !env_is(p->env, a->env, a->env_len)))
                 return true;
     }

@@ -322,12 +322,23 @@ static void control_frame(struct raylet *r, const struct wire_head *head) {
 
 /* ---- the GCS ---- */
 
+/* The node's labels: what its settings say, and its id, as nodes() lists it. */
+static const char *own_labels(struct raylet *r, char out[LABELS_MAX]) {
+    const uint8_t *id = (const uint8_t *)&r->node_id;
+    int n = snprintf(out, LABELS_MAX, "%s%sray.io/node-id=", r->set.labels,
+                     r->set.labels[0] ? "," : "");
+
+    for (size_t i = 0; i < 28 && n > 0 && n + 2 < LABELS_MAX; i++)
+        n += snprintf(out + n, LABELS_MAX - (size_t)n, "%02x", i < sizeof r->node_id ? id[i] : 0);
+    return out;
+}
+
 static void on_gcs_ready(void *arg, struct conn *c) {
     struct raylet *r = arg;
     const struct raylet_settings *s = &r->set;
     uint8_t packed[RESOURCES_MAX * 80];
     size_t packed_len = resources_pack(&s->resources, packed, sizeof packed);
-    char host[256] = "";
+    char host[256] = "", labels[LABELS_MAX];
     struct wire_node_register *m;
     struct wire_buf b;
     uint64_t room[128];
@@ -346,7 +357,8 @@ static void on_gcs_ready(void *arg, struct conn *c) {
     WIRE_PUT(&b, node_register, name, s->node_name, strlen(s->node_name));
     WIRE_PUT(&b, node_register, socket_path, r->socket_path, strlen(r->socket_path));
     WIRE_PUT(&b, node_register, resources, packed, packed_len);
-    WIRE_PUT(&b, node_register, labels, s->labels, strlen(s->labels));
+    own_labels(r, labels);
+    WIRE_PUT(&b, node_register, labels, labels, strlen(labels));
     if (wire_end(&b) < 0 || conn_send(c, b.p, b.len) < 0)
         node_fail(r, SKATE_EIO, "cannot register at the GCS");
     wire_release(&b);
@@ -371,6 +383,7 @@ static void on_welcome(struct raylet *r, const struct wire_node_welcome *m) {
     if (!own) node_fail(r, SKATE_ENOMEM, "out of memory");
     own->alive = true;
     own->total = own->avail = r->set.resources;
+    own_labels(r, own->labels);
     gpus_init(&r->gpus, resources_amount(&own->total, "GPU"));
     node_ready(r);
 }
@@ -412,6 +425,8 @@ static void on_node_info(struct raylet *r, const struct wire_node_info *m) {
     data = wire_node_info_available(m, &len);
     if (e == 0) e = resources_unpack(&avail, data, len);
     if (e < 0) return;
+    data = wire_node_info_labels(m, &len);
+    if (!labels_copy(row->labels, data, len)) node_log("node %u has too many labels", m->node);
     row->alive = m->state == 1;
     row->total = total;
     row->avail = avail;

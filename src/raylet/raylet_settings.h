@@ -12,6 +12,7 @@
 
 #include "base/err.h"
 #include "net/conn.h"
+#include "sched/labels.h"
 #include "sched/resources.h"
 
 struct raylet_settings {
@@ -25,7 +26,7 @@ struct raylet_settings {
     char *python_path; /* heap; may be long */
     char worker[64];   /* module whose main(fd) is a worker; tests only name another */
     struct resources resources;
-    char labels[1024];
+    char labels[LABELS_MAX - 80]; /* the id of the node comes to them */
     char gpu_names[512]; /* what programs call its GPUs, "3,5"; empty: 0, 1, ... */
     uint64_t arena_bytes;
     char node_name[128];

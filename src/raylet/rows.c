@@ -160,7 +160,7 @@ static void demand_rows(struct raylet *r, struct rows *rows) {
     while ((c = leases_next_class(r->leases, &at)))
         for (const struct lease_ask *a = c->first; a; a = a->next) {
             struct sched_ask ask = {.want = &c->want, .strategy = c->strategy,
-                                    .affinity = c->affinity};
+                                    .affinity = c->affinity, .labels = c->labels};
             size_t len = resources_pack(&c->want, packed, sizeof packed);
             struct skate_error why = {""};
             struct wire_demand_row *m;

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from skate import _core, _node
+from skate import _core, _labels, _node
 
 DEFAULT_PORT = 6379
 
@@ -85,7 +85,7 @@ def start(head: bool, address: str | None, **options: Any) -> None:
 
 def _start_node(head: bool, address: str | None, options: dict[str, Any]) -> _node.Node:
     resources = _json_resources(options["resources"])
-    labels = dict(p.split("=", 1) for p in (options["labels"] or "").split(",") if "=" in p)
+    labels = _labels.parse_node_labels(options["labels"] or "")
     store = options["object_store_memory"]
     if store is not None and store < 1 << 20:
         raise ValueError(f"--object-store-memory must be at least 1 MiB, it is {store:.0f}")

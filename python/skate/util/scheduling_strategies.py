@@ -75,8 +75,76 @@ class NodeAffinitySchedulingStrategy:
         return f"NodeAffinitySchedulingStrategy(node_id={self.node_id!r}, soft={self.soft})"
 
 
-class NodeLabelSchedulingStrategy:
-    """Scheduling by labels is not supported yet."""
+class In:
+    """The label is there and is one of these values. ValueError for none, or what is no str."""
 
-    def __init__(self, *_args: Any, **_kwargs: Any) -> None:
-        raise NotImplementedError("scheduling by labels is not supported yet")
+    def __init__(self, *values: str) -> None:
+        self.values = _check_values("In", values)
+
+
+class NotIn:
+    """The label is not there, or is none of these values. ValueError as for In."""
+
+    def __init__(self, *values: str) -> None:
+        self.values = _check_values("NotIn", values)
+
+
+class Exists:
+    """The node has the label, whatever its value."""
+
+
+class DoesNotExist:
+    """The node does not have the label."""
+
+
+def _check_values(name: str, values: tuple[str, ...]) -> list[str]:
+    if not values:
+        raise ValueError(f"{name} needs at least one value, as {name}('a', 'b')")
+    for value in values:
+        if not isinstance(value, str):
+            raise ValueError(f"the values of {name} are str, not {value!r}")
+    return list(values)
+
+
+class _Condition:
+    def __init__(self, key: str, operator: In | NotIn | Exists | DoesNotExist) -> None:
+        self.key = key
+        self.operator = operator
+
+
+def _conditions(given: Any, name: str) -> list[_Condition]:
+    if given is None:
+        return []
+    if not isinstance(given, dict):
+        raise ValueError(f"{name} must be a dict, as {{'zone': In('north')}}, not {given!r}")
+    for key, operator in given.items():
+        if not isinstance(key, str):
+            raise ValueError(f"{name}: the name of a label must be a str, not {key!r}")
+        if not isinstance(operator, (In, NotIn, Exists, DoesNotExist)):
+            raise ValueError(
+                f"{name}[{key!r}] must be In, NotIn, Exists or DoesNotExist, not {operator!r}"
+            )
+    return [_Condition(key, operator) for key, operator in given.items()]
+
+
+class NodeLabelSchedulingStrategy:
+    """On a node with such labels: `hard` must hold, `soft` is preferred.
+
+    Both are dicts from a label's name to In, NotIn, Exists or DoesNotExist; together they must not
+    be empty. When no node has the labels that `hard` wants, the task or actor waits for one.
+    """
+
+    def __init__(
+        self,
+        hard: dict[str, In | NotIn | Exists | DoesNotExist] | None,
+        *,
+        soft: dict[str, In | NotIn | Exists | DoesNotExist] | None = None,
+    ) -> None:
+        self.hard = _conditions(hard, "hard")
+        self.soft = _conditions(soft, "soft")
+        if not (self.hard or self.soft):
+            raise ValueError("hard and soft must not both be empty")
+
+    def __repr__(self) -> str:
+        hard = {one.key: type(one.operator).__name__ for one in self.hard}
+        return f"NodeLabelSchedulingStrategy(hard={hard!r})"
