@@ -23,9 +23,10 @@ void ring_attach(struct ring *out, struct ring *in, void *channel, int side) {
     SKATE_ASSERT(side == 0 || side == 1);
     out->shared = &rings[side];
     in->shared = &rings[!side];
-    out->head = at_load(&out->shared->head);
+    /* The other side may have written these before us: our own are made to be places of records. */
+    out->head = at_load(&out->shared->head) & ~UINT64_C(7);
     out->tail = at_load_acquire(&out->shared->tail);
-    in->tail = at_load(&in->shared->tail);
+    in->tail = at_load(&in->shared->tail) & ~UINT64_C(7);
     in->head = at_load_acquire(&in->shared->head);
 }
 

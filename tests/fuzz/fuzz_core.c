@@ -312,7 +312,10 @@ static void one_frame(struct side *s, struct fuzz_in *in) {
                                      WIRE_STEAL,  WIRE_RETURNED, WIRE_INDIRECT, WIRE_ACTOR_STATE,
                                      WIRE_PULLED, WIRE_LEASE_GRANT, WIRE_ACTOR_START,
                                      WIRE_ACTOR_CREATED, WIRE_GEN_ITEM, WIRE_GEN_END,
-                                     WIRE_GEN_ACK, WIRE_CANCEL};
+                                     WIRE_GEN_ACK, WIRE_CANCEL,  WIRE_ADOPT,   WIRE_ADOPT_TASK,
+                                     WIRE_ORPHANS, WIRE_ORPHANS_KEPT, WIRE_CLAIM, WIRE_VALUE_LOST,
+                                     WIRE_WHY_REQ, WIRE_WHY_INFO, WIRE_STATE_REQ, WIRE_LEASE_INFO,
+                                     WIRE_LEASE_FAILED};
     uint32_t kind = fuzz_kind(in);
     struct wire_buf b;
 

@@ -72,7 +72,10 @@ static void one_event(struct fuzz_in *in) {
     static const uint16_t often[] = {WIRE_ACTOR_CREATE, WIRE_ACTOR_READY, WIRE_ACTOR_KILL,
                                      WIRE_ACTOR_SUB,    WIRE_PROC_DIED,   WIRE_ACTOR_REFUSED,
                                      WIRE_KV_PUT,       WIRE_NODE_REPORT, WIRE_JOB_START,
-                                     WIRE_ACTOR_UNUSED, WIRE_JOB_END,     WIRE_LIST};
+                                     WIRE_ACTOR_UNUSED, WIRE_JOB_END,     WIRE_LIST,
+                                     WIRE_GROUP_CREATE, WIRE_GROUP_REMOVE, WIRE_GROUP_GET,
+                                     WIRE_GROUP_RESERVED, WIRE_KV_DEL, WIRE_KV_LIST,
+                                     WIRE_WHY_REQ};
     uint32_t what = fuzz_below(in, 32), i = fuzz_below(in, LINKS), kind;
     struct gcs_event e = {.kind = GCS_TICK, .link = links[i], .text = "cut"};
     struct wire_buf b;

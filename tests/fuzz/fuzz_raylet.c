@@ -103,6 +103,18 @@ static void reap(void) {
     while (n > 0) death_of_pid(ray, (pid_t)pids[--n], SIGKILL, 0);
 }
 
+/* Its socket may be full for a while: of what it says of each of many that died at once. */
+static void honest_says(const void *frame, size_t len) {
+    ssize_t n = -1;
+
+    for (int i = 0; i < 10000 && n < 0; i++) {
+        n = send(ends[HONEST], frame, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (n < 0 && errno != EAGAIN) abort(); /* it was cut off */
+        if (n < 0) turn();
+    }
+    if (n != (ssize_t)len) abort(); /* nobody reads it */
+}
+
 /* What the honest driver reads: it lets go of dead processes' bytes. True: extent `call` came. */
 static bool honest_reads(uint32_t call) {
     bool came = false;
@@ -122,7 +134,7 @@ static bool honest_reads(uint32_t call) {
         if (wire_check(honest_in, size) < 0) abort();
         if (head->kind == WIRE_PROC_DIED) {
             m.proc = ((struct wire_proc_died *)(void *)honest_in)->proc;
-            if (send(ends[HONEST], &m, sizeof m, MSG_DONTWAIT) != sizeof m) abort();
+            honest_says(&m, sizeof m);
         }
         came = came || (head->kind == WIRE_EXTENT && head->call == call);
         honest_len -= size;
@@ -194,9 +206,12 @@ static void give_frame(struct fuzz_in *in) {
         WIRE_LEASE_REQ,   WIRE_LEASE_RETURN, WIRE_LEASE_CANCEL,  WIRE_EXTENT_REQ,
         WIRE_CONNECT,     WIRE_EXTENT_RETURN, WIRE_PULL,         WIRE_UNPULL,
         WIRE_ROUTE,       WIRE_ROUTE,        WIRE_WORKER_BLOCKED, WIRE_WORKER_UNBLOCKED,
-        WIRE_EXTENTS_DONE, WIRE_JOB_START,   WIRE_ACTOR_CREATE,  WIRE_BYE};
+        WIRE_EXTENTS_DONE, WIRE_JOB_START,   WIRE_ACTOR_CREATE,  WIRE_BYE,
+        WIRE_KEEP_REQ,    WIRE_WORKER_STAYS, WIRE_LEASE_HEIR,    WIRE_WHY_REQ,
+        WIRE_STATE_REQ,   WIRE_GROUP_ROOM,   WIRE_GROUP_CREATE,  WIRE_GROUP_REMOVE};
     uint32_t i = fuzz_below(in, ENDS), kind = fuzz_kind(in);
     struct wire_buf b, r;
+    bool to_gcs;
 
     if (fuzz_below(in, 4)) kind = often[fuzz_below(in, sizeof often / sizeof *often)];
     wire_init(&b, NULL, 0);
@@ -208,10 +223,11 @@ static void give_frame(struct fuzz_in *in) {
         m->owner = end_procs[i];
         m->job = 1;
     }
-    if (kind >= WIRE_JOB_START || fuzz_below(in, 4) == 0) { /* to the GCS, a process, ourselves */
+    to_gcs = kind >= WIRE_JOB_START && (kind < WIRE_ADOPT || fuzz_below(in, 3) == 0);
+    if (to_gcs || fuzz_below(in, 4) == 0) { /* to the GCS, a process, ourselves */
         struct wire_route *m = wire_begin(&r, WIRE_ROUTE);
 
-        m->dst = kind >= WIRE_JOB_START ? 0 : fuzz_word(in);
+        m->dst = to_gcs ? 0 : fuzz_word(in);
         m->src = fuzz_below(in, 8) ? end_procs[i] : fuzz_word(in);
         WIRE_PUT(&r, route, frame, b.p, b.len);
         if (wire_end(&r) == 0) give(i, r.p, r.len, in);
@@ -264,7 +280,7 @@ static int fuzz_one(const uint8_t *data, size_t len) {
     pool[11] = 10000;
     while (in.left) one_step(&in);
     ask.head.call = ++asked;
-    if (send(ends[HONEST], &ask, sizeof ask, MSG_DONTWAIT) != sizeof ask) abort();
+    honest_says(&ask, sizeof ask);
     for (int i = 0; i < 1000 && !came; i++) {
         turn();
         came = honest_reads(asked);

@@ -2,8 +2,8 @@
 
 usage: run_fuzz.py TARGET [SECONDS [libFuzzer's own arguments ...]]
 
-TARGET: wire, gcs, raylet or core (fuzz_TARGET.c). clang is not one of the project's needs: install
-one (Debian: clang-14 libclang-rt-14-dev) to fuzz with coverage. What is found lies in
+TARGET: wire, ring, gcs, raylet or core (fuzz_TARGET.c). clang is not one of the project's needs:
+install one (Debian: clang-14 libclang-rt-14-dev) to fuzz with coverage. What is found lies in
 build/fuzz/TARGET (corpus and crash-*); a crash becomes a named test, then it is fixed.
 """
 
@@ -17,6 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 LAYERS = {
     "wire": ["base", "wire", "sched"],
+    "ring": ["base", "wire", "sched"],
     "gcs": ["base", "wire", "sched", "gcs"],
     "raylet": ["base", "loop", "wire", "net", "store", "sched", "own", "gcs", "gcsd", "raylet"],
     "core": ["base", "wire", "sched", "own", "core"],

@@ -90,6 +90,30 @@ static void ring_corrupt(void **state) {
     free(channel);
 }
 
+/* Counters that the peer wrote before we came: no record begins where it would leave the ring. */
+static void ring_crooked_counters(void **state) {
+    uint64_t buf[LIMIT_RING_FRAME / 8];
+    uint32_t sequence;
+
+    (void)state;
+    for (uint64_t off = 1; off < 16; off++) {
+        struct ring_shared *shared = calloc(1, CHANNEL_BYTES);
+        struct ring out, in;
+        uint8_t *to;
+
+        assert_non_null(shared);
+        shared[0].head = shared[0].tail = LIMIT_RING_BYTES - off;
+        shared[1].tail = LIMIT_RING_BYTES - off;
+        shared[1].head = LIMIT_RING_BYTES + 8;
+        ring_attach(&out, &in, shared, 0);
+        to = ring_reserve(&out, 16, 1);
+        assert_ptr_equal(to, shared[0].data + 8);
+        assert_int_equal(shared[1].head, LIMIT_RING_BYTES + 8); /* what lies behind it */
+        assert_true(ring_take(&in, buf, &sequence) < 0);
+        free(shared);
+    }
+}
+
 struct pair {
     struct ring out, in;
     struct doorbell *mine, *peer;
@@ -203,8 +227,9 @@ static void map_random(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ring_order),      cmocka_unit_test(ring_full),
-        cmocka_unit_test(ring_corrupt),    cmocka_unit_test(doorbell_ping_pong),
-        cmocka_unit_test(doorbell_levels), cmocka_unit_test(map_random),
+        cmocka_unit_test(ring_corrupt),    cmocka_unit_test(ring_crooked_counters),
+        cmocka_unit_test(doorbell_levels), cmocka_unit_test(doorbell_ping_pong),
+        cmocka_unit_test(map_random),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -9,6 +9,7 @@
 
 #include "base/futex.h"
 #include "core/items.h"
+#include "hostile.c"
 
 #define HEAD(type, kind_)                                                                      \
     {.size = sizeof(struct type), .kind = (kind_), .fixed = sizeof(struct type)}
@@ -263,6 +264,98 @@ static void false_items(void **state) {
     assert_int_equal(core_stream_next(rig->core, &task, true, &id), -SKATE_EAGAIN);
 }
 
+/* On the ring and by the raylet, from its peer, from one that it does not know, from another node's
+ * raylet; each twice. Only whoever may say so may end a worker. */
+static void send_each_way(uint32_t kind, enum shape shape, const struct skate_id *id) {
+    const uint64_t sources[] = {PEER, proc_make(1, 3), proc_make(2, 1), proc_make(2, 0)};
+    struct wire_buf b;
+
+    shape_frame(&b, kind, shape, id);
+    for (int twice = 0; twice < 2; twice++) {
+        void *to = b.len <= LIMIT_RING_FRAME && shape < SHAPES_WHOLE
+                       ? ring_reserve(&rig->out, b.len, ++rig->sequence) : NULL;
+
+        if (to) {
+            memcpy(to, b.p, b.len);
+            ring_publish(&rig->out, b.len);
+            bell_ring(rig->bell, 5, BELL_URGENT);
+        }
+        for (size_t i = 0; i < sizeof sources / sizeof *sources; i++)
+            if (kind != WIRE_WORKER_RETIRE || proc_number(sources[i]))
+                routed(sources[i], b.p, b.len);
+        if (kind != WIRE_WORKER_RETIRE) routed(RAYLET, b.p, b.len);
+    }
+    wire_release(&b);
+}
+
+static void every_kind(void) {
+    const struct skate_id ids[] = {{SELF, 1 << 16 | 1}, {SELF, 1 << 16}, {PEER, 9 << 16 | 1},
+                                   {PEER, 1 << 16},     {proc_make(2, 1), 3 << 16 | 1}};
+
+    for (uint32_t kind = FIRST_KIND; kind < wire_info_count; kind++) {
+        if (!kind_exists(kind)) continue;
+        for (int shape = 0; shape < SHAPES; shape++)
+            for (size_t i = 0; i < sizeof ids / sizeof *ids; i++)
+                send_each_way(kind, (enum shape)shape, &ids[i]);
+        settled();
+        assert_int_equal(link_get(rig->core, PEER)->state, LINK_OPEN);
+    }
+}
+
+static void every_kind_to_a_driver(void **state) {
+    (void)state;
+    every_kind();
+}
+
+static void every_kind_to_a_worker(void **state) {
+    (void)state;
+    every_kind();
+}
+
+/* A process says what only a raylet may: that one is dead and we inherit, that a request can never
+ * be served, that we should leave; and claims an object whose owner lives. */
+static void false_heirs(void **state) {
+    struct skate_id dead = {PEER, 9 << 16 | 1}, ours = rig->ids[0];
+    struct wire_val v = {.kind = VAL_INLINE, .format = FORMAT_RAW, .id = dead};
+    struct wire_adopt_task task = {.head = HEAD(wire_adopt_task, WIRE_ADOPT_TASK),
+                                   .task = {PEER, 9 << 16}, .dead = PEER, .nreturns = 1};
+    struct wire_worker_retire leave = {.head = HEAD(wire_worker_retire, WIRE_WORKER_RETIRE)};
+    struct wire_lease_failed failed = {.head = HEAD(wire_lease_failed, WIRE_LEASE_FAILED)};
+    struct wire_value_lost lost = {.head = HEAD(wire_value_lost, WIRE_VALUE_LOST), .obj = ours,
+                                   .holder = SELF, .offset = 4096};
+    struct wire_claim *claim;
+    struct wire_adopt *adopt;
+    uint8_t copy[LIMIT_INLINE_VALUE];
+    struct core_view view;
+    struct wire_buf b;
+
+    (void)state;
+    wire_init(&b, NULL, 0);
+    adopt = wire_begin(&b, WIRE_ADOPT);
+    adopt->dead = PEER;
+    adopt->last = 1;
+    WIRE_PUT(&b, adopt, vals, &v, sizeof v);
+    assert_int_equal(wire_end(&b), 0);
+    routed(PEER, b.p, b.len);
+    claim = wire_begin(&b, WIRE_CLAIM);
+    claim->dead = SELF;
+    WIRE_PUT(&b, claim, objs, &ours, sizeof ours);
+    assert_int_equal(wire_end(&b), 0);
+    routed(PEER, b.p, b.len);
+    wire_release(&b);
+    failed.req = rig->core->classes[rig->class].request;
+    routed(PEER, &task, sizeof task);
+    routed(PEER, &leave, sizeof leave);
+    routed(PEER, &failed, sizeof failed);
+    routed(PEER, &lost, sizeof lost);
+    settled();
+    assert_int_equal(rig->core->heritage.estate_count, 0);
+    assert_false(rig->core->retiring);
+    assert_null(rig->core->object_v[object_find(rig->core, &ours)].borrowers);
+    assert_int_equal(core_read(rig->core, &ours, copy, &view), 0);
+    assert_false(view.flags & VAL_ERROR);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(routed_channel, start_driver, stop),
@@ -271,6 +364,9 @@ int main(void) {
         cmocka_unit_test_setup_teardown(false_place, start_driver, stop),
         cmocka_unit_test_setup_teardown(a_ref_twice, start_worker, stop),
         cmocka_unit_test_setup_teardown(false_items, start_driver, stop),
+        cmocka_unit_test_setup_teardown(every_kind_to_a_driver, start_driver, stop),
+        cmocka_unit_test_setup_teardown(every_kind_to_a_worker, start_worker, stop),
+        cmocka_unit_test_setup_teardown(false_heirs, start_driver, stop),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

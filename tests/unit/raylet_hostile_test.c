@@ -8,6 +8,8 @@
 
 #include <cmocka.h>
 
+#include "hostile.c"
+
 #define HEAD(type, kind_)                                                                      \
     {.size = sizeof(struct type), .kind = (kind_), .fixed = sizeof(struct type)}
 
@@ -185,6 +187,51 @@ static void complaints(void **state) {
     serves();
 }
 
+/* By a route to the GCS, to the raylet, to another process, to a node that never was; as a frame of
+ * its own. Whoever breaks the protocol is cut off and comes again. */
+static void send_each_way(uint32_t kind, enum shape shape, const struct skate_id *id) {
+    const uint64_t places[] = {0, ray->self, end_procs[HONEST], proc_make(77, 1)};
+    struct wire_route *m;
+    struct wire_buf b, r;
+
+    shape_frame(&b, kind, shape, id);
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        wire_init(&r, NULL, 0);
+        m = wire_begin(&r, WIRE_ROUTE);
+        m->src = end_procs[0];
+        m->dst = places[i];
+        WIRE_PUT(&r, route, frame, b.p, b.len);
+        assert_int_equal(wire_end(&r), 0);
+        say(0, r.p, r.len);
+        wire_release(&r);
+        if (!proc_find(ray, end_procs[0])) be_driver(0);
+        (void)honest_reads(0);
+    }
+    for (int twice = 0; twice < 2; twice++) {
+        say(0, b.p, b.len);
+        if (shape >= SHAPES_WHOLE || !proc_find(ray, end_procs[0])) be_driver(0);
+    }
+    wire_release(&b);
+    while (heard()) {}
+}
+
+static void every_kind(void **state) {
+    struct skate_id ids[] = {{end_procs[0], 1 << 16 | 1}, {end_procs[HONEST], 1 << 16 | 1},
+                             {ray->self, 1}, {proc_make(1, 999), 1 << 16}};
+
+    (void)state;
+    for (uint32_t kind = FIRST_KIND; kind < wire_info_count; kind++) {
+        if (!kind_exists(kind)) continue;
+        for (int shape = 0; shape < SHAPES; shape++) {
+            ids[0].owner = end_procs[0];
+            for (size_t i = 0; i < sizeof ids / sizeof *ids; i++)
+                send_each_way(kind, (enum shape)shape, &ids[i]);
+        }
+        serves();
+        assert_true(extents_is_valid(ray->extents));
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(nested_routes, start),
@@ -193,6 +240,7 @@ int main(void) {
         cmocka_unit_test_setup(endless_leases, start),
         cmocka_unit_test_setup(bye_again, start),
         cmocka_unit_test_setup(complaints, start),
+        cmocka_unit_test_setup(every_kind, start),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
