@@ -10,12 +10,24 @@ void map_release(struct map *m) {
     *m = (struct map){0};
 }
 
-static uint32_t home(const struct map *m, const struct skate_id *key) {
-    return (uint32_t)id_hash(key) & m->mask;
+/* Where a key would like to be. Eight sequences in a row of one owner are neighbours, for they are
+ * used one after the other (a cache line holds two or three); the blocks of eight are spread by a
+ * multiple of the golden ratio, which lays any run of them out evenly, however many runs there are.
+ * The results of one task beyond the first are a block of their own. */
+static inline uint32_t home(const struct map *m, const struct skate_id *key) {
+    uint64_t owner = key->owner * UINT64_C(0xd6e8feb86659fd93), low = key->seq >> 16;
+    uint64_t block = low >> 3, index = key->seq & 0xffff;
+
+    if (index > 1 && index != 0xffff) {
+        block = low * UINT64_C(0xff51afd7ed558ccd) + (index >> 3);
+        low = index;
+    }
+    block = (block + owner) * UINT64_C(0x9e3779b97f4a7c15) >> m->shift;
+    return ((uint32_t)block << 3 | ((uint32_t)(low ^ owner >> 61) & 7)) & m->mask;
 }
 
 /* The cell of the key, or the free cell where it would go. */
-static struct map_cell *probe(const struct map *m, const struct skate_id *key) {
+static inline struct map_cell *probe(const struct map *m, const struct skate_id *key) {
     uint32_t i = home(m, key);
 
     while (m->cells[i].used && !id_equal(&m->cells[i].key, key)) i = (i + 1) & m->mask;
@@ -32,6 +44,8 @@ uint32_t map_get(const struct map *m, const struct skate_id *key) {
 
 static int grow(struct map *m) {
     struct map bigger = {.mask = m->cells ? m->mask * 2 + 1 : 63};
+
+    bigger.shift = 67 - (uint32_t)__builtin_popcount(bigger.mask);
 
     bigger.cells = calloc((size_t)bigger.mask + 1, sizeof *bigger.cells);
     if (!bigger.cells) return -SKATE_ENOMEM;

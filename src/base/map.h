@@ -16,6 +16,7 @@ struct map_cell {
 struct map {
     struct map_cell *cells;
     uint32_t count, mask; /* mask + 1 cells; 0 cells before the first put */
+    uint32_t shift;       /* of a block's number, see map.c */
 };
 
 void map_release(struct map *m);

@@ -489,6 +489,7 @@ void actors_on_state(struct core *c, const struct wire_actor_state *m) {
         a->incarnation = m->incarnation;
         a->worker.proc = m->proc;
         a->worker.link = link_get(c, m->proc);
+        if (a->worker.link) a->worker.link->lease = &a->worker;
         a->unsettled = a->worker.link && a->worker.link->death;
         if (a->worker.link) actor_flush(c, a);
     }

@@ -31,6 +31,7 @@ static struct core *core_new(int fd) {
     c->arena_fd = -1;
     c->pid = getpid();
     c->spin = 100;
+    c->spin_most = SPIN_FULL;
     c->task_free = c->failing = c->lineage.redo = c->lineage.head = c->lineage.tail = NONE;
     c->lineage.max = LINEAGE_BYTES;
     list_init(&c->deferred);
@@ -294,6 +295,7 @@ void core_close(struct core *c) {
     if (c->thread_on) (void)pthread_join(c->thread, NULL);
     tables_release(c);
     groups_release(c);
+    runs_free(c);
     watches_release(c);
     for (size_t i = 0; i < sizeof maps / sizeof *maps; i++) map_release(maps[i]);
     links_release(c);

@@ -60,13 +60,11 @@ struct frame_node *reply_take(struct core *c, uint32_t call); /* core.c; NULL: n
 void frames_release(struct frame_list *l);
 
 /* objects.c */
-uint32_t object_find(struct core *c, const struct skate_id *id);
 uint32_t object_make(struct core *c, const struct skate_id *id); /* find or add; NONE: no memory */
+uint32_t object_new(struct core *c, const struct skate_id *id);  /* of an id that nobody has seen */
 void object_hold(struct core *c, const struct skate_id *id);     /* makes it if needed */
 void object_unhold(struct core *c, const struct skate_id *id);
 void object_registered(struct core *c, const struct skate_id *id); /* a hold of a sent-in ref */
-bool object_ready(struct core *c, uint32_t slot);
-bool object_is_error(struct core *c, uint32_t slot);
 void object_want(struct core *c, uint32_t slot); /* foreign: ask the owner */
 /* Give an object its value out of a frame; takes over the contained refs. */
 void object_set(struct core *c, uint32_t slot, const struct wire_val *v, const uint8_t *data,
@@ -99,7 +97,6 @@ void borrowers_tidy(struct core *c, uint32_t slot);
 void borrower_add(struct core *c, const struct skate_id *id, uint64_t proc, int64_t n);
 
 /* submit.c, leases.c, actors.c */
-struct task *task_get(struct core *c, uint32_t index);
 void task_dep_ready(struct core *c, uint32_t index);
 void task_fail(struct core *c, uint32_t index, const char *system_text);
 void task_fail_like(struct core *c, uint32_t index, const struct wire_val *v,

@@ -22,6 +22,8 @@ struct frame_list {
     uint32_t count;
 };
 
+struct worker;
+
 enum link_state { LINK_NEW, LINK_ASKED, LINK_OPEN, LINK_ROUTED, LINK_DEAD };
 
 struct link { /* the path to one other process */
@@ -37,6 +39,7 @@ struct link { /* the path to one other process */
     struct map functions;      /* keys already sent */
     uint32_t arena_live;       /* entries of ours whose bytes this process holds */
     uint32_t arena_told;       /* dead: how many of them its raylet knows of */
+    struct worker *lease;      /* its worker, when we lease it or call the actor in it */
     uint32_t queued_runs;      /* its unstarted tasks here (we are the worker) */
     bool in_backlog, extents_done, needed; /* needed: of sweep.c alone */
     uint64_t heir;             /* dead: who owns now what others held of it; 0: nobody */

@@ -24,7 +24,7 @@
 #include "wire/wire_gen.h"
 
 enum { NONE = 0xffffffff, DRAIN_BATCH = 512, EVENTS_MAX = 20000 };
-enum { EVENT_BYTES_MAX = 64 << 20 };
+enum { EVENT_BYTES_MAX = 64 << 20, SPIN_FULL = 1200 /* a pause is about 40 ns */ };
 
 struct borrower {
     struct borrower *next;
@@ -84,7 +84,8 @@ struct worker { /* a leased worker, or the process of an actor */
     struct link *link;
     uint32_t cls, inflight, head, tail; /* FIFO of pushed tasks */
     bool patient, /* frames may wait in the link's backlog: an actor that runs several calls */
-        blocked, leaving, stealing, dead, retired;
+        blocked, leaving, stealing, dead, retired,
+        idle; /* counted in core.idle_workers */
     int64_t idle_since;
 };
 struct sched_class {
@@ -124,15 +125,16 @@ struct run { /* a task that came to us to be run */
     uint32_t sequence;
     struct core_view *views; /* args, then deps */
     char *strings;
-    int64_t began_ns;
-    bool cancelled;
+    int64_t began_ns, ended_ns;
+    bool cancelled, pooled;
     pthread_t thread;           /* that executes it */
     struct run *other, **whose; /* list of all that have begun: core.begun */
     uint64_t trace;             /* its record (report.c) */
     int64_t marks[2];
     bool timed;
+    struct core_view few_views[3]; /* what most need; views and strings may lie here */
+    char few_strings[80];
 };
-
 
 struct core {
     pthread_mutex_t lock, drop_lock;
@@ -154,7 +156,7 @@ struct core {
     struct doorbell *bell;
     bool leader;
     uint32_t followers;
-    uint32_t spin; /* iterations worth trying */
+    uint32_t spin, spin_most; /* iterations worth trying; never more than spin_most */
     uint8_t *arena; /* the whole, read-only */
     struct heap *heap;
     struct ledger ledger;
@@ -186,6 +188,7 @@ struct core {
     bool room_wanted;                /* a path is full, and nothing in flight there: room_again() */
     uint32_t failing;                /* tasks whose dependencies failed, by task.next */
     uint32_t idle_workers, waiting;  /* waiting: tasks in queues or missing dependencies */
+    uint32_t deep_workers, leaving_workers; /* leased: with two tasks or more; not to be kept */
     struct map workers;    /* proc -> class index of a leased worker */
 
     struct map actors;     /* id -> index */
@@ -203,7 +206,9 @@ struct core {
     struct frame_list replies, events;
     uint64_t event_bytes;
     struct run *run_head, **run_tail, *run_current, *begun;
-    uint32_t runs;
+    struct run *spare;  /* to be used again: runs.c */
+    uint32_t runs, spares;
+    int64_t ended_ns;   /* when the last run ended, if nothing waited since; else 0 */
     struct skate_id *cancels; /* calls of groups, for core_cancel_next() */
     uint32_t cancel_count, cancel_cap;
     pthread_t runner;        /* the thread that asks for tasks; cancel.c */
@@ -231,5 +236,6 @@ struct core {
 };
 
 #include "core/core_fn.h"
+#include "core/core_hot.h"
 
 #endif

@@ -121,6 +121,18 @@ bool class_unqueue(struct core *c, uint32_t index) {
 
 /* ---- asking and returning ---- */
 
+/* A leased worker has nothing of ours, or something again. Told twice, it counts once. */
+static void set_idle(struct core *c, struct worker *w, bool idle) {
+    if (w->idle == idle) return;
+    w->idle = idle;
+    c->idle_workers += idle ? 1 : -1u;
+}
+
+static void set_leaving(struct core *c, struct worker *w) {
+    c->leaving_workers += !w->leaving;
+    w->leaving = true;
+}
+
 static void lease_return(struct core *c, struct worker *w, bool end_process) {
     struct wire_lease_return m = {
         .head = {.size = sizeof m, .kind = WIRE_LEASE_RETURN, .fixed = sizeof m},
@@ -131,7 +143,9 @@ static void lease_return(struct core *c, struct worker *w, bool end_process) {
     (void)map_remove(&c->workers, &key);
     for (uint32_t i = 0; i < k->worker_count; i++)
         if (k->workers[i] == w) k->workers[i] = k->workers[--k->worker_count];
-    if (w->inflight == 0 && c->idle_workers) c->idle_workers--;
+    set_idle(c, w, false);
+    c->leaving_workers -= w->leaving;
+    if (w->link && w->link->lease == w) w->link->lease = NULL;
     if (!w->dead) (void)proc_send(c, proc_raylet(w->proc), &m, sizeof m, BELL_URGENT);
     free(w);
 }
@@ -235,7 +249,8 @@ void leases_on_grant(struct core *c, const struct wire_lease_grant *m) {
     if (map_put(&c->workers, &key, w->cls) < 0) return free(w);
     if (m->tell) lease_tell(c, k, w, m);
     k->workers[k->worker_count++] = w;
-    c->idle_workers++;
+    w->link->lease = w;
+    set_idle(c, w, true);
     if (!k->queued) try_steal(c, k);
 }
 
@@ -287,6 +302,14 @@ static struct worker *pick(const struct sched_class *k, uint32_t most, uint64_t 
     return best_near || only ? best_near : best;
 }
 
+static uint32_t backlog_of(const struct sched_class *k) {
+    uint32_t n = k->queued;
+
+    for (uint32_t i = 0; i < k->worker_count; i++)
+        if (k->workers[i]->inflight > 1) n += k->workers[i]->inflight - 1;
+    return n;
+}
+
 static void dispatch(struct core *c, struct sched_class *k) {
     uint32_t backlog;
 
@@ -308,16 +331,14 @@ static void dispatch(struct core *c, struct sched_class *k) {
         if (r < 0) {
             c->waiting--;
             task_fail(c, index, "worker_crashed\nthe task could not be sent to its worker");
-        } else if (was_idle)
-            c->idle_workers--;
-        if (k->opts.strategy == SPREAD) w->leaving = true; /* the next one goes elsewhere */
+        } else
+            set_idle(c, w, false);
+        if (k->opts.strategy == SPREAD) set_leaving(c, w); /* the next one goes elsewhere */
     }
-    backlog = k->queued;
-    for (uint32_t i = 0; i < k->worker_count; i++)
-        if (k->workers[i]->inflight > 1) backlog += k->workers[i]->inflight - 1;
+    backlog = backlog_of(k);
     if (backlog)
         lease_ask(c, k, backlog);
-    else if (k->asked)
+    else if (k->asked && !k->worker_count) /* else by the tick: there may be one again at once */
         lease_cancel(c, k);
 }
 
@@ -354,19 +375,18 @@ void class_worker_done(struct core *c, struct worker *w) {
     struct sched_class *k;
 
     if (w->cls == NONE) { /* an actor */
-        for (uint32_t i = 0; i < c->actor_count; i++)
-            if (&c->actor_v[i]->worker == w) actor_call_done(c, c->actor_v[i]);
+        actor_call_done(c, (void *)((uint8_t *)w - offsetof(struct actor, worker)));
         return;
     }
     k = &c->classes[w->cls];
     k->vain = 0;
     if (w->inflight == 0) {
-        c->idle_workers++;
+        set_idle(c, w, true);
         w->idle_since = 0; /* stamped by the next tick */
         if (w->leaving) return lease_return(c, w, false);
         if (!k->queued) try_steal(c, k);
     }
-    if (k->queued || k->asked) make_dirty(c, k);
+    if (k->queued) make_dirty(c, k);
 }
 
 void leases_on_reclaim(struct core *c) {
@@ -379,7 +399,7 @@ void leases_on_reclaim(struct core *c) {
             if (w->inflight == 0)
                 lease_return(c, w, false);
             else
-                w->leaving = true; /* after what it has; the queue asks anew */
+                set_leaving(c, w); /* after what it has; the queue asks anew */
         }
         if (k->queued) make_dirty(c, k);
     }
@@ -389,6 +409,8 @@ void leases_tick(struct core *c) {
     int64_t now;
 
     report_tick(c);
+    for (uint32_t i = 0; i < c->class_count; i++)
+        if (c->classes[i].asked && backlog_of(&c->classes[i]) == 0) lease_cancel(c, &c->classes[i]);
     if (!c->idle_workers) return;
     now = time_now_ns();
     for (uint32_t i = 0; i < c->class_count; i++)
@@ -425,7 +447,10 @@ void leases_on_returned(struct core *c, uint64_t src, const struct wire_returned
     if (!w || w->cls == NONE) return;
     w->stealing = false;
     if (m->blocked == 1) w->blocked = true;
-    if (m->blocked == 2) w->leaving = w->retired = true;
+    if (m->blocked == 2) {
+        w->retired = true;
+        set_leaving(c, w);
+    }
     while (n-- > 0) (void)take_back(c, w, &ids[n]); /* from the last, so that order is kept */
     if (w->inflight == 0 && !w->blocked) class_worker_done(c, w);
 }
@@ -435,6 +460,7 @@ void leases_on_unblocked(struct core *c, uint64_t src) {
 
     if (!w || w->cls == NONE) return;
     w->blocked = false;
+    if (w->inflight == 0) set_idle(c, w, true);
     make_dirty(c, &c->classes[w->cls]);
 }
 
@@ -471,9 +497,8 @@ void leases_on_died(struct core *c, uint64_t proc, struct link *l) {
     at = w->head;
     vain = n > 0;
     w->dead = true;
-    if (n == 0 && c->idle_workers == 0) c->idle_workers = 1; /* lease_return takes it off */
+    c->deep_workers -= n > 1;
     w->inflight = 0;
-    if (n) c->idle_workers++;
     make_dirty(c, &c->classes[w->cls]);
     lease_return(c, w, false);
     while (n-- > 0) {

@@ -19,15 +19,16 @@ static bool owned(const struct core *c, const struct skate_id *id) {
     return id->owner == c->info.proc || (c->heritage.estates.count && estate_owns(c, id));
 }
 
-uint32_t object_find(struct core *c, const struct skate_id *id) {
-    return map_get(&c->objects, id);
-}
-
 uint32_t object_make(struct core *c, const struct skate_id *id) {
     uint32_t slot = map_get(&c->objects, id);
-    struct ledger_slot *s;
 
-    if (slot != MAP_NONE) return slot;
+    return slot != MAP_NONE ? slot : object_new(c, id);
+}
+
+uint32_t object_new(struct core *c, const struct skate_id *id) {
+    struct ledger_slot *s;
+    uint32_t slot;
+
     if (ledger_slot_take(&c->ledger, &slot) < 0) return NONE;
     if (map_put(&c->objects, id, slot) < 0) return ledger_slot_free(&c->ledger, slot), NONE;
     c->object_v[slot] = (struct object){0};
@@ -341,16 +342,6 @@ void object_pass_refs(struct core *c, const struct skate_id *refs, uint32_t n, u
 }
 
 /* ---- values ---- */
-
-bool object_ready(struct core *c, uint32_t slot) {
-    enum ledger_state s = ledger_state_of(&c->ledger.slots[slot]);
-
-    return s == LEDGER_INLINE || s == LEDGER_ARENA;
-}
-
-bool object_is_error(struct core *c, uint32_t slot) {
-    return object_ready(c, slot) && (ledger_flags_of(&c->ledger.slots[slot]) & VAL_ERROR);
-}
 
 void object_val(struct core *c, uint32_t slot, struct wire_val *ret, const uint8_t **ret_data) {
     const struct ledger_slot *s = &c->ledger.slots[slot];

@@ -19,7 +19,7 @@
 #include "core/worker_lease.h"
 #include "core/waits.h"
 
-enum { SPIN_FULL = 1200, SPIN_LEAST = 20 }; /* a pause is about 40 ns */
+enum { SPIN_LEAST = 20 };
 #define SLEEP_MOST_NS INT64_C(500000000)
 #define FOLLOWER_SLICE_NS INT64_C(100000000)
 #define IDLE_TICK_NS INT64_C(50000000)
@@ -207,10 +207,13 @@ void core_die(struct core *c, const char *reason) {
     watches_end(c);
 }
 
-/* What may wake the core thread: results only when they unlock something. True when that is more
- * than it was: what was left lying for it must be looked at. */
+/* What may wake the core thread: results only when they unlock something. A worker that has nothing
+ * left takes from one that has many; one that leaves is given back after its last. True when that
+ * is more than it was: what was left lying for it must be looked at. */
 static bool set_level(struct core *c) {
-    uint32_t level = c->watched ? 3 : c->waiting || c->backlogs || c->idle_workers ? 2 : 1;
+    bool unlock = c->waiting || c->backlogs || c->leaving_workers ||
+                  (c->deep_workers && c->workers.count > 1);
+    uint32_t level = c->watched ? 3 : unlock ? 2 : 1;
     uint32_t old = at_load(&c->bell->core);
 
     if (old != level) at_store_seq(&c->bell->core, level);
@@ -265,11 +268,11 @@ static int leader_pause(struct core *c, int64_t until_ns, bool bulk) {
     }
     (void)pthread_mutex_lock(&c->lock);
     if (found)
-        c->spin = SPIN_FULL;
+        c->spin = c->spin_most;
     else if (c->spin > SPIN_LEAST)
         c->spin -= c->spin / 4;
     else if ((word & 7) == 0)
-        c->spin = SPIN_FULL; /* now and then see whether spinning pays again */
+        c->spin = c->spin_most; /* now and then see whether spinning pays again */
     return r == -SKATE_EINTR ? r : 0;
 }
 

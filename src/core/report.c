@@ -53,7 +53,7 @@ void report_run_end(struct core *c, struct run *r, enum core_status status) {
 
     if (!s) s = note_run(c, r); /* 2,048 others began meanwhile */
     s->state = status == CORE_OK ? TRACE_FINISHED : TRACE_FAILED;
-    s->end_ns = time_now_ns();
+    s->end_ns = r->ended_ns = time_now_ns();
     s->u.marks[0] = r->marks[0];
     s->u.marks[1] = r->marks[1];
     trace_close(&c->trace, s, r->trace);
@@ -63,6 +63,12 @@ void core_mark(struct core_job *job, int which) {
     struct run *r = job->frame;
 
     if (r->timed) r->marks[which] = time_now_ns();
+}
+
+static void cut(char out[TRACE_NAME], const char *text, uint32_t len) {
+    if (len >= TRACE_NAME) len = TRACE_NAME - 1;
+    if (len) memcpy(out, text, len);
+    out[len] = 0;
 }
 
 /* A record about a task of ours, in whose words it is not known to a worker. */
@@ -75,8 +81,8 @@ static void note_task(struct core *c, const struct task *t, enum trace_state sta
     uint64_t number;
     struct trace_slot *s = trace_open(&c->trace, &number);
 
-    (void)snprintf(name, sizeof name, "%.*s", (int)name_len, name_len ? p : "");
-    (void)snprintf(method, sizeof method, "%.*s", (int)method_len, method_len ? q : "");
+    cut(name, p, name_len);
+    cut(method, q, method_len);
     s->task = t->id;
     s->actor = m->actor;
     s->kind = (uint16_t)t->kind;

@@ -12,13 +12,12 @@
 
 enum { TASKS_MAX = 1 << 22 };
 
-struct task *task_get(struct core *c, uint32_t index) {
-    SKATE_ASSERT(index < c->task_cap);
-    return &c->task_v[index];
-}
-
 static uint32_t task_find(struct core *c, const struct skate_id *id) {
     return map_get(&c->tasks, id);
+}
+
+static bool task_is(const struct core *c, uint32_t index, const struct skate_id *id) {
+    return c->task_v[index].state != TASK_FREE && id_equal(&c->task_v[index].id, id);
 }
 
 static int task_take(struct core *c, uint32_t *ret) {
@@ -105,41 +104,52 @@ static int args_object(struct core *c, const struct core_task *in, struct wire_v
     return 0;
 }
 
+/* The frame is written where it stays. */
 static int spec_build(struct core *c, struct task *t, const struct core_task *in,
-                      const struct wire_val *args, struct wire_buf *b) {
-    uint8_t copy[LIMIT_INLINE_VALUE];
-    struct wire_task *m = wire_begin(b, WIRE_TASK);
+                      const struct wire_val *args) {
+    size_t name = in->name ? strlen(in->name) : 0, method = in->method ? strlen(in->method) : 0;
+    uint64_t data = args->kind == VAL_INLINE ? args->len : 0;
+    uint64_t bytes = sizeof(struct wire_task) + ((name + 7) & ~(size_t)7) +
+                     ((method + 7) & ~(size_t)7) + (in->dep_count + 1) * sizeof *args +
+                     t->ref_count * sizeof *t->holds + ((data + 7) & ~UINT64_C(7));
+    struct ledger_slot *s;
+    struct wire_task *m;
+    struct wire_buf b;
     struct wire_val *deps;
-    int r;
+    uint8_t *room;
+    int r = bytes > LIMIT_FRAME_BYTES ? -SKATE_ENOMEM : ledger_alloc(&c->ledger, bytes, &t->spec);
 
+    if (r < 0) return r;
+    wire_init(&b, c->ledger.area + t->spec, (uint32_t)bytes);
+    m = wire_begin(&b, WIRE_TASK);
     m->task = t->id;
     m->actor = in->actor;
     m->fn = in->fn;
     m->kind = t->kind;
     m->nreturns = in->returns;
     m->flags = in->flags;
-    if (in->name) WIRE_PUT(b, task, name, in->name, strlen(in->name));
-    if (in->method) WIRE_PUT(b, task, method, in->method, strlen(in->method));
-    WIRE_PUT(b, task, args, args, sizeof *args);
-    deps = WIRE_PUT(b, task, deps, NULL, in->dep_count * sizeof *args);
+    (void)WIRE_PUT_INLINE(&b, task, name, in->name, name);
+    (void)WIRE_PUT_INLINE(&b, task, method, in->method, method);
+    (void)WIRE_PUT_INLINE(&b, task, args, args, sizeof *args);
+    deps = WIRE_PUT(&b, task, deps, NULL, in->dep_count * sizeof *args);
     for (uint32_t i = 0; deps && i < in->dep_count; i++) deps[i].id = in->deps[i];
-    WIRE_PUT(b, task, refs, t->holds + in->dep_count, t->ref_count * sizeof *t->holds);
-    if (args->kind == VAL_INLINE && args->len) {
-        value_copy(copy, &in->args);
-        WIRE_PUT(b, task, data, copy, args->len);
+    WIRE_PUT(&b, task, refs, t->holds + in->dep_count, t->ref_count * sizeof *t->holds);
+    room = wire_room(&b, offsetof(struct wire_task, data), data);
+    if (room) value_copy(room, &in->args);
+    r = b.heap ? -SKATE_ENOMEM : wire_end(&b); /* heap: the sum above was wrong */
+    if (r == 0) r = ledger_slot_take(&c->ledger, &t->slot);
+    if (r < 0) {
+        ledger_free(&c->ledger, t->spec, bytes);
+        wire_release(&b);
+        t->slot = NONE;
+        return r;
     }
-    r = wire_end(b);
-    if (r < 0) return r;
-    r = ledger_alloc(&c->ledger, b->len, &t->spec);
-    if (r < 0) return r;
-    r = ledger_slot_take(&c->ledger, &t->slot);
-    if (r < 0) return ledger_free(&c->ledger, t->spec, b->len), t->slot = NONE, r;
-    t->spec_len = b->len;
-    memcpy(c->ledger.area + t->spec, b->p, b->len);
-    c->ledger.slots[t->slot].id = t->id;
-    c->ledger.slots[t->slot].offset = t->spec;
-    c->ledger.slots[t->slot].size = t->spec_len;
-    c->ledger.slots[t->slot].holder = 0;
+    t->spec_len = b.len;
+    s = &c->ledger.slots[t->slot];
+    s->id = t->id;
+    s->offset = t->spec;
+    s->size = t->spec_len;
+    s->holder = 0;
     ledger_move(&c->ledger, t->slot, LEDGER_TASK, 0, 0);
     return 0;
 }
@@ -187,7 +197,7 @@ int task_watch(struct core *c, uint32_t index) {
 static int returns_make(struct core *c, const struct task *t) {
     for (uint32_t i = 1; i <= t->returns; i++) {
         struct skate_id id = id_with_index(t->id, i);
-        uint32_t slot = object_make(c, &id);
+        uint32_t slot = object_new(c, &id);
 
         if (slot == NONE) return -SKATE_EFULL;
         c->object_v[slot].local = 1;
@@ -198,8 +208,6 @@ static int returns_make(struct core *c, const struct task *t) {
 
 int task_new(struct core *c, const struct core_task *in, uint32_t kind, uint32_t *ret,
              struct skate_error *err) {
-    uint64_t stack[LIMIT_RING_FRAME / 8];
-    struct wire_buf b;
     struct wire_val args = {.format = in->args.format, .kind = VAL_INLINE};
     uint64_t size = value_size(&in->args);
     struct task *t;
@@ -231,15 +239,13 @@ int task_new(struct core *c, const struct core_task *in, uint32_t kind, uint32_t
     t->flags = in->flags;
     t->state = TASK_DEPS;
     t->function = kind == 0 ? map_get(&c->functions, &(struct skate_id){in->fn, 0}) : NONE;
-    wire_init(&b, stack, sizeof stack);
     if (args.kind == VAL_ARENA) args.nref = 0; /* its object holds what it contains */
     r = holds_take(c, t, in, &args);
-    if (r == 0) r = spec_build(c, t, in, &args, &b);
+    if (r == 0) r = spec_build(c, t, in, &args);
     if (r == 0) r = map_put(&c->tasks, &t->id, index);
     if (r == 0) r = returns_make(c, t);
     if (r == 0) r = task_watch(c, index);
     if (r == 0 && t->flags & (CORE_STREAM | CORE_DYNAMIC)) r = stream_new(c, &t->id, t->flags);
-    wire_release(&b);
     if (r < 0) {
         task_end(c, index);
         if (r == -SKATE_ETOOBIG)
@@ -500,6 +506,7 @@ int task_push(struct core *c, uint32_t index, struct worker *w) {
     t->state = TASK_PUSHED;
     t->next = t->before = NONE;
     c->ledger.slots[t->slot].holder = w->proc;
+    c->deep_workers += w->inflight == 1 && w->cls != NONE;
     if (w->inflight++ == 0)
         w->head = index;
     else {
@@ -525,6 +532,7 @@ bool task_unpush(struct core *c, struct worker *w, uint32_t index) {
         w->tail = t->before;
     else
         task_get(c, t->next)->before = t->before;
+    c->deep_workers -= w->inflight == 2 && w->cls != NONE;
     w->inflight--;
     return true;
 }
@@ -561,10 +569,9 @@ void tasks_on_result(struct core *c, uint64_t src, struct link *l, const struct 
     const struct wire_val *vals = wire_result_vals(m, &n);
     const struct skate_id *refs = wire_result_refs(m, &nrefs);
     const uint8_t *data = wire_result_data(m, &ndata);
-    struct worker *w = worker_of(c, src);
+    struct worker *w = l && l->lease && l->lease->proc == src ? l->lease : worker_of(c, src);
     struct skate_id id = m->task;
 
-    (void)l;
     if (wire_check_vals(vals, n, ndata, nrefs) < 0) return;
     if (index == MAP_NONE && c->heritage.estates.count && estate_result(c, src, m)) return;
     if (index == MAP_NONE || !w || !task_unpush(c, w, index)) {
@@ -591,8 +598,7 @@ void tasks_on_result(struct core *c, uint64_t src, struct link *l, const struct 
         else
             object_set(c, slot, &vals[i], data, refs);
     }
-    index = task_find(c, &id);
-    if (index != MAP_NONE) {
+    if (task_is(c, index, &id)) { /* what its values set free may have ended it */
         if (task_get(c, index)->flags & (CORE_STREAM | CORE_DYNAMIC)) stream_over(c, &id);
         if (m->status != CORE_CANCELLED)
             learn_time(c, task_get(c, index), (double)m->exec_ns);

@@ -70,7 +70,7 @@ int core_put(struct core *c, const struct core_value *v, struct skate_id *ret,
     } else if (r == 0)
         r = object_store(c, v, &id, &val, err);
     if (r == 0) {
-        slot = object_make(c, &id);
+        slot = object_new(c, &id);
         if (slot == NONE) {
             if (val.kind == VAL_ARENA) (void)heap_free(c->heap, val.offset);
             r = err_fail(err, -SKATE_EFULL, "the table of objects is full (%u)", LEDGER_OBJECTS);

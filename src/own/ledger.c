@@ -53,21 +53,16 @@ void ledger_slot_free(struct ledger *l, uint32_t slot) {
     l->free_slots[l->free_count++] = slot;
 }
 
-void ledger_move(struct ledger *l, uint32_t slot, enum ledger_state state, uint8_t format,
-                 uint16_t flags) {
-    SKATE_ASSERT(slot < l->header->slots_used);
-    at_store_release(&l->slots[slot].state,
-                     (uint64_t)state | (uint64_t)format << 8 | (uint64_t)flags << 16);
-}
-
 /* Class of a size, and the size of that class: 64, 128, 192, 256, 320, 384, 448, 512, 640, ... */
-static unsigned class_of(uint64_t bytes, uint64_t *ret_size) {
+static inline unsigned class_of(uint64_t bytes, uint64_t *ret_size) {
     uint64_t units = (bytes + 63) / 64, step;
     unsigned shift = 0;
 
-    if (units == 0) units = 1;
+    if (units <= 4) { /* most pieces */
+        units += units == 0;
+        return *ret_size = units * 64, (unsigned)units - 1;
+    }
     while (units > (UINT64_C(4) << shift)) shift++;
-    if (shift == 0) return *ret_size = units * 64, (unsigned)units - 1;
     step = UINT64_C(1) << (shift - 1);
     units = (units + step - 1) / step;
     *ret_size = units * step * 64;

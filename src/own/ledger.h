@@ -13,6 +13,8 @@
 
 #include <stdint.h>
 
+#include "base/assert.h"
+#include "base/atomic.h"
 #include "base/err.h"
 #include "base/id.h"
 #include "own/trace.h"
@@ -81,8 +83,12 @@ void ledger_release(struct ledger *l); /* private memory only */
 /* A free slot's number (state still LEDGER_FREE); -SKATE_EFULL or -SKATE_ENOMEM. */
 SKATE_NODISCARD int ledger_slot_take(struct ledger *l, uint32_t *ret_slot);
 void ledger_slot_free(struct ledger *l, uint32_t slot);
-void ledger_move(struct ledger *l, uint32_t slot, enum ledger_state state, uint8_t format,
-                 uint16_t flags);
+static inline void ledger_move(struct ledger *l, uint32_t slot, enum ledger_state state,
+                               uint8_t format, uint16_t flags) {
+    SKATE_ASSERT(slot < l->header->slots_used);
+    at_store_release(&l->slots[slot].state,
+                     (uint64_t)state | (uint64_t)format << 8 | (uint64_t)flags << 16);
+}
 static inline enum ledger_state ledger_state_of(const struct ledger_slot *s) {
     return (enum ledger_state)(s->state & 0xff);
 }

@@ -52,7 +52,7 @@ void wire_release(struct wire_buf *b) {
     *b = (struct wire_buf){0};
 }
 
-static bool grow(struct wire_buf *b, size_t more) {
+bool wire_grow(struct wire_buf *b, size_t more) {
     size_t want = (size_t)b->len + more, cap = b->cap ? b->cap : 256;
     uint8_t *p;
 
@@ -76,8 +76,8 @@ void *wire_begin(struct wire_buf *b, uint16_t kind) {
 
     SKATE_ASSERT(kind < wire_info_count && info->name && info->fixed <= sizeof dump);
     b->len = 0;
-    if (!grow(b, info->fixed)) return memset(dump, 0, sizeof dump);
-    memset(b->p, 0, info->fixed);
+    if (!wire_grow(b, (info->fixed + 7u) & ~7u)) return memset(dump, 0, sizeof dump);
+    memset(b->p, 0, (info->fixed + 7u) & ~7u);
     b->len = info->fixed;
     head = (struct wire_head *)(void *)b->p;
     head->kind = kind;
@@ -86,19 +86,8 @@ void *wire_begin(struct wire_buf *b, uint16_t kind) {
 }
 
 void *wire_put(struct wire_buf *b, size_t field, const void *data, size_t bytes) {
-    uint32_t at = (b->len + 7u) & ~7u;
-    struct wire_span span = {at, (uint32_t)bytes};
-
-    if (bytes == 0) return NULL;
-    if (bytes > LIMIT_FRAME_BYTES || !grow(b, (at - b->len) + bytes)) return b->failed = true, NULL;
-    memset(b->p + b->len, 0, at - b->len);
-    if (data)
-        memcpy(b->p + at, data, bytes);
-    else
-        memset(b->p + at, 0, bytes);
-    b->len = at + (uint32_t)bytes;
-    memcpy(b->p + field, &span, sizeof span);
-    return b->p + at;
+    if (bytes > LIMIT_FRAME_BYTES) return b->failed = true, NULL;
+    return wire_put_inline(b, field, data, bytes);
 }
 
 int wire_end(struct wire_buf *b) {

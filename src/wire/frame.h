@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "base/err.h"
 #include "base/id.h"
@@ -93,10 +94,35 @@ void wire_release(struct wire_buf *b);
 void *wire_begin(struct wire_buf *b, uint16_t kind);
 /* Append `bytes` as the span whose offset in the struct is `field`. NULL data: zeroed room. */
 void *wire_put(struct wire_buf *b, size_t field, const void *data, size_t bytes);
+bool wire_grow(struct wire_buf *b, size_t more); /* room for so many more bytes? */
+/* Room for a span, of which the caller writes every byte; put into the caller's code. */
+static inline void *wire_room(struct wire_buf *b, size_t field, size_t bytes) {
+    uint32_t at = (b->len + 7u) & ~7u;
+    size_t padded = (bytes + 7) & ~(size_t)7;
+    struct wire_span span = {at, (uint32_t)bytes};
+
+    if (bytes == 0) return NULL;
+    if ((b->failed || at + padded > b->cap) && !wire_grow(b, (at - b->len) + padded)) return NULL;
+    memset(b->p + at + padded - 8, 0, 8); /* what is behind the bytes, if they leave a rest */
+    b->len = at + (uint32_t)bytes;
+    memcpy(b->p + field, &span, sizeof span);
+    return b->p + at;
+}
+/* wire_put for the few places that each task passes. */
+static inline void *wire_put_inline(struct wire_buf *b, size_t field, const void *data,
+                                    size_t bytes) {
+    void *room = wire_room(b, field, bytes);
+
+    if (room && data) memcpy(room, data, bytes);
+    if (room && !data) memset(room, 0, bytes);
+    return room;
+}
 /* Finish: 0, -SKATE_ENOMEM or -SKATE_ETOOBIG. b->p, b->len is the frame. */
 SKATE_NODISCARD int wire_end(struct wire_buf *b);
 
 #define WIRE_PUT(b, message, field, data, bytes)                                               \
     wire_put((b), offsetof(struct wire_##message, field), (data), (bytes))
+#define WIRE_PUT_INLINE(b, message, field, data, bytes)                                        \
+    wire_put_inline((b), offsetof(struct wire_##message, field), (data), (bytes))
 
 #endif

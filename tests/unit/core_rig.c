@@ -29,7 +29,8 @@ enum { ARENA = 256 << 20, FN_ADD = 1, FN_NOTE = 2, FN_BIG = 3, FN_CONTAIN = 4, F
 struct node {
     int listener, fds[2], arena, bells[2], stop[2];
     char path[64];
-    uint64_t next;
+    uint64_t next, request; /* request: for leases, of which `wanted` are not granted yet */
+    uint32_t wanted;
     bool channel, leased;
     pthread_t thread;
     struct core *driver, *worker;
@@ -107,12 +108,13 @@ static void open_channel(struct node *n) {
     (void)close(channel);
 }
 
-static void grant(struct node *n, const struct wire_lease_req *req) {
+static void grant(struct node *n) {
     struct wire_lease_grant m = {
-        .head = {.size = sizeof m, .kind = WIRE_LEASE_GRANT, .fixed = sizeof m}, .req = req->req,
-        .worker = proc_make(1, 2)};
+        .head = {.size = sizeof m, .kind = WIRE_LEASE_GRANT, .fixed = sizeof m},
+        .req = n->request, .worker = proc_make(1, 2)};
 
-    if (n->leased) return;
+    if (n->leased || n->wanted == 0) return;
+    n->wanted--;
     n->leased = true;
     open_channel(n);
     send_fds(n->fds[0], &m, sizeof m, NULL, 0);
@@ -131,8 +133,16 @@ static void extent(struct node *n, int who, const struct wire_extent_req *req) {
 
 static void on_frame(struct node *n, int who, const void *frame) {
     switch (wire_head(frame)->kind) {
-    case WIRE_LEASE_REQ: grant(n, frame); break;
-    case WIRE_LEASE_RETURN: n->leased = false; break;
+    case WIRE_LEASE_REQ:
+        n->request = ((const struct wire_lease_req *)frame)->req;
+        n->wanted = ((const struct wire_lease_req *)frame)->count;
+        grant(n);
+        break;
+    case WIRE_LEASE_CANCEL: n->wanted = 0; break;
+    case WIRE_LEASE_RETURN:
+        n->leased = false;
+        grant(n);
+        break;
     case WIRE_EXTENT_REQ: extent(n, who, frame); break;
     case WIRE_CONNECT: open_channel(n); break;
     default: break;

@@ -1,0 +1,30 @@
+/* core_hot.h - the smallest steps that each task takes many times; included by core_int.h alone. */
+#ifndef SKATE_CORE_CORE_HOT_H
+#define SKATE_CORE_CORE_HOT_H
+
+/* runs.c: a task that came, with its frame; NULL: no memory. */
+struct run *run_new(struct core *c, uint64_t src, const void *frame, uint32_t len);
+void run_release(struct core *c, struct run *r);
+void runs_free(struct core *c);
+int run_describe(struct run *r, uint32_t ndeps); /* its job but for the values, and room for them */
+
+static inline struct task *task_get(struct core *c, uint32_t index) {
+    SKATE_ASSERT(index < c->task_cap);
+    return &c->task_v[index];
+}
+
+static inline uint32_t object_find(struct core *c, const struct skate_id *id) {
+    return map_get(&c->objects, id);
+}
+
+static inline bool object_ready(struct core *c, uint32_t slot) {
+    enum ledger_state s = ledger_state_of(&c->ledger.slots[slot]);
+
+    return s == LEDGER_INLINE || s == LEDGER_ARENA;
+}
+
+static inline bool object_is_error(struct core *c, uint32_t slot) {
+    return object_ready(c, slot) && (ledger_flags_of(&c->ledger.slots[slot]) & VAL_ERROR);
+}
+
+#endif
