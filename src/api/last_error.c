@@ -59,7 +59,14 @@ int api_fail(int code, const char *format, ...) {
     return code;
 }
 
-int api_fail_of(int code, const struct skate_error *err) {
+int api_fail_of(skate_session *s, int code, const struct skate_error *err) {
+    struct skate_error reason = {{0}};
+
     if (err && err->text[0]) return api_fail(code, "%s", err->text);
+    if (code == -SKATE_EFORKED)
+        return api_fail(code, "this process was forked from one that uses Skate; a forked child "
+                        "cannot use its parent's session: connect anew in it, after exec()");
+    if (code == -SKATE_EDEAD && s && !core_alive(s->c, &reason) && reason.text[0])
+        return api_fail(code, "the node's daemon is gone: %s", reason.text);
     return api_fail(code, "%s", skate_strerror(code));
 }

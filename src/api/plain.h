@@ -49,6 +49,8 @@ SKATE_NODISCARD int plain_append_array(struct plain_out *o, const skate_value *i
 /* Room for n more bytes of any kind; NULL: no memory. Then plain_close() makes them `v`. */
 uint8_t *plain_room(struct plain_out *o, size_t n);
 void plain_close(struct plain_out *o);
+/* A list or map behind the head by which Python's unpack() knows it (py_mod.c): o->out, o->len. */
+SKATE_NODISCARD int plain_pack(struct plain_out *o, const skate_value *v);
 /* Bytes of the value in `o->v` as they will be stored. */
 uint64_t plain_size(const struct plain_out *o);
 

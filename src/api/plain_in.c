@@ -157,7 +157,20 @@ static int take_ref(struct in *in, skate_value *out) {
     if (!has(in, 17) || *in->p++ != 3) return -SKATE_EPROTO;
     out->kind = SKATE_REF;
     memcpy(out->as.ref.id, in->p, 16);
+    if (!(out->as.ref.id[1] & 0xffff)) return -SKATE_EPROTO; /* no object */
     in->p += 16;
+    in->refs = true;
+    return 0;
+}
+
+/* An actor: its id, and which of its process. */
+static int take_actor(struct in *in, skate_value *out) {
+    if (!has(in, 26) || in->p[0] != 24 || in->p[1] != 4) return -SKATE_EPROTO;
+    memcpy(out->as.ref.id, in->p + 2, 16);
+    if (out->as.ref.id[1] & 0xffff || !out->as.ref.id[1]) return -SKATE_EPROTO;
+    in->p += 18;
+    out->kind = SKATE_REF;
+    out->pin = big(in, 8);
     in->refs = true;
     return 0;
 }
@@ -210,6 +223,7 @@ static int take(struct in *in, skate_value *out, int depth) {
     case 0xd2:
     case 0xd3:
     case 0xcb: return take_number(in, c, out);
+    case 0xc7: return take_actor(in, out);
     case 0xc9: return take_tuple(in, out, depth);
     case 0xd6: return take_slot(in, out);
     case 0xd8: return take_ref(in, out);

@@ -167,6 +167,13 @@ static int put_ref(struct plain_out *o, const skate_value *v) {
     r = push_id(&o->refs, &o->ref_cap, o->v.ref_count, o->refs_fixed, &id);
     if (r < 0) return r;
     o->v.ref_count++;
+    if (id_index(&id) == SKATE_INDEX_TASK) { /* an actor, and which of its process */
+        if (!(p = plain_room(o, 27))) return -SKATE_ENOMEM;
+        memcpy(p, "\xc7\x18\x04", 3);
+        memcpy(p + 3, &id, 16);
+        big64(p + 19, v->pin);
+        return 0;
+    }
     if (!(p = plain_room(o, 18))) return -SKATE_ENOMEM;
     p[0] = 0xd8;
     p[1] = 3;
@@ -304,6 +311,16 @@ int plain_encode(struct plain_out *o, const skate_value *v, struct skate_error *
     return explain(r, err);
 }
 
+int plain_pack(struct plain_out *o, const skate_value *v) {
+    struct skate_error err = {{0}};
+    uint8_t *p = plain_room(o, 64);
+
+    if (!p) return -SKATE_ENOMEM;
+    memset(p, 0, 64);
+    p[0] = FORMAT_MSGPACK;
+    return plain_encode(o, v, &err);
+}
+
 /* ---- arguments ---- */
 
 static bool goes_apart(const skate_value *v) {
@@ -342,15 +359,11 @@ static int put_arg(struct plain_out *o, struct core *c, const skate_value *v,
     int r;
 
     if (v->kind == SKATE_OPAQUE) id = plain_source(v); /* its object itself, if that is known */
-    if (v->kind == SKATE_REF)
-        id = id_of(v);
-    else if (!id_is_nil(&id))
-        ;
-    else if (!goes_apart(v))
-        return put(o, v, PLAIN_DEPTH, err);
-    else if ((r = put_apart(o, c, v, &id, err)) < 0)
-        return r;
-    if (id_is_nil(&id)) return -SKATE_EINVAL;
+    if (v->kind == SKATE_REF) id = id_of(v);
+    if (id_is_nil(&id) || id_index(&id) == SKATE_INDEX_TASK) {
+        if (!goes_apart(v)) return put(o, v, PLAIN_DEPTH, err);
+        if ((r = put_apart(o, c, v, &id, err)) < 0) return r;
+    }
     r = push_id(&o->deps, &o->dep_cap, o->dep_count, o->deps_fixed, &id);
     if (r < 0) return r;
     if (!(p = plain_room(o, 6))) return -SKATE_ENOMEM;

@@ -22,7 +22,9 @@ enum { QUICK_DEATH_MS = 1000, QUICK_DEATHS_MAX = 3, RETRY_MS = 1000 };
 
 static const char boot[] =
     "import sys\n"
-    "sys.path[:] = [p for p in sys.argv[2].split(':') if p]\n"
+    "path, own = sys.argv[2], []\n"
+    "if path[:1] == '+': path, own = path[1:], sys.path[:]\n" /* before the interpreter's own */
+    "sys.path[:] = [p for p in path.split(':') + own if p]\n"
     "from skate._zygote import main\n"
     "main(sys.argv[1], sys.argv[3])\n";
 
