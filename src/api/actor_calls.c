@@ -77,8 +77,8 @@ static int publish(skate_session *s, const struct skate_id *id, const char *libr
     WIRE_PUT(&b, kv_put, key, key, strlen(key));
     WIRE_PUT(&b, kv_put, value, o.out, o.len);
     if (r == 0) r = wire_end(&b);
-    if (r < 0) r = api_fail_of(s, r, NULL);
-    if (r == 0) r = api_ask(s, b.p, b.len, WIRE_KV_VALUE, &answer);
+    if (r < 0) r = api_fail_in(s, r, NULL);
+    if (r == 0) r = api_ask(s, b.p, b.len, WIRE_STATUS, &answer);
     wire_release(&b);
     plain_out_release(&o, s->c);
     free(answer);
@@ -135,7 +135,7 @@ static int create(skate_session *s, const struct making *m, const struct skate_a
         } while (r == -SKATE_EINTR);
     }
     plain_out_release(&out, s->c);
-    if (r < 0) return api_fail_of(s, r, &err);
+    if (r < 0) return api_fail_in(s, r, &err);
     r = remember_retries(s, ret, o->max_task_retries);
     if (r == 0 && o->name) r = publish(s, ret, m->library, a->cls, o->max_task_retries);
     if (r < 0) core_ref_drop(s->c, ret);
@@ -215,7 +215,7 @@ int skate_get_actor(skate_session *s, const char *name, const char *name_space, 
     WIRE_PUT(&b, actor_by_name, name, name, strlen(name));
     WIRE_PUT(&b, actor_by_name, namespace, space, strlen(space));
     r = wire_end(&b);
-    if (r < 0) r = api_fail_of(s, r, NULL);
+    if (r < 0) r = api_fail_in(s, r, NULL);
     if (r == 0) r = api_ask(s, b.p, b.len, WIRE_ACTOR_STATE, &answer);
     wire_release(&b);
     if (r < 0) return r;
@@ -264,7 +264,7 @@ static int call(skate_session *s, skate_actor a, const char *method, const char 
     plain_out_init(&o);
     r = plain_encode_args(&o, s->c, lead_count ? all : args, lead_count + count, &err);
     if (r < 0) {
-        r = api_fail_of(s, r, &err);
+        r = api_fail_in(s, r, &err);
     } else {
         t.args = o.v;
         t.deps = o.deps;
@@ -315,7 +315,7 @@ int skate_kill(skate_session *s, skate_actor a, bool restart) {
     r = wire_end(&b);
     if (r == 0) r = core_send(s->c, SKATE_GCS, b.p, b.len);
     wire_release(&b);
-    return r < 0 ? api_fail_of(s, r, NULL) : 0;
+    return r < 0 ? api_fail_in(s, r, NULL) : 0;
 }
 
 /* ---- many in one process ---- */
@@ -385,7 +385,7 @@ int skate_call_batch(skate_session *s, skate_ref process, const struct skate_bat
     plain_out_init(&o);
     for (size_t i = 0; r == 0 && i < count; i++) r = put_call(&o, &calls[i], &err);
     if (r < 0)
-        r = api_fail_of(s, r, &err);
+        r = api_fail_in(s, r, &err);
     else {
         bytes = skate_bytes(o.out, o.len);
         r = call(s, a, "\x01" "batch", "batch", &bytes, 1, NULL, 0, 1, ret);

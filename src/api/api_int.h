@@ -44,8 +44,9 @@ struct skate_session {
 
 /* last_error.c: keep the sentence that belongs to a failure for skate_last_error(), return code. */
 int api_fail(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* The same, of what the core said; without words: those of the code. */
-int api_fail_of(skate_session *s, int code, const struct skate_error *err);
+/* The same, of what the core said; without words: those of the code. _in: of this session. */
+int api_fail_of(int code, const struct skate_error *err);
+int api_fail_in(skate_session *s, int code, const struct skate_error *err);
 
 /* What failed before on this thread is no longer known: a task of another begins. */
 void api_forget(void);

@@ -96,7 +96,7 @@ int skate_next_event(skate_session *s, int64_t timeout_ms, struct skate_event *r
             r = take_frame(s, frame, len, ret);
             if (r) return r < 0 ? r : 0;
         } else if (r != -SKATE_ETIMEOUT) {
-            return api_fail_of(s, r, NULL);
+            return api_fail_in(s, r, NULL);
         } else if (at_load_seq(&s->interrupts) != interrupts) {
             return api_fail(-SKATE_EINTR, "skate_interrupt() was called");
         } else if (left == 0) {
@@ -110,7 +110,7 @@ int skate_next_event(skate_session *s, int64_t timeout_ms, struct skate_event *r
 int skate_watch_open(skate_session *s, int fd, uint32_t *ret_set) {
     int r = core_watch_open(s->c, fd, ret_set);
 
-    return r < 0 ? api_fail_of(s, r, NULL) : 0;
+    return r < 0 ? api_fail_in(s, r, NULL) : 0;
 }
 
 int skate_watch(skate_session *s, uint32_t set, skate_ref ref, uint64_t token) {
@@ -119,11 +119,11 @@ int skate_watch(skate_session *s, uint32_t set, skate_ref ref, uint64_t token) {
 
     if (id_is_nil(&id)) return api_fail(-SKATE_EINVAL, "the ref is empty (both numbers are 0)");
     r = core_watch(s->c, set, &id, token);
-    return r < 0 ? api_fail_of(s, r, NULL) : r;
+    return r < 0 ? api_fail_in(s, r, NULL) : r;
 }
 
 int skate_watched(skate_session *s, uint32_t set, uint64_t *tokens, uint32_t max) {
-    if (s->forked) return api_fail_of(s, -SKATE_EFORKED, NULL);
+    if (s->forked) return api_fail_in(s, -SKATE_EFORKED, NULL);
     return (int)core_watch_take(s->c, set, tokens, max);
 }
 

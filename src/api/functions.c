@@ -48,8 +48,10 @@ int api_define(skate_session *s, const char *kind, const char *library, const ch
         r = core_define(s->c, *ret, shown ? shown + 1 : name, &o.v, &err);
     }
     plain_out_release(&o, s->c);
-    return r < 0 ? api_fail_of(s, r, &err) : 0;
+    return r < 0 ? api_fail_in(s, r, &err) : 0;
 }
+
+static int64_t units(double amount) { return (int64_t)(amount * RESOURCE_UNIT + 0.5); }
 
 int api_pack(const struct api_wants *w, uint8_t out[API_PACKED]) {
     struct resources r = {0};
@@ -57,7 +59,7 @@ int api_pack(const struct api_wants *w, uint8_t out[API_PACKED]) {
     if (!(w->num_cpus >= 0 && w->num_cpus < 1e9))
         return api_fail(-SKATE_EINVAL, "num_cpus is 0 or more; it is %g", w->num_cpus);
     if (w->count && !w->resources) return api_fail(-SKATE_EINVAL, "resources is NULL");
-    if (w->num_cpus > 0 && resources_set(&r, "CPU", (int64_t)(w->num_cpus * RESOURCE_UNIT + 0.5)) < 0)
+    if (w->num_cpus > 0 && resources_set(&r, "CPU", units(w->num_cpus)) < 0)
         return api_fail(-SKATE_EINVAL, "num_cpus cannot be set");
     for (size_t i = 0; i < w->count; i++) {
         const struct skate_resource *one = &w->resources[i];
@@ -69,7 +71,7 @@ int api_pack(const struct api_wants *w, uint8_t out[API_PACKED]) {
             return api_fail(-SKATE_EINVAL, "the amount of %s is 0 or more; it is %g", name,
                             one->amount);
         if (one->amount == 0) continue;
-        if (resources_set(&r, name, (int64_t)(one->amount * RESOURCE_UNIT + 0.5)) < 0)
+        if (resources_set(&r, name, units(one->amount)) < 0)
             return api_fail(-SKATE_EINVAL, "there are more than %d resources", RESOURCES_MAX);
     }
     return (int)resources_pack(&r, out, API_PACKED);
@@ -120,7 +122,7 @@ static int make_class(skate_session *s, const struct api_wants *w,
         k.env_len = (uint32_t)strlen(api_native_env);
     }
     r = core_class(s->c, &k, ret);
-    return r < 0 ? api_fail_of(s, r, NULL) : 0;
+    return r < 0 ? api_fail_in(s, r, NULL) : 0;
 }
 
 /* library NULL: a function of Python by its path. */
@@ -194,7 +196,7 @@ int api_submit(skate_session *s, const struct core_task *t, struct skate_id *ret
                         "some with skate_wait()");
     if (r == -SKATE_EBUSY)
         return api_fail(r, "the actor has as many unanswered calls as it allows: wait for some");
-    return api_fail_of(s, r, &err);
+    return api_fail_in(s, r, &err);
 }
 
 int skate_submit(skate_session *s, const skate_function *f, const skate_value *args, size_t count,
@@ -212,7 +214,7 @@ int skate_submit(skate_session *s, const skate_function *f, const skate_value *a
     plain_out_init(&o);
     r = plain_encode_args(&o, s->c, args, count, &err);
     if (r < 0) {
-        r = api_fail_of(s, r, &err);
+        r = api_fail_in(s, r, &err);
     } else {
         t.args = o.v;
         t.deps = o.deps;
@@ -233,5 +235,5 @@ int skate_cancel(skate_session *s, skate_ref result, bool force) {
     r = core_cancel(s->c, &id, CORE_CANCEL_CHILDREN | (force ? CORE_CANCEL_FORCE : 0));
     if (r == -SKATE_EINVAL)
         return api_fail(r, "a call of an actor cannot be forced to end: kill the actor");
-    return r < 0 ? api_fail_of(s, r, NULL) : 0;
+    return r < 0 ? api_fail_in(s, r, NULL) : 0;
 }

@@ -51,7 +51,7 @@ static int ask_status(skate_session *s, struct wire_buf *b) {
     void *answer = NULL;
     int r = wire_end(b);
 
-    if (r < 0) r = api_fail_of(s, r, NULL);
+    if (r < 0) r = api_fail_in(s, r, NULL);
     if (r == 0) r = api_ask(s, b->p, b->len, WIRE_STATUS, &answer);
     wire_release(b);
     if (r < 0) return r;
@@ -126,7 +126,7 @@ static int look(skate_session *s, const struct skate_group *g, uint32_t *ret_sta
     q = wire_begin(&b, WIRE_GROUP_GET);
     if (q) q->group = g->id;
     r = wire_end(&b);
-    if (r < 0) r = api_fail_of(s, r, NULL);
+    if (r < 0) r = api_fail_in(s, r, NULL);
     if (r == 0) r = api_ask(s, b.p, b.len, WIRE_GROUP_INFO, &answer);
     wire_release(&b);
     if (r < 0) return r;

@@ -59,7 +59,7 @@ int api_fail(int code, const char *format, ...) {
     return code;
 }
 
-int api_fail_of(skate_session *s, int code, const struct skate_error *err) {
+int api_fail_in(skate_session *s, int code, const struct skate_error *err) {
     struct skate_error reason = {{0}};
 
     if (err && err->text[0]) return api_fail(code, "%s", err->text);
@@ -70,3 +70,5 @@ int api_fail_of(skate_session *s, int code, const struct skate_error *err) {
         return api_fail(code, "the node's daemon is gone: %s", reason.text);
     return api_fail(code, "%s", skate_strerror(code));
 }
+
+int api_fail_of(int code, const struct skate_error *err) { return api_fail_in(NULL, code, err); }

@@ -105,7 +105,7 @@ int api_ask(skate_session *s, const void *frame, uint32_t len, uint16_t kind, vo
     uint32_t got = 0;
     int r = core_call(s->c, SKATE_GCS, frame, len, (int64_t)ASK_MS * 1000000, &answer, &got);
 
-    if (r < 0) return api_fail_of(s, r, NULL);
+    if (r < 0) return api_fail_in(s, r, NULL);
     if (wire_check(answer, got) < 0 || wire_head(answer)->kind != kind) {
         free(answer);
         return api_fail(-SKATE_EPROTO, "the control store gave an answer of another kind");
@@ -212,7 +212,7 @@ static int start_job(skate_session *s) {
     WIRE_PUT(&b, job_start, entrypoint, command, strlen(command));
     WIRE_PUT(&b, job_start, config, config.out, config.len);
     if (r == 0) r = wire_end(&b);
-    if (r < 0) r = api_fail_of(s, r, NULL);
+    if (r < 0) r = api_fail_in(s, r, NULL);
     if (r == 0) r = api_ask(s, b.p, b.len, WIRE_JOB_STARTED, &answer);
     wire_release(&b);
     plain_out_release(&config, s->c);
@@ -303,7 +303,7 @@ int skate_connect(const struct skate_options *given, skate_session **ret) {
     if (r == 0) r = core_connect(node ? node->socket_path : socket_path, limit, &c, &err);
     s = r == 0 ? session_new(c) : NULL;
     if (!s) {
-        r = api_fail_of(NULL, r < 0 ? r : -SKATE_ENOMEM, &err);
+        r = api_fail_in(NULL, r < 0 ? r : -SKATE_ENOMEM, &err);
         core_close(c);
         api_node_stop(node);
         return r;

@@ -122,7 +122,7 @@ static int wait_ready(skate_session *s, const struct skate_id *ids, uint32_t n, 
         slice = left;
         if (!s->worker && (left < 0 || left > SLICE_MS * 1000000)) slice = SLICE_MS * 1000000;
         r = core_wait(s->c, ids, n, need, slice, flags, ready);
-        if (r < 0 && r != -SKATE_EINTR) return api_fail_of(s, r, NULL);
+        if (r < 0 && r != -SKATE_EINTR) return api_fail_in(s, r, NULL);
         if (r >= 0 && ((uint32_t)r >= need || slice == left)) return r;
         if (at_load_seq(&s->interrupts) != t->interrupts)
             return api_fail(-SKATE_EINTR, "skate_interrupt() was called");
@@ -197,11 +197,11 @@ static int read_one(skate_session *s, const struct skate_id *id, skate_value *re
     int r = core_read(s->c, id, copy, &view);
 
     if (r == -SKATE_EAGAIN) return 0;
-    if (r < 0) return api_fail_of(s, r, NULL);
+    if (r < 0) return api_fail_in(s, r, NULL);
     if (view.flags & VAL_ERROR) return api_error_of(s, &view);
     r = plain_decode(s->c, &view, id, ret);
     if (r == -SKATE_EPROTO) return api_fail(r, "the object holds no value that can be read");
-    return r < 0 ? api_fail_of(s, r, NULL) : 1;
+    return r < 0 ? api_fail_in(s, r, NULL) : 1;
 }
 
 int skate_get(skate_session *s, skate_ref ref, int64_t timeout_ms, skate_value *ret) {
@@ -289,7 +289,7 @@ int skate_get_many(skate_session *s, const skate_ref *refs, size_t count, int64_
 int skate_wait(skate_session *s, const skate_ref *refs, size_t count, size_t need,
                int64_t timeout_ms, uint8_t *ready) {
     struct skate_id few[FEW + FEW / 8], *ids;
-    struct span t = span_of(s, timeout_ms);
+    struct span t = span_of(s, need ? timeout_ms : 0);
     uint8_t *unused;
     int r;
 
@@ -299,7 +299,8 @@ int skate_wait(skate_session *s, const skate_ref *refs, size_t count, size_t nee
     if (!refs || !ready) return api_fail(-SKATE_EINVAL, "refs or ready is NULL");
     ids = ids_of(refs, count, 0, few, &unused);
     if (!ids) return count > UINT32_MAX / 64 ? -SKATE_ETOOBIG : -SKATE_EINVAL;
-    r = wait_ready(s, ids, (uint32_t)count, (uint32_t)need, &t, CORE_FETCH, ready);
+    r = wait_ready(s, ids, (uint32_t)count, (uint32_t)(need ? need : count), &t,
+                   CORE_FETCH, ready);
     if (ids != few) free(ids);
     return r;
 }
@@ -322,7 +323,7 @@ int skate_put(skate_session *s, const skate_value *v, skate_ref *ret) {
             r = core_put(s->c, &o.v, &id, &err);
         } while (r == -SKATE_EINTR);
     plain_out_release(&o, s->c);
-    if (r < 0) return api_fail_of(s, r, &err);
+    if (r < 0) return api_fail_in(s, r, &err);
     *ret = api_ref(id);
     return 0;
 }

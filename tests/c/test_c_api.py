@@ -1,0 +1,144 @@
+"""Programs in C on the installed libskate.so: each case of api_cases.c, its headers, its symbols."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import skate
+
+PACKAGE = Path(skate.__file__).parent
+HERE = Path(__file__).parent
+ENV = {
+    **{k: v for k, v in os.environ.items() if k not in ("SKATE_ADDRESS", "RAY_ADDRESS")},
+    "PKG_CONFIG_PATH": str(PACKAGE / "lib" / "pkgconfig"),
+    "SKATE_PYTHON": sys.executable,
+}
+OF_THE_TEST = '''
+"""What the cases call by import path: it lies in the current folder."""
+
+
+class Thing:
+    size = 5
+
+
+def opaque():
+    return Thing()
+
+
+def look_into(thing):
+    return thing.size
+
+
+def total(numbers):
+    return float(sum(numbers))
+
+
+class Keeper:
+    def __init__(self, start):
+        self.size = start
+
+    def grow(self, by):
+        self.size += by
+        return self.size
+'''
+CASES = ("values", "many", "errors", "bad", "waits", "threads", "forks", "actors", "crowd",
+         "python", "groups", "events", "busy")  # fmt: skip
+
+
+def shell(line: str, folder: Path) -> None:
+    """A line that must succeed, as a user would type it."""
+    done = subprocess.run(
+        ["sh", "-c", line], cwd=folder, env=ENV, text=True, timeout=60, check=False,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the program, the library of its tasks, and a module of Python."""
+    folder = tmp_path_factory.mktemp("c")
+    sources = " ".join(str(p) for p in sorted(HERE.glob("*_case*.c")))
+    flags = "-std=gnu11 -g -O1 -Wall -Wextra -Werror"
+    shell(f"cc {flags} -pthread -o api {sources} $(pkg-config --cflags --libs skate)", folder)
+    line = f"cc {flags} -shared -fPIC -o libtasks.so {HERE / 'api_tasks.c'}"
+    shell(f"{line} $(pkg-config --cflags --libs skate)", folder)
+    (folder / "of_the_test.py").write_text(OF_THE_TEST)
+    return folder
+
+
+def run(built: Path, *cases: str, **more: str) -> None:
+    """The program with these cases says that all is well."""
+    done = subprocess.run(
+        [str(built / "api"), str(built / "libtasks.so"), *cases], cwd=built, env={**ENV, **more},
+        text=True, timeout=55, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    assert done.returncode == 0, f"exit {done.returncode}: {done.stdout}"
+    assert done.stdout.splitlines()[-1] == "done"
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_case(case: str, built: Path) -> None:
+    """The case in a session of its own, which ends with the program."""
+    run(built, case)
+
+
+def test_running_cluster(built: Path) -> None:
+    """The program joins the session of a Python program, and leaves it as it was."""
+    if skate.is_initialized():
+        skate.shutdown()
+    context = skate.init(num_cpus=2)
+    try:
+        kept = skate.put("kept")
+        run(built, "values", "errors", "actors", SKATE_ADDRESS=context.address_info["gcs_address"])
+        assert skate.get(kept) == "kept"
+        assert skate.get(skate.remote(lambda: 1).remote()) == 1
+    finally:
+        skate.shutdown()
+
+
+# ------------------------------------------------------------------------- headers and symbols
+
+STANDARDS = ("cc -std=c11", "c++ -std=c++11", "c++ -std=c++17", "c++ -std=c++20")
+HEADERS = sorted(p.name for p in (PACKAGE / "include" / "skate").glob("*.h"))
+
+
+@pytest.mark.parametrize("compiler", STANDARDS)
+def test_headers_alone(compiler: str, tmp_path: Path) -> None:
+    """Each header is complete in itself, and strict compilers have nothing to say."""
+    suffix = "c" if compiler.startswith("cc") else "cpp"
+    assert "skate.h" in HEADERS
+    for name in HEADERS:
+        text = f"#include <skate/{name}>\n#include <skate/{name}>\nint main() {{ return 0; }}\n"
+        (tmp_path / f"{name}.{suffix}").write_text(text)
+    line = f"{compiler} -pedantic-errors -Wall -Wextra -Werror -fsyntax-only *.{suffix}"
+    shell(f"{line} $(pkg-config --cflags skate)", tmp_path)
+
+
+def declared() -> set[str]:
+    """The functions that the headers promise."""
+    names: set[str] = set()
+    for name in HEADERS:
+        text = (PACKAGE / "include" / "skate" / name).read_text()
+        text = re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
+        names |= set(re.findall(r"SKATE_API\b[^;{]*?\b(skate_\w+)\(", text))
+    return names
+
+
+def test_symbols() -> None:
+    """The library exports what the headers declare, under its version, and nothing else."""
+    library = PACKAGE / "lib" / "libskate.so.0"
+    done = subprocess.run(
+        ["nm", "-D", "--defined-only", str(library)], capture_output=True, text=True, check=True
+    )
+    symbols = [line.split()[-1] for line in done.stdout.splitlines()]
+    functions = {s.partition("@")[0] for s in symbols if s.endswith("@@SKATE_0")}
+    assert functions == declared()
+    others = [s for s in symbols if not s.endswith("@@SKATE_0")]
+    assert sorted(others) == ["SKATE_0", "SKATE_PRIVATE", "skate_native_main@@SKATE_PRIVATE"]
