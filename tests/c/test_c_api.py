@@ -1,4 +1,4 @@
-"""Programs in C on the installed libskate.so: each case of api_cases.c, its headers, its symbols."""
+"""Programs in C on the installed libskate.so: cases of api_cases.c, headers, symbols."""
 
 from __future__ import annotations
 
