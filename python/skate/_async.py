@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 DEFAULT_ASYNC = 1000  # calls at once of an async actor that does not say
 _FAIR = 16  # items a generator sends before the loop's other work has its turn
+_EARLY_MOST = 1024  # cancelled calls remembered that did not run: most have ended
 _BATCH = 256  # calls taken before the loop's other work has its turn
 
 current_job: contextvars.ContextVar[_core.Job | None] = contextvars.ContextVar(
@@ -73,7 +74,8 @@ class _Worker:
         self.groups: list[_Threads | _Loop] = []
         self.exit: BaseException | None = None
         self.leaving: set[_core.Job] = set()  # calls that called exit_actor()
-        self.cancelled: set[bytes] = set()  # calls of sync actors that were asked to stop
+        self.cancelled: set[bytes] = set()  # calls of plain methods that were asked to stop
+        self.early: dict[bytes, None] = {}  # cancelled, and not known to run here, in order
 
 
 _worker = _Worker()
@@ -170,7 +172,7 @@ class _Threads:
         self.limit = limit
         self.lock = threading.Lock()
         self.idle = self.count = 0
-        self.running: dict[_core.Job, int] = {}  # its thread's ident
+        self.running: set[_core.Job] = set()
 
     def start(self) -> None:
         """Make the first thread."""
@@ -195,26 +197,30 @@ class _Threads:
                 self.idle -= 1
                 if self.idle == 0 and self.count < self.limit:
                     self._spawn()
-            self.running[job] = threading.get_ident()
+            self.running.add(job)
+            if _worker.early and _was_early(job.task):
+                _worker.cancelled.add(job.task)
             contextvars.copy_context().run(_run, job)
-            del self.running[job]
+            self.running.discard(job)
             _worker.cancelled.discard(job.task)
             with self.lock:
                 self.idle += 1
 
     def cancel(self, task: bytes) -> bool:
         """Mark the call, if it runs here: get_runtime_context().is_canceled() says so."""
-        for job in list(self.running):
-            if job.task == task:
-                _worker.cancelled.add(task)
-                return True
-        return False
+        if not any(job.task == task for job in list(self.running)):
+            return False
+        if _was_early(task):
+            _worker.cancelled.add(task)
+        return True
 
 
 def _run(job: _core.Job) -> None:
     """Call a plain method and answer."""
     current_job.set(job)
     try:
+        if job.task in _worker.cancelled:
+            raise _cancelled(job, "it had not started")
         value = job.call()
         if job.task in _worker.cancelled:
             raise _cancelled(job, "it was told while it ran")
@@ -308,13 +314,16 @@ class _Loop:
         coroutine = self.coroutines.get(method)
         if coroutine is None and method not in self.coroutines:
             coroutine = self.coroutines[method] = _is_coroutine_method(method)
-        self.running[job] = None
+        running = None
         if coroutine is None and job.streams:
-            self.running[job] = self.loop.create_task(self._stream(job))
+            running = self.loop.create_task(self._stream(job))
         elif coroutine:
-            self.running[job] = self.loop.create_task(self._drive(job))
+            running = self.loop.create_task(self._drive(job))
         else:
             self.loop.call_soon(self._plain, job, context=contextvars.copy_context())
+        self.running[job] = running
+        if _worker.early and _was_early(job.task):
+            self._stop(job, running)
 
     async def _drive(self, job: _core.Job) -> None:
         current_job.set(job)
@@ -357,6 +366,7 @@ class _Loop:
 
     def _plain(self, job: _core.Job) -> None:
         _run(job)
+        _worker.cancelled.discard(job.task)
         self._ended(job)
 
     def _ended(self, job: _core.Job) -> None:
@@ -369,13 +379,17 @@ class _Loop:
         """Cancel the coroutine of the call, if it runs here. Any thread."""
         for job, running in list(self.running.items()):
             if job.task == task:
-                if running is not None:
+                if _was_early(task):
                     self.loop.call_soon_threadsafe(self._stop, job, running)
                 return True
         return False
 
-    def _stop(self, job: _core.Job, running: asyncio.Task[Any]) -> None:
+    def _stop(self, job: _core.Job, running: asyncio.Task[Any] | None) -> None:
         """On the loop. A coroutine that has not taken its first step never runs its `finally`."""
+        if running is None:  # a plain method: it has ended, or not begun
+            if job in self.running:
+                _worker.cancelled.add(job.task)
+            return
         running.add_done_callback(lambda _task: self._unanswered(job))
         running.cancel()
 
@@ -439,12 +453,25 @@ def serve() -> None:
 
 
 def cancel_running(task: bytes) -> bool:
-    """Ask a running call to stop; False when it does not run here.
+    """Ask a running call to stop; False when it does not run here (yet: it is remembered).
 
     task: the 24 bytes of the task's id. A coroutine is cancelled as asyncio does it; a plain
     method is marked, and may ask get_runtime_context().is_canceled().
     """
-    return any(group.cancel(task) for group in _worker.groups)
+    # First noted, then looked for; who begins a call does it the other way round. Whoever takes
+    # the note away is the one who cancels: a coroutine must not be cancelled twice.
+    early = _worker.early
+    early[task] = None
+    if any(group.cancel(task) for group in _worker.groups):
+        return True
+    if len(early) > _EARLY_MOST:
+        early.pop(list(early)[0], None)
+    return False
+
+
+def _was_early(task: bytes) -> bool:
+    """Was it cancelled before it was known to run? True once."""
+    return _worker.early.pop(task, True) is None
 
 
 def on_loop() -> bool:

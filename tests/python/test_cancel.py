@@ -5,14 +5,14 @@ from __future__ import annotations
 import ctypes
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import skate as ray
-from skate import exceptions
+from skate import _async, exceptions
 
 SOON = 20  # seconds; what is meant is "at once"
 LONG = 600
@@ -227,3 +227,53 @@ def test_nothing_of_it_stays() -> None:
     from skate import _core
 
     until(lambda: _core.stats()["tasks_pending"] == 0)
+
+
+@ray.remote(max_concurrency=1, concurrency_groups={"other": 1})
+class Threaded:
+    """Its calls run in threads."""
+
+    def tell(self, path: str) -> bool:
+        return tell_early(path)
+
+    def late(self) -> str:
+        return "it ran"
+
+
+@ray.remote(max_concurrency=1)
+class Looped:
+    """Its calls run on a loop."""
+
+    async def tell(self, path: str) -> bool:
+        return tell_early(path)
+
+    async def late(self) -> str:
+        return "it ran"
+
+    def late_plain(self) -> str:
+        return "it ran"
+
+    async def late_stream(self) -> AsyncIterator[str]:
+        yield "it ran"
+
+
+def tell_early(path: str) -> bool:
+    """In the worker: the cancel of a call comes after the queue let it go, before it is known."""
+    until(lambda: os.path.exists(path))
+    return _async.cancel_running(Path(path).read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("kind", "method"),
+    [(Threaded, "late"), (Looped, "late"), (Looped, "late_plain"), (Looped, "late_stream")],
+)
+def test_a_cancel_between_queue_and_run(tmp_path: Path, kind: Any, method: str) -> None:
+    actor = kind.remote()
+    told = actor.tell.remote(str(tmp_path / "id"))
+    late = getattr(actor, method).remote()
+    if method == "late_stream":
+        late = late.completed()
+    (tmp_path / "new").write_bytes(late.task_id().binary())
+    (tmp_path / "new").rename(tmp_path / "id")
+    assert ray.get(told) is False
+    assert "had not started" in str(cancelled(late))
