@@ -6,6 +6,7 @@ import _signal
 import faulthandler
 import os
 import sys
+from _thread import get_ident
 
 from skate import _actor, _api, _core, _env_exec, _generator, _runtime_env, _serialize, _wire
 from skate._remote import Limited, Retryable
@@ -283,7 +284,10 @@ def assigned_resources() -> dict[str, float]:
 
 
 class _Output:
-    """Whole lines to a pipe, each marked with the name of the task or actor that printed it."""
+    """Whole lines to a pipe, each marked with the name of the task or actor that printed it.
+
+    Each thread has a line of its own in progress: the pieces of a print() stay together.
+    """
 
     encoding = "utf-8"
     errors = "backslashreplace"
@@ -295,8 +299,8 @@ class _Output:
         import io
 
         self._fd = fd
-        self._rest = ""
-        self._begun = False  # a line has been begun by flush()
+        self._rests: dict[int, str] = {}  # thread: the line that it has begun
+        self._begun = False  # flush() has sent the beginning of a line
         self.name = name
         self.mode = "w"
         self.buffer = io.BufferedWriter(io.FileIO(fd, "w", closefd=False), 1)
@@ -305,10 +309,12 @@ class _Output:
         """Print whole lines at once; keep the rest."""
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
-        if "\n" not in text:
-            self._rest += text
+        me = get_ident()
+        whole, newline, rest = (self._rests.pop(me, "") + text).rpartition("\n")
+        if rest:
+            self._rests[me] = rest
+        if not newline:
             return len(text)
-        whole, _, self._rest = (self._rest + text).rpartition("\n")
         lines = whole.split("\n")
         mark = f"\x01{_current_name()}\x01"
         first = "" if self._begun else mark
@@ -330,21 +336,31 @@ class _Output:
             self.write(line)
 
     def flush(self) -> None:
-        """Whole lines are out already; the beginning of one follows them."""
-        if self._rest:
-            first = "" if self._begun else f"\x01{_current_name()}\x01"
-            rest, self._rest, self._begun = self._rest, "", True
-            self._emit(first + rest)
+        """Whole lines are out already; the beginning of this thread's follows them."""
+        self._begin(self._rests.pop(get_ident(), ""))
+        self._flush_buffer()
+
+    def _flush_buffer(self) -> None:
         try:
             self.buffer.flush()
         except (OSError, ValueError):
             pass
 
+    def _begin(self, rest: str) -> None:
+        if rest:
+            first = "" if self._begun else f"\x01{_current_name()}\x01"
+            self._begun = True
+            self._emit(first + rest)
+
     def finish(self) -> None:
-        """At the end of the process: the rest too."""
-        self.flush()
+        """At the end of the process: what any thread has begun, too."""
+        for thread in list(self._rests):
+            if self._begun:
+                self.write("\n")
+            self._begin(self._rests.pop(thread, ""))
         if self._begun:
             self.write("\n")
+        self._flush_buffer()
 
     def fileno(self) -> int:
         """The descriptor."""

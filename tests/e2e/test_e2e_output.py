@@ -217,3 +217,22 @@ finally:
     program.expect("cell .*got 2", 30)
     program.expect("again .*got 3", 30)
     program.succeeds()
+
+
+def test_threads_of_one_actor_do_not_cut_each_others_lines(site):
+    program = site.python(PRINTS.format(log=True) + """
+@ray.remote(max_concurrency=4)
+class Talker:
+    def talk(self, name):
+        sys.setswitchinterval(1e-6)
+        for i in range(1000):
+            print(name, i)
+            sys.stdout.write(f"{name} again\\n")
+talker = Talker.remote()
+ray.get([talker.talk.remote(name) for name in "abcd"])
+""").succeeds()
+    lines = [line.partition(") ")[2] for line in program.out]
+    for name in "abcd":
+        wanted = [text for i in range(1000) for text in (f"{name} {i}", f"{name} again")]
+        assert [line for line in lines if line[:1] == name] == wanted
+    assert len(lines) == 8000
