@@ -39,6 +39,11 @@ class AbsentNameError(NotSupportedError, AttributeError):
     """A name that is not here."""
 
 
+def refuse(what: str, instead: str) -> NoReturn:
+    """For an option or function that is not here: NotSupportedError says what to use meanwhile."""
+    raise NotSupportedError(f"{what} is not in Skate yet. Meanwhile: {instead}.")
+
+
 def words(part: str, name: str) -> str:
     """What is not here, and what to use meanwhile."""
     what, instead = PARTS[part]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from skate import _core
+from skate.exceptions import NotSupportedError
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
@@ -78,6 +79,13 @@ def _whole(items: Any, count: int) -> Any:
     return items
 
 
+def _elsewhere(name: str) -> NotSupportedError:
+    return NotSupportedError(
+        f"`{name}` of an ObjectRefGenerator is not supported: the generator runs elsewhere. To end "
+        "it, cancel() it or drop it"
+    )
+
+
 class ObjectRefGenerator:
     """The items of a generator task, as refs, each as soon as it exists.
 
@@ -111,27 +119,27 @@ class ObjectRefGenerator:
 
     def send(self, value: Any) -> Any:
         """Not possible: the generator runs elsewhere."""
-        raise NotImplementedError("`send` is not supported: the generator runs elsewhere")
+        raise _elsewhere("send")
 
     def throw(self, value: Any) -> Any:
         """Not possible: the generator runs elsewhere."""
-        raise NotImplementedError("`throw` is not supported: the generator runs elsewhere")
+        raise _elsewhere("throw")
 
     def close(self) -> Any:
         """Not possible: drop it, or use cancel()."""
-        raise NotImplementedError("`close` is not supported: drop the generator, or cancel() it")
+        raise _elsewhere("close")
 
     async def asend(self, value: Any) -> Any:
         """Not possible: the generator runs elsewhere."""
-        raise NotImplementedError("`asend` is not supported: the generator runs elsewhere")
+        raise _elsewhere("asend")
 
     async def athrow(self, value: Any) -> Any:
         """Not possible: the generator runs elsewhere."""
-        raise NotImplementedError("`athrow` is not supported: the generator runs elsewhere")
+        raise _elsewhere("athrow")
 
     async def aclose(self) -> Any:
         """Not possible: drop it, or use cancel()."""
-        raise NotImplementedError("`aclose` is not supported: drop the generator, or cancel() it")
+        raise _elsewhere("aclose")
 
     def completed(self) -> _core.ObjectRef[Any]:
         """A ref that is ready when the task has ended; get() of it raises if the task failed."""

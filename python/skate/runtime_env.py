@@ -170,8 +170,10 @@ def _check_paths(env: dict[str, Any]) -> None:
 
 
 def mpi_init() -> None:
-    """Workers that are an MPI job are not supported."""
-    raise NotImplementedError("runtime environments that start MPI are not supported")
+    """Workers that are an MPI job are not in Skate: NotSupportedError."""
+    from skate import _absent
+
+    _absent.refuse("a worker that is an MPI job", "start mpirun with subprocess in a task")
 
 
 __all__ = ["RuntimeEnv", "RuntimeEnvConfig"]

@@ -113,6 +113,10 @@ def test_slips_are_answered_with_the_right_name():
         skate.util.placement_group([{"CPU": 1}], strategy="PACKED")
     with pytest.raises(AttributeError, match="ray.serve .* is not in Skate yet"):
         _ = skate.serve
+    with pytest.raises(exceptions.NotSupportedError, match="Meanwhile: start mpirun"):
+        skate.runtime_env.mpi_init()
+    with pytest.raises(exceptions.NotSupportedError, match="resource of your own"):
+        skate.util.placement_group([{"CPU": 1}], bundle_label_selector=[{"zone": "a"}])
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,11 @@ _LATER = frozenset(
 
 def __getattr__(name: str) -> Any:
     if name in _LATER:
-        raise NotImplementedError(f"the scheduler {name} is not supported yet, only FIFOScheduler")
+        from skate import _absent
+
+        _absent.refuse(
+            f"the scheduler {name}", "FIFOScheduler, with stop={...} for trials that do not get on"
+        )
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -143,7 +143,12 @@ def placement_group(
     if not isinstance(name, str):
         raise TypeError(f"the name of a placement group is a str, not {name!r}")
     if bundle_label_selector or topology_strategy:
-        raise NotImplementedError("bundle_label_selector and topology_strategy are not supported")
+        from skate import _absent
+
+        _absent.refuse(
+            "a bundle's placement by labels or topology",
+            "a resource of your own on the nodes that are meant, in the bundle",
+        )
     _api.auto_init()
     info = _core.info()
     raw = os.urandom(_RAW - 4) + info["job"].to_bytes(4, "little")
