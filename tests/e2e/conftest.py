@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from e2e_help import GONE_S, Site
@@ -19,3 +20,13 @@ def site(no_leaks: None) -> Iterator[Site]:
         place.assert_nothing_left(GONE_S)
     finally:
         place.close()
+
+
+@pytest.fixture()
+def cluster() -> Iterator[Any]:
+    """A head of one CPU; tests add nodes and connect."""
+    from skate.cluster_utils import Cluster
+
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    yield made
+    made.shutdown()

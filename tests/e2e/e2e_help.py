@@ -41,6 +41,16 @@ def until(question: Callable[[], Any], seconds: float, what: str) -> Any:
         time.sleep(0.005)
 
 
+def eventually(question: Callable[[], Any], seconds: float = 30.0) -> Any:
+    """The first true answer; the last one, whatever it is, when there is none in time."""
+    deadline = time.monotonic() + seconds
+    while True:
+        answer = question()
+        if answer or time.monotonic() > deadline:
+            return answer
+        time.sleep(0.005)
+
+
 @dataclass(frozen=True)
 class Process:
     """One living process of a session, as /proc shows it."""

@@ -9,19 +9,11 @@ import time
 
 import numpy as np
 import pytest
+from e2e_help import eventually
 
 import skate as ray
 from skate import _core, exceptions
 from skate.cluster_utils import Cluster
-
-
-def eventually(check, seconds: float = 30.0):
-    deadline = time.monotonic() + seconds
-    while True:
-        value = check()
-        if value or time.monotonic() > deadline:
-            return value
-        time.sleep(0.02)
 
 
 @pytest.fixture

@@ -8,28 +8,11 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 
 import pytest
+from e2e_help import eventually
 
 import skate as ray
-from skate.cluster_utils import Cluster
-
-
-@pytest.fixture
-def cluster():
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    yield made
-    made.shutdown()
-
-
-def eventually(check, seconds: float = 15.0):
-    deadline = time.monotonic() + seconds
-    while True:
-        value = check()
-        if value or time.monotonic() > deadline:
-            return value
-        time.sleep(0.005)
 
 
 def test_a_folder_reaches_another_node(cluster, tmp_path):

@@ -3,28 +3,11 @@
 from __future__ import annotations
 
 import os
-import time
 
 import numpy as np
-import pytest
+from e2e_help import eventually
 
 import skate as ray
-
-
-@pytest.fixture
-def session():
-    ray.init(address="local", num_cpus=2)
-    yield
-    ray.shutdown()
-
-
-def eventually(check, seconds: float = 30.0):
-    deadline = time.monotonic() + seconds
-    while True:
-        value = check()
-        if value or time.monotonic() > deadline:
-            return value
-        time.sleep(0.02)
 
 
 def is_alive(pid):

@@ -6,14 +6,6 @@ import numpy as np
 import pytest
 
 import skate as ray
-from skate.cluster_utils import Cluster
-
-
-@pytest.fixture
-def cluster():
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    yield made
-    made.shutdown()
 
 
 def test_items_cross_nodes(cluster):

@@ -13,13 +13,6 @@ import skate
 from skate import _await
 
 
-@pytest.fixture()
-def session():
-    skate.init(address="local", num_cpus=2)
-    yield
-    skate.shutdown()
-
-
 @skate.remote
 def echo(x):
     return x

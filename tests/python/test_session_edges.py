@@ -14,13 +14,6 @@ import pytest
 import skate
 
 
-@pytest.fixture()
-def session():
-    skate.init(address="local", num_cpus=2)
-    yield
-    skate.shutdown()
-
-
 @skate.remote
 def double(x):
     return 2 * x

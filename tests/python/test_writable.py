@@ -12,13 +12,6 @@ import skate
 SIZES = [0, 1, 100, 8_191, 8_192, 100_000, 3_000_000]
 
 
-@pytest.fixture()
-def session():
-    skate.init(address="local", num_cpus=2)
-    yield
-    skate.shutdown()
-
-
 @skate.remote
 def ones(n):
     return np.ones(n)
