@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -28,6 +29,8 @@ class Printer:
         self._dedup = _dedup.Dedup()
         self._prefixed = not switch("DISABLE_WORKER_LOG_PREFIX", False)
         self._to_stderr = switch("LOG_TO_STDERR", False)
+        for stream in (sys.stdout, sys.stderr):
+            _lines_of(stream)
         self._thread = threading.Thread(target=self._loop, name="skate-printer", daemon=True)
         self._thread.start()
 
@@ -37,6 +40,8 @@ class Printer:
         _core.event_wake()
         if self._thread is not threading.current_thread():
             self._thread.join(5.0)
+        while _lines:  # the streams are as they were
+            del _lines.popitem()[0].write
 
     def _loop(self) -> None:
         while True:
@@ -101,34 +106,90 @@ def _draw_bars(lines: list[str], ip: str) -> list[str]:
     return [line for line in lines if not line.startswith(BAR_MARK)]
 
 
-def _let_finish(stream: Any) -> None:
-    """Do not write into the middle of somebody's print().
+_PATIENCE = 1000  # looks of half a millisecond
 
-    print() hands its pieces to the stream one by one. A stream written in C takes them without a
-    thread switch; one in Python (notebooks) can be left in the middle, inside its write().
+
+class _Lines:
+    """An unbuffered stream (PYTHONUNBUFFERED): print() writes its pieces one by one, and other
+    threads run in between. Whoever writes says so first and then looks at the other, so that
+    never both go on. The printer's patience has an end: a program may leave a line open."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream_write = stream.write
+        self.open = False  # it is in the middle of a line
+        self.busy = 0  # the process whose printer writes
+        self.left_open = False  # by the program, and longer than a print() takes
+        stream.write = self.write
+
+    def write(self, text: str) -> Any:
+        """What the program calls instead of the stream's."""
+        self.open = bool(text) or self.open
+        while self.busy and self.busy == os.getpid():  # a forked child has no printer
+            time.sleep(0.0005)
+        count = self.stream_write(text)
+        if text[-1:] == "\n":
+            self.open = self.left_open = False
+        return count
+
+    def print(self, text: str) -> None:
+        """What the printer calls."""
+        for _ in range(_PATIENCE):
+            self.busy = os.getpid()
+            if not self.open or self.left_open:
+                break
+            self.busy = 0
+            time.sleep(0.0005)
+        else:
+            self.left_open = True
+        try:
+            self.stream_write(text)
+        finally:
+            self.busy = 0
+
+
+_lines: dict[Any, _Lines] = {}  # unbuffered streams
+
+
+def _lines_of(stream: Any) -> _Lines | None:
+    if type(stream).__name__ != "TextIOWrapper" or not stream.write_through:
+        return None
+    if stream not in _lines:
+        _lines[stream] = _Lines(stream)
+    return _lines[stream]
+
+
+def _let_finish(stream: Any) -> Any:
+    """What to write with, so that it does not come into the middle of somebody's print().
+
+    print() hands its pieces to the stream one by one. A buffered one written in C takes them
+    without a thread switch; one in Python (notebooks) can be left inside its write().
     """
+    lines = _lines_of(stream)
+    if lines is not None:
+        return lines.print
     if type(stream).__name__ == "TextIOWrapper":
-        return
+        return stream.write
     me = threading.get_ident()
     for _ in range(40):
         frames = sys._current_frames()
         if not any(f.f_code.co_name == "write" for i, f in frames.items() if i != me):
-            return
+            break
         time.sleep(0.0005)
+    return stream.write
 
 
 def _write(stream: Any, text: str) -> None:
     """To a stream that may be gone, closed, or not a file at all (notebooks)."""
     if stream is None or not text:
         return
-    _let_finish(stream)
+    write = _let_finish(stream)
     if bars is not None:
         bars.hide_bars()
     try:
-        stream.write(text)
+        write(text)
         stream.flush()
     except UnicodeEncodeError:
-        stream.write(text.encode("ascii", "backslashreplace").decode())
+        write(text.encode("ascii", "backslashreplace").decode())
     except (OSError, ValueError):
         pass
     finally:

@@ -236,3 +236,28 @@ ray.get([talker.talk.remote(name) for name in "abcd"])
         wanted = [text for i in range(1000) for text in (f"{name} {i}", f"{name} again")]
         assert [line for line in lines if line[:1] == name] == wanted
     assert len(lines) == 8000
+
+
+def test_an_unbuffered_drivers_own_lines_stay_whole(site):
+    """With PYTHONUNBUFFERED each piece of a print() is a write of its own."""
+    program = site.python(PRINTS.format(log=True) + """
+@ray.remote
+def many(path):
+    for i in range(2000):
+        print("of a worker", i, flush=True)
+refs = [many.remote(name) for name in "ab"]
+count = 0
+while True:
+    ready, _ = ray.wait(refs, num_returns=2, timeout=0)
+    for _ in range(50):
+        print("own", "line", count)
+        count += 1
+    if len(ready) == 2 and count >= 2000:
+        break
+ray.shutdown()
+print("write" in vars(sys.stdout))
+""").succeeds()  # fmt: skip
+    own = [line for line in program.out if "own" in line]
+    assert own == [f"own line {i}" for i in range(len(own))]
+    assert len([line for line in program.out if "of a worker" in line]) == 4000
+    assert program.out[-1] == "False"
