@@ -110,6 +110,7 @@ void py_ref_dealloc(PyObject *self); /* of all types with this layout */
 /* End the job: 0, or a negative code and the job is open still. */
 int py_job_finish(struct core_job *job, enum core_status status, const struct core_value *values,
                   uint32_t count);
+void py_job_failed(int code); /* and the reason, as the exception */
 /* Wait for one object to exist: 1, 0 when the time (None: for ever) is over, -1 an exception. */
 int py_wait_one(const struct skate_id *id, PyObject *timeout);
 

@@ -217,7 +217,7 @@ static int finish_with(struct core_job *job, PyObject *value) {
     py_value_init(&pv, NULL, 0);
     r = py_encode(&pv, value);
     if (r == 0 && (r = core_yield_end(py.core, job)) < 0) py_fail(r, NULL);
-    if (r == 0 && (r = py_job_finish(job, CORE_OK, &pv.v, 1)) < 0) py_fail(r, NULL);
+    if (r == 0 && (r = py_job_finish(job, CORE_OK, &pv.v, 1)) < 0) py_job_failed(r);
     py_value_release(&pv);
     return r < 0 ? -1 : 0;
 }
@@ -310,7 +310,7 @@ int py_yield_fixed(struct core_job *job, PyObject *generator) {
         r = encode_raised(&pvs[good]);
         for (uint32_t i = good; r == 0 && i < n; i++) values[i] = pvs[good].v;
     }
-    if (r == 0 && (r = py_job_finish(job, CORE_OK, values, n)) < 0) py_fail(r, NULL);
+    if (r == 0 && (r = py_job_finish(job, CORE_OK, values, n)) < 0) py_job_failed(r);
     while (pvs && made > 0) py_value_release(&pvs[--made]);
     free(pvs);
     free(values);

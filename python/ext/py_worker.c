@@ -176,6 +176,14 @@ int py_job_finish(struct core_job *job, enum core_status status, const struct co
     return r;
 }
 
+/* Why py_job_finish() did not, as the exception. */
+void py_job_failed(int code) {
+    struct skate_error why = {0};
+
+    if (py.core && code == -SKATE_EFULL) core_trouble(py.core, &why);
+    py_fail(code, why.text);
+}
+
 static int finish_many(struct core_job *job, PyObject *result) {
     uint32_t n = job->returns;
     struct core_value *values = NULL;
@@ -214,7 +222,7 @@ static int finish_many(struct core_job *job, PyObject *result) {
         values[made] = pvs[made].v;
     }
     r = py_job_finish(job, CORE_OK, values, n);
-    if (r < 0) py_fail(r, NULL);
+    if (r < 0) py_job_failed(r);
 out:
     while (made > 0) py_value_release(&pvs[--made]);
     free(pvs);
@@ -235,14 +243,14 @@ int py_finish_ok(struct core_job *job, PyObject *result) {
     if (job->returns > 1 && job->kind != 2) return finish_many(job, result);
     if (job->returns == 0 && job->kind != 2) {
         r = py_job_finish(job, CORE_OK, NULL, 0);
-        return r < 0 ? (py_fail(r, NULL), -1) : 0;
+        return r < 0 ? (py_job_failed(r), -1) : 0;
     }
     py_value_init(&pv, scratch, sizeof scratch);
     pv.plain = answers_plainly(job);
     r = py_encode(&pv, result);
     if (r == 0) {
         r = py_job_finish(job, CORE_OK, &pv.v, 1);
-        if (r < 0) py_fail(r, NULL);
+        if (r < 0) py_job_failed(r);
     }
     py_value_release(&pv);
     return r < 0 ? -1 : 0;

@@ -379,10 +379,11 @@ class ActorClass:
             try:
                 self._defined = (epoch, _core.define(self._cls.__name__, kind))
             except TypeError as error:
-                raise TypeError(
-                    f"Could not serialize the actor class {self._cls.__name__}: {error}. It, or "
-                    "something it refers to, cannot be pickled"
-                ) from error
+                from skate.util import check_serialize
+
+                raise check_serialize.refusal(
+                    f"the actor class {self._cls.__name__}", self._cls, error
+                ) from check_serialize.cause(error)
         return self._defined[1]
 
     def _remote(self, args: Any = None, kwargs: Any = None, **options: Any) -> ActorHandle:

@@ -479,7 +479,11 @@ def put(value: Any, *, _owner: Any = None, _tensor_transport: Any = None) -> _co
     except TypeError as error:
         if type(value) is _core.ObjectRef:
             raise
-        raise TypeError(f"Could not serialize the put value {_shown(value)}: {error}") from error
+        from skate.util import check_serialize
+
+        raise check_serialize.refusal(
+            f"the put value {_shown(value)}", value, error
+        ) from check_serialize.cause(error)
 
 
 def _shown(value: Any) -> str:
@@ -579,8 +583,9 @@ def get_actor(name: str, namespace: str | None = None) -> Any:
     _, state = _call(_wire.GCS, "actor_by_name", name=name, namespace=space)
     if state.get("state", 4) not in (0, 1, 2):
         raise ValueError(
-            f"no actor named {name!r} lives in the namespace {space!r}; anonymous namespaces are "
-            "not visible to other programs"
+            f"no actor named {name!r} lives in the namespace {space!r}. Another program's are "
+            "found in its namespace only: init(namespace=...) in both, or get_actor(name, "
+            "namespace=...)"
         )
     raw = state["actor"]
     plain = _read_meta(raw)

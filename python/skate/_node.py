@@ -596,7 +596,10 @@ def probe(address: str, seconds: float = 1.0) -> str:
             sock.settimeout(seconds)
             said = _hear(sock)
     except OSError as error:
-        raise ConnectionError(f"nothing answers at {address}: {error}") from None
+        raise ConnectionError(
+            f"nothing answers at {address}: {error}. Does the cluster run, and is this the address "
+            "that `skate start --head` has printed?"
+        ) from None
     finally:
         sock.close()
     if said.startswith(b"SKATE/"):

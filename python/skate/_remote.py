@@ -125,10 +125,11 @@ class RemoteFunction(_core.Call):
         try:
             return _core.define(self._function_name, value)
         except TypeError as error:
-            raise TypeError(
-                f"Could not serialize the function {self._function_name}: {error}. It, or "
-                "something it refers to, cannot be pickled"
-            ) from error
+            from skate.util import check_serialize
+
+            raise check_serialize.refusal(
+                f"the function {self._function_name}", self._function, error
+            ) from check_serialize.cause(error)
 
     def _refuse(self, error: TypeError) -> None:
         """Called from C when an argument cannot be pickled."""

@@ -374,6 +374,11 @@ def core_error(code: int, text: str) -> BaseException:
             text = "the raylet of this node died"
         return exceptions.LocalRayletDiedError(text + _daemons_end())
     if code == EFULL:
+        if "object store" in text:
+            text += (
+                ". Drop refs that are not needed, or give the node a larger object_store_memory: "
+                "init(object_store_memory=...), `skate start --object-store-memory`"
+            )
         return exceptions.ObjectStoreFullError(text)
     if code == EEXIST:
         return exceptions.ActorAlreadyExistsError(text)

@@ -6,8 +6,7 @@
  * A blocking function returns -SKATE_EINTR when a signal handler ran, so that the caller can run
  * the interpreter's handlers and call again; -SKATE_EDEAD when the raylet is gone;
  * -SKATE_EFORKED in a forked child; -SKATE_ESHUTDOWN after core_close().
- * Design: docs/design/0001-runtime.md, src/core/README.md. Tests: tests/unit/core_test.c and all
- * of tests/compat, tests/e2e. */
+ * Design: docs/design/0001-runtime.md. Tests: tests/unit/core_*_test.c, tests/compat, tests/e2e. */
 #ifndef SKATE_CORE_CORE_H
 #define SKATE_CORE_CORE_H
 
@@ -220,6 +219,7 @@ enum core_status { CORE_OK = 0, CORE_ERROR = 1, CORE_RETRY = 2, CORE_CANCELLED =
  * For kind 2 with CORE_ERROR the one value is the constructor's error. BLOCKS when full. */
 SKATE_NODISCARD int core_finish(struct core *c, struct core_job *job, enum core_status status,
                                 const struct core_value *values, uint32_t count);
+void core_trouble(struct core *c, struct skate_error *ret); /* core_finish: -SKATE_EFULL, and why */
 uint64_t core_job_pin(struct core *c, struct core_job *job, const struct core_view *view);
 /* Tell the raylet (and for actors the GCS) that this worker ends by intention, with the reason,
  * after all sent results are on their way. BLOCKS shortly. */

@@ -195,6 +195,7 @@ struct core {
     struct actor **actor_v;
     uint32_t actor_count;
     struct sweep sweep; /* of dead links and actors */
+    struct skate_error trouble; /* why core_finish() found no room */
     struct map functions;  /* key -> index (ours and received) */
     struct function *function_v;
     uint32_t function_count;

@@ -513,9 +513,11 @@ static int place_values(struct core *c, struct core_job *job, const struct core_
                                         .flags = values[i].flags, .off = off, .id = id,
                                         .len = (uint32_t)size, .size = size};
         else {
-            int r = c->lasting ? retire_store(c, &values[i], &id, &vals[i], NULL)
-                               : object_store(c, &values[i], &id, &vals[i], NULL);
+            int r;
 
+            c->trouble.text[0] = 0;
+            r = c->lasting ? retire_store(c, &values[i], &id, &vals[i], &c->trouble)
+                           : object_store(c, &values[i], &id, &vals[i], &c->trouble);
             if (r < 0) return r;
         }
         off += (vals[i].len + 63) & ~63u;
@@ -668,6 +670,14 @@ sent:
     core_leave(c);
     if (vals != few) free(vals);
     return 0;
+}
+
+void core_trouble(struct core *c, struct skate_error *ret) {
+    ret->text[0] = 0;
+    if (core_enter(c) < 0) return;
+    *ret = c->trouble;
+    c->trouble.text[0] = 0;
+    core_leave(c);
 }
 
 void core_exit_intended(struct core *c, uint32_t why, const char *reason) {

@@ -230,3 +230,48 @@ def test_a_worker_imports_nothing_after_its_fork(session):
             return [m.__name__ for m in young]  # what the zygote loaded is frozen
 
     assert skate.get(Plain.remote().loaded.remote()) == []
+
+
+def test_what_cannot_be_sent_is_named():
+    lock = threading.Lock()
+
+    class Holder:
+        def __init__(self):
+            self.lock = lock
+
+    def helper():
+        return lock
+
+    def outer():
+        return helper()
+
+    for attempt, path in (
+        (lambda: skate.remote(helper).remote(), r"the function helper: .* lock \(_thread.lock\)"),
+        (lambda: skate.remote(outer).remote(), r"helper -> lock \(_thread.lock\)"),
+        (lambda: skate.remote(Holder).remote(), r"class Holder: .*__init__ -> lock \(_thread.lock"),
+        (lambda: skate.put({"a": [lock]}), r"a -> \[0\] \(_thread.lock\)"),
+    ):
+        with pytest.raises(TypeError, match=path) as caught:
+            attempt()
+        assert "Make such things where they are used" in str(caught.value)
+        assert caught.value.__suppress_context__ and caught.value.__cause__ is None
+
+
+class Stays:
+    def __reduce__(self):
+        raise TypeError("I stay here")
+
+
+def test_a_reduce_that_fails_is_the_cause():
+    with pytest.raises(TypeError, match=r"I stay here; because of here \(.*Stays\)") as caught:
+        skate.put({"here": Stays()})
+    assert str(caught.value.__cause__) == "I stay here"
+
+
+def test_a_result_too_large_for_the_store_says_so():
+    @skate.remote
+    def large():
+        return np.zeros(300_000_000, np.int8)  # no pages are touched
+
+    with pytest.raises(exceptions.ObjectStoreFullError, match="whole object store has .* larger"):
+        skate.get(large.remote())

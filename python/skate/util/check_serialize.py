@@ -56,14 +56,22 @@ def _parts(obj: Any) -> list[tuple[str, Any]]:
         return []
 
 
+_MEANWHILE = (
+    "Make such things where they are used (in the function, in the actor's __init__), leave "
+    "them out with __getstate__, or say how to send them with util.register_serializer()."
+)
+
+
 class _Search:
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: Any, most: int | None = None) -> None:
         self.stream = stream
+        self.most = most  # parts looked at
         self.found: list[FailureTuple] = []
         self.seen: set[int] = set()
 
     def say(self, text: str) -> None:
-        print(text, file=self.stream)
+        if self.stream is not None:
+            print(text, file=self.stream)
 
     def look(self, obj: Any, path: tuple[str, ...], parent: Any, depth: int) -> bool:
         """Is it fit to be sent? If not, say which part is to blame."""
@@ -76,7 +84,7 @@ class _Search:
             return False
         self.seen.add(id(obj))
         to_blame = False
-        for name, part in _parts(obj) if depth > 0 else ():
+        for name, part in _parts(obj)[: self.most] if depth > 0 else ():
             if _error_of(part) is not None:
                 self.say(f"{indent}  because of {name!r}, {part!r:.200}")
                 self.look(part, (*path, name), obj, depth - 1)
@@ -104,8 +112,33 @@ def inspect_serializability(
         return True, set()
     for failure in search.found:
         search.say(f"No: {failure}")
-    search.say(
-        "Make such things where they are used (in the function, in the actor's __init__), leave "
-        "them out with __getstate__, or say how to send them with util.register_serializer()."
-    )
+    search.say(_MEANWHILE)
     return False, set(search.found)
+
+
+def refusal(what: str, obj: Any, error: TypeError) -> TypeError:
+    """The error for something that cannot be pickled: which part of it, and what to do. To be
+    raised from cause()."""
+    search = _Search(None, 1000)
+    try:
+        search.look(obj, (), None, 3)
+    except Exception:  # somebody's __reduce__ or repr
+        search.found.clear()
+    parts = [f"{' -> '.join(f.path)} ({_kind(f.obj)})" for f in search.found if f.path]
+    because = f"; because of {', '.join(parts[:3])}" if parts else ""
+    return TypeError(f"Could not serialize {what}: {error}{because}. {_MEANWHILE}")
+
+
+def _kind(obj: Any) -> str:
+    return f"{type(obj).__module__}.{type(obj).__qualname__}".removeprefix("builtins.")
+
+
+def cause(error: BaseException) -> BaseException | None:
+    """The error, if its traceback has a line that is neither ours nor cloudpickle's."""
+    trace = error.__traceback__
+    while trace is not None:
+        module = trace.tb_frame.f_globals.get("__name__", "").partition(".")[0]
+        if module not in ("skate", "cloudpickle"):
+            return error
+        trace = trace.tb_next
+    return None
