@@ -33,8 +33,9 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "raylet": MIDDLE,
     "gcsd": MIDDLE,
     "core": MIDDLE,
-    "api": (*MIDDLE, "core", "skate"),
-    "native": (*MIDDLE, "core", "api", "skate"),
+    "arrow": ("base", "skate"),  # include/skate/arrow.h: the structs
+    "api": (*MIDDLE, "core", "arrow", "skate"),
+    "native": (*MIDDLE, "core", "arrow", "api", "skate"),
     "rl": ("base",),
 }
 EXT_LAYERS = {"ext": (*MIDDLE, "core"), "ext_rl": ("base", "rl")}
