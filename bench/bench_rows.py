@@ -80,7 +80,7 @@ ROWS: tuple[Row, ...] = (
     Row("idle_cpu", "whole stack idle, % of a core", "idle", "%", True, limit=0.5),
     Row("submit_100k", "submit 100,000 tasks", "queue", "/s", bar=30),
     Row("queued_100k_mb", "  memory of the driver meanwhile", "queue", "MB", True, bar=10),
-    Row("drain_100k", "  and their drain", "queue", "/s", bar=100),
+    Row("drain_100k", "  drained", "queue", "/s", bar=100),
 )
 
 # Skate alone, once: what one node holds, each with its time and memory. A group is one process.

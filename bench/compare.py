@@ -105,19 +105,19 @@ def build_site(tree: Path, folder: Path) -> Path:
     return folder / "site"
 
 
-def measure(sites: dict[str, Path], groups: list[str], pairs: int,
-            seconds: float) -> tuple[list[dict[str, dict[str, float]]], int]:
+def measure(sites: dict[str, Path], groups: list[str],
+            args: argparse.Namespace) -> tuple[list[dict[str, dict[str, float]]], int]:
     """(pair -> side -> row -> value without the void ones, how many were void)."""
     found, void = [], 0
-    for index in range(pairs):
+    for index in range(args.pairs):
         order = ["old", "new"] if index % 2 == 0 else ["new", "old"]
         pair: dict[str, dict[str, float]] = {"old": {}, "new": {}}
         for group in groups:
-            say(f"pair {index + 1} of {pairs}: {group} ...")
+            say(f"pair {index + 1} of {args.pairs}: {group} ...")
             for _ in range(1 + RETRIES):
                 with load.CpuLoad() as others:
-                    values = {s: run_child("skate", group, seconds, sites[s]) for s in order}
-                if others.cores <= FOREIGN_MAX:
+                    values = {s: run_child("skate", group, args.seconds, sites[s]) for s in order}
+                if others.cores <= args.others:
                     for side in order:
                         pair[side] |= values[side]
                     break
@@ -160,6 +160,8 @@ def main() -> int:
     parser.add_argument("--rows", default="", help="only these, separated by commas")
     parser.add_argument("--pairs", type=int, default=7, help="how often each side is run (7)")
     parser.add_argument("--seconds", type=float, default=0.5, help="least length of a row (0.5)")
+    parser.add_argument("--others", type=float, default=FOREIGN_MAX, metavar="CORES",
+                        help=f"above which a measurement is void ({FOREIGN_MAX})")
     args = parser.parse_args()
     wanted = [name for name in args.rows.split(",") if name]
     unknown = set(wanted) - {row.name for row in ROWS}
@@ -172,7 +174,7 @@ def main() -> int:
     load.become_reaper()
     sites = {"old": build_site(old_tree(commit), FOLDER / f"old-{commit}"),
              "new": build_site(ROOT, FOLDER / "new")}
-    pairs, void = measure(sites, groups_of(rows), args.pairs, args.seconds)
+    pairs, void = measure(sites, groups_of(rows), args)
     lines, status = report(rows, pairs)
     print(f"old: {commit}; new: the working tree at {git('rev-parse', '--short', 'HEAD')}; "
           f"{len(pairs)} pairs; {void} measurements were void")

@@ -45,18 +45,20 @@ class Pair:
     """One group, measured on each side once."""
 
     values: dict[str, dict[str, float]] = field(default_factory=dict)
-    foreign: float = 0.0
+    foreign: float = 0.0  # cores that others used meanwhile
+    most: float = FOREIGN_MAX
 
     @property
     def void(self) -> bool:
-        return self.foreign > FOREIGN_MAX
+        return self.foreign > self.most
 
 
 class Bench:
     """One run: what was measured so far, and until when there may be more."""
 
-    def __init__(self, seconds: float, minutes: float) -> None:
+    def __init__(self, seconds: float, minutes: float, others: float) -> None:
         self.seconds = seconds
+        self.others = others
         self.deadline = time.monotonic() + 60 * minutes
         self.pairs: dict[str, list[Pair]] = {}
         self.floors: dict[str, list[float]] = {}
@@ -82,7 +84,7 @@ class Bench:
     def measure_pair(self, group: str, targets: list[str], retries: int = RETRIES) -> None:
         """One group on each target, in this order; again while it is void."""
         for attempt in range(1 + retries):
-            pair = Pair()
+            pair = Pair(most=self.others)
             with load.CpuLoad() as others:
                 for target in targets:
                     pair.values[target] = run_child(target, group, self.seconds)
@@ -192,6 +194,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=1.0, help="least length of a row (1)")
     parser.add_argument("--minutes", type=float, default=22.0,
                         help="after that no further pair begins (22)")
+    parser.add_argument("--others", type=float, default=FOREIGN_MAX, metavar="CORES",
+                        help=f"above which a pair is void ({FOREIGN_MAX})")
     parser.add_argument("--quick", action="store_true", help="half a second a row")
     parser.add_argument("--skip-ray", action="store_true", help="measure Skate only")
     parser.add_argument("--skip-skate", action="store_true", help="measure Ray only")
@@ -249,8 +253,9 @@ def main() -> int:
             print(f"{target} cannot be imported; run: {hint}", file=sys.stderr)
             return 1
 
-    header = machine() | {"versions": versions, "seconds": args.seconds, "pairs": args.pairs}
-    bench = Bench(args.seconds, args.minutes)
+    header = machine() | {"versions": versions, "seconds": args.seconds, "pairs": args.pairs,
+                          "others": args.others}
+    bench = Bench(args.seconds, args.minutes, args.others)
     measure(bench, args, targets, rows, scale)
     printed = bench.measure_native() if native and "skate" in targets else {}
     header["load_after"] = [round(x, 2) for x in os.getloadavg()]

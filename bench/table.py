@@ -163,7 +163,7 @@ def whole(results: dict[str, Any]) -> str:
         f"commit {m['commit']}, {m['time']}; "
         + ", ".join(f"{name} {version}" for name, version in m["versions"].items()),
         f"load {m['load'][0]} before, {m['load_after'][0]} after; others used {m['foreign']} cores "
-        "on average (a pair is void above 0.3)",
+        f"on average (a pair is void above {m['others']:g})",
         "floors: " + "\n        ".join(
             f"{name:8s} {number(value)} {FLOORS[name]}" for name, value in results["floor"].items()
         ),

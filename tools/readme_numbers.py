@@ -26,9 +26,9 @@ def amount(value: float | None, unit: str) -> str:
     if value is None:
         return "-"
     if 0 < value < 0.01:
-        return f"{value:.1g} {unit}"
+        return f"{value:.2g} {unit}"
     digits = 0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3
-    return f"{value:,.{digits}f} {unit}".replace(" /s", "/s").replace(" %", " %")
+    return f"{value:,.{digits}f} {unit}".replace(" /s", "/s")
 
 
 def row_texts() -> dict[str, str]:
@@ -58,6 +58,15 @@ def where(m: dict[str, Any]) -> str:
     )
 
 
+def bar_of(r: dict[str, Any]) -> str:
+    """What a row is to reach; in words only when it does not."""
+    if r["bar"]:
+        return f"{r['bar']:.0f}" + ("" if r["bar_met"] else " (missed)")
+    if r["limit"] is not None:
+        return f"{r['limit']:g} {r['unit']}" + ("" if r["limit_met"] else " (missed)")
+    return ""
+
+
 def table(results: dict[str, Any]) -> str:
     """Beside Ray: what was measured where, then the rows."""
     m, floor, texts = results["machine"], results["floor"], row_texts()
@@ -66,7 +75,8 @@ def table(results: dict[str, Any]) -> str:
     head = (
         f"{where(m)} Ray is {m['versions'].get('ray', 'not measured')}; both ran in turn, "
         f"{max((r['pairs'] for r in both), default=0)} times; the ratio is the median of the "
-        "pairs' ratios (least to greatest), above 1 where Skate is better."
+        "pairs' ratios (least to greatest), above 1 where Skate is better; the bar is what we hold "
+        "ourselves to."
         + (f" In {void} rows all pairs were disturbed by others." if void else "")
     )
     below = (
@@ -76,11 +86,12 @@ def table(results: dict[str, Any]) -> str:
         f"{floor['fork']:,.0f} forks/s. Bare Python: {floor['pycall']:,.0f} calls/s of a function "
         f"in another process, {floor['asyncio']:,.0f} asyncio tasks/s."
     )
-    lines = ["| | Ray | Skate | ratio |", "| --- | ---: | ---: | ---: |"]
+    lines = ["| | Ray | Skate | ratio | bar |", "| --- | ---: | ---: | ---: | ---: |"]
     for r in both:
+        bar = bar_of(r)
         ratio = f"{times(r['ratio'])} ({times(r['ratio_min'])} to {times(r['ratio_max'])})"
         ray, skate = amount(r["ray"], r["unit"]), amount(r["skate"], r["unit"])
-        lines.append(f"| {texts.get(r['row'], r['row'])} | {ray} | {skate} | {ratio} |")
+        lines.append(f"| {texts.get(r['row'], r['row'])} | {ray} | {skate} | {ratio} | {bar} |")
     return "\n".join([textwrap.fill(head, 100), "", *lines, "", textwrap.fill(below, 100), ""])
 
 
