@@ -27,7 +27,9 @@ def library(name: str) -> str:
 
 
 @pytest.mark.timeout(LIMIT_S + 20)
-@pytest.mark.parametrize("part", ["tests/compat", "tests/python"])
+@pytest.mark.parametrize(
+    "part", ["tests/compat", "tests/python", "tests/e2e/test_native_worker.py"]
+)
 def test_sanitized(part: str, tmp_path: Path) -> None:
     """These tests pass, and no process had anything to report."""
     assert (SITE / "skate" / "bin" / "skate-raylet").exists(), "not built; run `make units`"

@@ -51,7 +51,7 @@ struct skate_entry {
     skate_task_fn run;            /* of a task */
     size_t self_bytes;            /* of an actor: size of its state, which begins as zeros */
     skate_method_fn construct;    /* of an actor, may be NULL; takes the arguments */
-    void (*destroy)(void *self);  /* of an actor, may be NULL; not called when it is killed */
+    void (*destroy)(void *self);  /* of an actor, may be NULL; not when its process is killed */
     const struct skate_method *methods; /* ends with an empty one */
 };
 enum { SKATE_ABI = 1 };

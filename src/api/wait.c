@@ -9,6 +9,7 @@
 
 #include "api/api_int.h"
 #include "base/atomic.h"
+#include "core/cancel.h"
 #include "core/inspect.h"
 #include "wire/frame.h"
 
@@ -123,6 +124,8 @@ static int wait_ready(skate_session *s, const struct skate_id *ids, uint32_t n, 
         if (!s->worker && (left < 0 || left > SLICE_MS * 1000000)) slice = SLICE_MS * 1000000;
         r = core_wait(s->c, ids, n, need, slice, flags, ready);
         if (r < 0 && r != -SKATE_EINTR) return api_fail_in(s, r, NULL);
+        if (r < 0 && s->worker && core_cancelled(s->c))
+            return api_fail(-SKATE_ECANCELLED, "this task was cancelled while it waited");
         if (r >= 0 && ((uint32_t)r >= need || slice == left)) return r;
         if (at_load_seq(&s->interrupts) != t->interrupts)
             return api_fail(-SKATE_EINTR, "skate_interrupt() was called");

@@ -103,6 +103,42 @@ SKATE_TASK(deaf) {
 
 SKATE_TASK(pid) { return skate_return_int(call, getpid()); }
 
+/* fibonacci(library, n): each call waits for two others. */
+SKATE_TASK(fibonacci) {
+    skate_session *s = skate_task_session(call);
+    skate_value args[2], parts[2];
+    int64_t n = skate_arg_int(call, 1);
+    skate_function *f;
+    skate_ref refs[2];
+    int r;
+
+    if (n < 2) return skate_return_int(call, n);
+    r = skate_c_function(s, skate_arg_str(call, 0, NULL), "fibonacci", NULL, &f);
+    if (r < 0) return r;
+    args[0] = skate_str(skate_arg_str(call, 0, NULL));
+    for (int i = 0; i < 2; i++) {
+        args[1] = skate_int(n - 1 - i);
+        r = skate_submit(s, f, args, 2, &refs[i]);
+        if (r < 0) return r;
+    }
+    r = skate_get_many(s, refs, 2, -1, parts);
+    for (int i = 0; i < 2; i++) skate_ref_drop(s, refs[i]);
+    skate_function_free(s, f);
+    skate_close(s); /* does nothing in a task */
+    return r < 0 ? r : skate_return_int(call, parts[0].as.i + parts[1].as.i);
+}
+
+/* The value of a ref in a list; marks a file when it begins. */
+SKATE_TASK(waits) {
+    skate_value list, v;
+    int r = skate_arg(call, 1, &list);
+
+    mark(skate_arg_str(call, 0, NULL));
+    if (r < 0) return r;
+    r = skate_get(skate_task_session(call), list.as.list.items[0].as.ref, -1, &v);
+    return r < 0 ? r : skate_return(call, &v);
+}
+
 /* ---- actors ---- */
 
 struct counter {

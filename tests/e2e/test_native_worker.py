@@ -146,6 +146,21 @@ def test_cancel(cluster: Any, library: str, tmp_path: Path, name: str) -> None:
     assert cluster.get(c_function(library, "add").remote(1, 1)) == 2
 
 
+def test_waits_inside(cluster: Any, library: str, tmp_path: Path) -> None:
+    """A task that waits for others lends its CPU; one that is cancelled meanwhile hears of it."""
+    assert cluster.get(c_function(library, "fibonacci").remote(library, 8)) == 21
+    begun, never = tmp_path / "begun", tmp_path / "never"
+    other = c_function(library, "patient").options(num_cpus=0).remote(str(never))
+    ref = c_function(library, "waits").options(max_retries=0).remote(str(begun), [other])
+    until(begun.exists, 20, "the task begins")
+    cluster.cancel(ref)
+    with pytest.raises(skate.exceptions.TaskCancelledError, match="while it ran"):
+        cluster.get(ref, timeout=30)
+    cluster.cancel(other)
+    with pytest.raises(skate.exceptions.TaskCancelledError):
+        cluster.get(other, timeout=30)
+
+
 def test_actor(cluster: Any, library: str, tmp_path: Path) -> None:
     """Made, called, asked for what it has not, ended by itself; its destructor ran."""
     counter, goodbye = c_actor_class(library, "counter"), tmp_path / "goodbye"
