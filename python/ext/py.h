@@ -70,6 +70,7 @@ enum py_hook {
     HOOK_LEASE,     /* skate._lease.changed() */
     HOOK_TENSOR,    /* skate._plain.tensor(bytes) -> array */
     HOOK_ARROW,     /* skate._plain.arrow(bytes) -> table */
+    HOOK_HANDLE,    /* skate._cross.handle(ActorID, index) -> actor handle */
     HOOK_LAY_OUT,   /* skate._plain.lay_out(obj) -> (format, header, data), [plain] or None */
     HOOK_COUNT
 };

@@ -289,6 +289,21 @@ static PyObject *take_ref(struct in *in) {
     return py_ref_new(py.ref_type, &id, true);
 }
 
+/* An actor, and which one of its process: what another language says of an actor's handle. */
+static PyObject *take_actor(struct in *in) {
+    PyObject *hook = py_hook(HOOK_HANDLE), *ref, *out;
+    struct skate_id id;
+
+    if (!hook) return NULL;
+    if (!has(in, 26) || *in->p++ != 24 || *in->p++ != 4) return bad();
+    memcpy(&id, in->p, 16);
+    in->p += 16;
+    ref = py_ref_new(py.actor_type, &id, true);
+    out = ref ? PyObject_CallFunction(hook, "OK", ref, (unsigned long long)big(in, 8)) : NULL;
+    Py_XDECREF(ref);
+    return out;
+}
+
 static PyObject *take_float(struct in *in) {
     uint64_t bits;
     double d;
@@ -336,6 +351,7 @@ static PyObject *take(struct in *in, int depth) {
     case 0xc9: return take_tuple(in, depth);
     case 0xd6: return take_slot(in);
     case 0xd8: return take_ref(in);
+    case 0xc7: return take_actor(in);
     case 0xc6:
     case 0xdb:
     case 0xdd:

@@ -7,7 +7,8 @@
  * object is RAW. A mutable container met twice goes to pickle, which keeps it one object. What is
  * for other languages (`plain`) has two forms more, TENSOR and ARROW, made by skate._plain.
  *
- * Extensions of MSGPACK: 1 tuple (its items as an array), 2 argument slot (u32), 3 ref (16 bytes).
+ * Extensions of MSGPACK: 1 tuple (its items as an array), 2 argument slot (u32), 3 ref (16 bytes),
+ * 4 actor (16 bytes, and a u64: which one of its process; for other languages only).
  * Refs found on the way are kept alive until py_value_release(). Reader: py_decode.c. */
 #include "py.h"
 
@@ -243,6 +244,20 @@ static int put_ref(struct py_value *pv, PyObject *o) {
     return PLAIN;
 }
 
+/* An actor, for another language: the one that its process was made for. */
+static int put_actor(struct py_value *pv, PyObject *o) {
+    uint8_t *p;
+
+    if (!pv->plain || !((struct py_ref *)(void *)o)->counted) return NOT_PLAIN;
+    if (py_ref_check(o) < 0 || add_ref(pv, o) < 0) return -1;
+    p = room(pv, 27);
+    if (!p) return -1;
+    memcpy(p, "\xc7\x18\x04", 3);
+    memcpy(p + 3, &((struct py_ref *)(void *)o)->id, 16);
+    big64(p + 19, 0);
+    return PLAIN;
+}
+
 static int put_slot(struct py_value *pv, uint32_t index) {
     uint8_t *p = room(pv, 6);
 
@@ -318,6 +333,7 @@ static int put(struct py_value *pv, PyObject *o, int depth) {
     if (t == &PyBool_Type) return put_byte(pv, o == Py_True ? 0xc3 : 0xc2);
     if (t == &PyBytes_Type) return put_bytes(pv, o);
     if (t == py.ref_type) return put_ref(pv, o);
+    if (t == py.actor_type) return put_actor(pv, o);
     if (depth == 0) return NOT_PLAIN;
     if (t == &PyList_Type) return put_list(pv, o, depth - 1);
     if (t == &PyTuple_Type) return put_tuple(pv, o, depth - 1);

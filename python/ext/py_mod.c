@@ -40,6 +40,7 @@ static const struct {
     [HOOK_LEASE] = {"skate._lease", "changed"},
     [HOOK_TENSOR] = {"skate._plain", "tensor"},
     [HOOK_ARROW] = {"skate._plain", "arrow"},
+    [HOOK_HANDLE] = {"skate._cross", "handle"},
     [HOOK_LAY_OUT] = {"skate._plain", "lay_out"},
 };
 

@@ -56,7 +56,7 @@ RESTORE_WORKER_MODE, SPILL_WORKER_MODE = 3, 4
 
 
 class Language:
-    """The languages of Ray's workers; Skate's are written in Python."""
+    """The languages of Ray's workers; Skate's run Python, or C (skate.cross_language)."""
 
     PYTHON, JAVA, CPP = "PYTHON", "JAVA", "CPP"
 

@@ -590,12 +590,12 @@ def get_actor(name: str, namespace: str | None = None) -> Any:
     raw = state["actor"]
     plain = _read_meta(raw)
     ref = _core._actor_from_bytes(raw, False)
-    if isinstance(plain, tuple):
-        meta = ActorMeta.unpack(plain)
-    else:  # its maker is written in another language
+    if plain is None:  # made by a program that could not say it
         from skate import _cross
 
-        meta = _cross.meta_of(plain or [], state.get("cls", ""))
+        meta = _cross.meta_of([], state.get("cls", ""))
+    else:
+        meta = ActorMeta.unpack(plain)
     meta.tell_core(ref)
     return ActorHandle(ref, meta)
 

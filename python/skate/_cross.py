@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from skate import _core, _options, _plain
-from skate._actor import ANY, ActorClass, ActorMeta, MethodSpec
+from skate._actor import ANY, ActorClass, ActorHandle, ActorMeta, MethodSpec
 from skate._remote import RemoteFunction
 from skate._signature import Arity
 
@@ -37,9 +37,10 @@ ACTOR = {name: _options.ACTOR[name] for name in (*_PLACING, *_KEPT)}
 
 def convert(what: str, args: Any, kwargs: Any) -> tuple[list[Any], dict[str, Any]]:
     """The arguments of a call as the other language reads them: plain ones as they are, arrays and
-    tables as refs of stored ones. TypeError that names the argument which is neither."""
+    tables as refs of stored ones. TypeError that names the argument which is neither, by its number
+    from 0, as C counts them."""
     return (
-        [_argument(value, f"argument {i + 1} of {what}") for i, value in enumerate(args)],
+        [_argument(value, f"argument {i} of {what}") for i, value in enumerate(args)],
         {name: _argument(value, f"argument {name!r} of {what}") for name, value in kwargs.items()},
     )
 
@@ -63,6 +64,54 @@ def meta_of(definition: list[Any], name: str) -> ActorMeta:
     """What a handle knows about an actor of another language: its worker knows the methods."""
     module = str(definition[1]) if len(definition) > 2 else ""
     return ActorMeta(name, module, {ANY: MethodSpec(Arity(), {"_plain": True})}, 0)
+
+
+def handle(ref: _core.ActorID, index: int) -> ActorHandle | Spawned:
+    """Called from C: an actor that another language names."""
+    made = ActorHandle(ref, meta_of([], "actor"))
+    return made if index == 0 else Spawned(made, index)
+
+
+class Spawned:
+    """An actor of C that shares its process with others: skate_spawn() of skate/actor.h."""
+
+    def __init__(self, process: ActorHandle, index: int) -> None:
+        self._process = process
+        self._index = index
+
+    def __getattr__(self, name: str) -> SpawnedMethod:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return SpawnedMethod(getattr(self._process, "\x01call"), self._index, name)
+
+    def __repr__(self) -> str:
+        return f"Actor({self._process._actor_id.hex()}, number {self._index})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Spawned) and (self._process, self._index) == (
+            other._process,
+            other._index,
+        )
+
+    def __hash__(self) -> int:
+        return hash((self._process, self._index))
+
+
+class SpawnedMethod:
+    """A method of such an actor."""
+
+    def __init__(self, call: Any, index: int, name: str) -> None:
+        self._call = call
+        self._index = index
+        self._name = name
+
+    def remote(self, *args: Any, **kwargs: Any) -> Any:
+        """Call it elsewhere; returns at once with the ref of the result."""
+        return self._call.remote(self._index, self._name, *args, **kwargs)
+
+    def options(self, **options: Any) -> SpawnedMethod:
+        """The same method with other options."""
+        return SpawnedMethod(self._call.options(**options), self._index, self._name)
 
 
 def _check_names(what: str, library: Any, name: Any) -> None:

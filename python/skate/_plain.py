@@ -66,6 +66,8 @@ def simple(obj: Any, where: str, depth: int = 40) -> Any:
     kind = type(obj)
     if obj is None or kind in _SIMPLE or isinstance(obj, _core.ObjectRef):
         return obj
+    if kind.__module__ == "skate._actor" and hasattr(obj, "_actor_id"):
+        return obj._actor_id  # a handle; it arrives as one
     if depth == 0:
         raise TypeError(f"{where} is nested too deeply")
     if isinstance(obj, int):

@@ -159,7 +159,7 @@ def test_actors(ray):
     assert array.tolist() == [[7, 7], [7, 7]] and array.flags.c_contiguous
     with pytest.raises(AttributeError, match="no attribute 'subtract'"):
         ray.get(counter.subtract.remote(1))
-    with pytest.raises(TypeError, match="argument 1 of Counter.add.. is of type"):
+    with pytest.raises(TypeError, match="argument 0 of Counter.add.. is of type"):
         counter.add.remote(object())
     with pytest.raises(ray.exceptions.ActorDiedError, match="start"):
         ray.get(CActorClass(["python", "shop.stock.Counter"], {}, b"").remote(-1).add.remote(1))

@@ -89,6 +89,13 @@ def test_hostile_bytes_raise():
             _core.unpack(head + body)
     with pytest.raises(pa.ArrowInvalid):
         _core.unpack(bytes([ARROW]) + bytes(63) + b"no stream at all")
+    actor = b"\xc7\x18\x04" + bytes(24)
+    for end in range(len(actor)):
+        with pytest.raises(ValueError, match="malformed"):
+            _core.unpack(bytes([PLAIN]) + bytes(63) + actor[:end])
+    with pytest.raises(ValueError, match="malformed"):
+        _core.unpack(bytes([PLAIN]) + bytes(63) + actor.replace(b"\x04", b"\x05"))
+    assert "number 258" in repr(_core.unpack(bytes([PLAIN]) + bytes(63) + actor[:-2] + b"\1\2"))
     dice = random.Random(5)
     whole = _core.pack_plain(np.arange(6.0).reshape(2, 3))
     for _ in range(500):

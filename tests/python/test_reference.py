@@ -67,6 +67,7 @@ UTIL = {
     ],
     "dag": None,
     "runtime_env": None,
+    "cross_language": None,
     "cluster_utils": ["Cluster"],
 }  # fmt: skip
 

@@ -1,0 +1,32 @@
+/* arrow_values.c - Arrow streams as values: include/skate/arrow.h, on src/arrow.
+ *
+ * Any thread. Tests: tests/e2e/test_c_arrow.py. */
+#include <stdlib.h>
+
+#include "api/api_int.h"
+#include "arrow/ipc.h"
+
+int skate_put_arrow(skate_session *s, struct ArrowArrayStream *in, skate_ref *ret) {
+    struct skate_error err = {{0}};
+    uint8_t *data = NULL;
+    size_t len = 0;
+    skate_value v;
+    int r = arrow_encode(in, &data, &len, &err);
+
+    if (r < 0) return api_fail_of(r, &err);
+    v = skate_arrow_bytes(data, len);
+    r = skate_put(s, &v, ret);
+    free(data);
+    return r;
+}
+
+int skate_arrow_open(const skate_value *v, struct ArrowArrayStream *out) {
+    struct skate_error err = {{0}};
+    int r;
+
+    if (!v || !out) return api_fail(-SKATE_EINVAL, "a value and a stream are needed");
+    if (v->kind != SKATE_ARROW)
+        return api_fail(-SKATE_ETYPE, "the value is no Arrow stream but of kind %u", v->kind);
+    r = arrow_decode(v->as.s.data, v->as.s.size, out, &err);
+    return r < 0 ? api_fail_of(r, &err) : 0;
+}

@@ -1,0 +1,154 @@
+"""Arrow tables and actor handles between Python and C; the example arrow_aggregation.c."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import skate
+from skate.cross_language import c_actor_class, c_function, put
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = Path(skate.__file__).parent
+EXAMPLE = ROOT / "examples" / "c" / "arrow_aggregation.c"
+SOURCE = Path(__file__).with_name("arrow_tasks.c")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example's program and library, and the tasks of this test, each with one line of cc."""
+    folder = tmp_path_factory.mktemp("c_arrow")
+    env = {**os.environ, "PKG_CONFIG_PATH": str(PACKAGE / "lib" / "pkgconfig")}
+    flags = "-O1 -Wall -Wextra -Werror"
+    for line in (
+        f"cc {flags} -o arrow_aggregation {EXAMPLE} $(pkg-config --cflags --libs skate)",
+        f"cc {flags} -shared -fPIC -o arrow_aggregation.so {EXAMPLE} "
+        "$(pkg-config --cflags --libs skate)",
+        f"cc {flags} -shared -fPIC -o tasks.so {SOURCE} $(pkg-config --cflags --libs skate)",
+    ):
+        subprocess.run(["sh", "-c", line], cwd=folder, env=env, check=True, timeout=120)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ray() -> Iterator[Any]:
+    """One session for all."""
+    if skate.is_initialized():
+        skate.shutdown()
+    skate.init(address="local", num_cpus=2)
+    yield skate
+    skate.shutdown()
+
+
+def test_the_example_with_a_table_of_python(ray: Any, built: Path) -> None:
+    total = c_function(str(built / "arrow_aggregation.so"), "total")
+    table = pa.table({"n": [1, 2, 3], "city": ["Bern", "Thun", "Bern"], "chf": [1.0, 2.0, 3.5]})
+    expected = {"name": ["Bern", "Thun"], "sum": [4.5, 2.0], "count": [2, 1]}
+    assert ray.get(total.remote(table, "city", "chf")).to_pydict() == expected
+    stored = put(table)
+    results = ray.get([total.remote(stored, "city", "chf") for _ in range(20)])
+    assert all(result.to_pydict() == expected for result in results)
+    with_nulls = pa.table({"k": ["x", None, "x", "y"], "v": [1.0, 2.0, None, 3.0]})
+    parts = pa.concat_tables([with_nulls, with_nulls.slice(2)])
+    out = ray.get(total.remote(parts, "k", "v"))
+    assert out.to_pydict() == {"name": ["x", "y"], "sum": [1.0, 6.0], "count": [1, 2]}
+
+
+def test_the_example_with_many_groups(ray: Any, built: Path) -> None:
+    rows = 100_000
+    keys = [f"key {i * 7919 % 5000}" for i in range(rows)]
+    table = pa.table({"k": keys, "v": np.arange(rows, dtype=float)})
+    total = c_function(str(built / "arrow_aggregation.so"), "total")
+    out = ray.get(total.remote(table, "k", "v"))
+    expected = table.group_by("k").aggregate([("v", "sum"), ("v", "count")])
+    assert sorted(map(tuple, zip(*out.to_pydict().values(), strict=True))) == sorted(
+        zip(*(expected[c].to_pylist() for c in ("k", "v_sum", "v_count")), strict=True)
+    )
+
+
+def test_what_the_example_refuses(ray: Any, built: Path) -> None:
+    total = c_function(str(built / "arrow_aggregation.so"), "total")
+    table = pa.table({"k": ["a"], "v": [1]})
+    with pytest.raises(KeyError, match="no column w"):
+        ray.get(total.remote(table, "k", "w"))
+    with pytest.raises(TypeError, match="column v must be a double"):
+        ray.get(total.remote(table, "k", "v"))
+    with pytest.raises(ray.exceptions.RayTaskError, match="no Arrow stream"):
+        ray.get(total.remote([1], "k", "v"))
+    packed = pa.table({"k": pa.array(["a"], pa.string_view())})
+    with pytest.raises(ray.exceptions.RayTaskError, match="'k': the Arrow type utf8 view"):
+        ray.get(total.remote(packed, "k", "v"))
+
+
+def test_the_example_as_a_program(built: Path) -> None:
+    env = {k: v for k, v in os.environ.items() if k not in ("SKATE_ADDRESS", "RAY_ADDRESS")}
+    done = subprocess.run(
+        [str(built / "arrow_aggregation")], capture_output=True, text=True, timeout=60, check=False,
+        env={**env, "SKATE_ADDRESS": "local", "SKATE_PYTHON": sys.executable},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["Bern 20 of 2", "Thun 4.25 of 2", "Chur 40 of 1"]
+
+
+def test_streams_pass_through(ray: Any, built: Path) -> None:
+    """What C reads it can write again, batch by batch."""
+    again = c_function(str(built / "tasks.so"), "again")
+    table = pa.table({
+        "d": pa.array(["x", "y", None]).dictionary_encode(), "l": [[1], None, []],
+        "t": pa.array([{"q": 1.5}, None, {"q": None}]), "when": pa.array([1, 2, 3], pa.date32()),
+    })  # fmt: skip
+    for value in (table, pa.concat_tables([table, table]), table.slice(1), table.to_batches()[0]):
+        out = ray.get(again.remote(value))
+        assert out.to_pylist() == value.to_pylist() and out.schema == table.schema
+    big = pa.table({"n": np.arange(500_000)})
+    assert ray.get(again.remote(again.remote(big))) == big
+
+
+def test_tensors(ray: Any, built: Path) -> None:
+    scaled = c_function(str(built / "tasks.so"), "scaled")
+    for array in (np.arange(6.0).reshape(2, 3), np.arange(200_000.0), np.arange(12.0)[::2]):
+        out = ray.get(scaled.remote(array, 2.5))
+        assert np.array_equal(out, array * 2.5) and out.shape == array.shape
+    with pytest.raises(TypeError, match="argument 0 of scaled"):
+        ray.get(scaled.remote(np.arange(3), 2.0))  # of int
+    with pytest.raises(TypeError, match=r"argument 0 of scaled\(\) is of type builtins.set"):
+        scaled.remote({1}, 2.0)
+    with pytest.raises(TypeError, match=r"argument 0 of scaled\(\)\[0\].*argument of its own"):
+        scaled.remote([np.ones(2)], 2.0)
+    with pytest.raises(TypeError, match=r"argument 'by' of scaled\(\) is an int of more"):
+        scaled.remote(np.ones(2), by=2**70)
+
+
+def test_handles_travel_both_ways(ray: Any, built: Path) -> None:
+    """A handle that Python gives to C, and one that C gives to Python."""
+    library = str(built / "tasks.so")
+    keeper = c_actor_class(library, "keeper").remote(5)
+    echo = c_function(library, "echo")
+    back = ray.get(echo.remote([keeper]))[0]
+    assert back == keeper and ray.get(back.add.remote(2)) == 7
+    assert ray.get(c_function(library, "add_to").remote(keeper, 3)) == 10
+    with pytest.raises(ray.exceptions.RayTaskError, match="no method"):
+        ray.get(back.subtract.remote(1))
+
+    @ray.remote
+    class Keeper:
+        def __init__(self) -> None:
+            self.n = 100
+
+        def add(self, n: int) -> int:
+            self.n += n
+            return self.n
+
+    python = Keeper.remote()
+    assert ray.get(c_function(library, "add_to").remote(python, 3)) == 103
+    first, second = ray.get(c_function(library, "twins").remote(keeper))
+    assert ray.get([first.add.remote(1), second.add.remote(2), first.add.remote(1)]) == [1, 2, 2]
+    assert ray.get(keeper.add.remote(0)) == 10 and first != second
