@@ -7,7 +7,8 @@
  * A value that a function of libskate filled may hold memory or pin bytes of the object store;
  * give it back with skate_release() when done, and do not write to what it points to. Values of
  * skate_arg() are the exception: they are valid until the task or method returns, and are released
- * for you. Releasing a value twice, or one that you filled yourself, does nothing.
+ * for you. Releasing a value twice, or one that you filled yourself, does nothing. A ref inside a
+ * value that was filled is counted by the value: it ends with it, unless it was copied.
  *
  * The same values in Python: None, bool, int, float, str, bytes, list or tuple, dict, ObjectRef,
  * a numpy array, a pyarrow table. SKATE_OPAQUE is any other Python object: C can pass it on (put

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -101,6 +102,35 @@ def test_running_cluster(built: Path) -> None:
         assert skate.get(skate.remote(lambda: 1).remote()) == 1
     finally:
         skate.shutdown()
+
+
+def test_no_leak(built: Path) -> None:
+    """valgrind finds no mistaken access, and nothing that was not given back."""
+    if shutil.which("valgrind") is None:
+        pytest.skip("needs valgrind")
+    done = subprocess.run(
+        ["valgrind", "--quiet", "--leak-check=full", "--errors-for-leak-kinds=definite",
+         "--error-exitcode=9", str(built / "api"), str(built / "libtasks.so"), "values", "errors",
+         "bad", "actors", "groups"],
+        cwd=built, env=ENV, capture_output=True, text=True, timeout=58, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr + done.stdout
+
+
+def test_the_tour(tmp_path: Path) -> None:
+    """docs/c.md: its two files are built by the lines in them, and print what the page says."""
+    text = (HERE.parents[1] / "docs" / "c.md").read_text()
+    blocks = re.findall(r"^```c\n(.*?)^```$", text, re.M | re.S)
+    for name, block in zip(("mine.c", "main.c"), blocks, strict=True):
+        (tmp_path / name).write_text(block)
+        line = re.match(r"/\* \S+: (.*) \*/", block)
+        assert line
+        shell(line[1].replace("cc ", "cc -Wall -Wextra -Werror ", 1), tmp_path)
+    done = subprocess.run(
+        ["./main"], cwd=tmp_path, env=ENV, capture_output=True, text=True, timeout=55, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["64", "3", "50", "5"]
 
 
 # ------------------------------------------------------------------------- headers and symbols
