@@ -25,7 +25,7 @@ struct gcs_opts {
     uint32_t actors_max;    /* actors not dead (100000) */
     uint32_t dead_max;      /* dead actors that can still be asked for (10000); the oldest go */
     uint32_t subs_max;      /* subscriptions in all (1000000) */
-    uint64_t spec_bytes;    /* creation specs and job settings together (1 GB) */
+    uint64_t spec_bytes;    /* creation specs, bundles and job settings (1 GB) */
     uint64_t kv_bytes;      /* keys and values together (1 GB) */
     uint32_t groups_max;    /* placement groups not removed (10000); dead_max bounds the others */
     uint32_t heartbeat_ms;  /* silence after which a node is dead (5000) */

@@ -95,7 +95,7 @@ static int judge(struct gcs *g, const struct wire_actor_create *m, char reason[G
                        g->opts.actors_max);
         return -SKATE_EFULL;
     }
-    if (g->spec_bytes + m->head.size > g->opts.spec_bytes) {
+    if (!gcs_spec_room(g, m->head.size)) {
         (void)snprintf(reason, GCS_REASON,
                        "the creation specs of all actors together would pass %llu bytes",
                        (unsigned long long)g->opts.spec_bytes);

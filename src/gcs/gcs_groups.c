@@ -94,6 +94,49 @@ static void release(struct gcs *g, const struct gcs_group *p, uint32_t node, uin
 
 /* ------------------------------------------------------------------ creation */
 
+/* What a group takes of the budget of creation specs. */
+static uint64_t weight(uint32_t bundles) {
+    return sizeof(struct gcs_group) + bundles * (sizeof(struct bundle_want) + 5);
+}
+
+static void group_free(struct gcs_group *p) {
+    free(p->b);
+    free(p->phase);
+    free(p->epochs);
+    free(p->name);
+    free(p->space);
+    free(p->reason);
+    free(p->watchers);
+    free(p);
+}
+
+static void forget_oldest_removed(struct gcs *g) {
+    struct gcs_group *p = NULL;
+    uint32_t last = g->groups.count - 1;
+
+    for (uint32_t i = 0; i <= last; i++)
+        if (g->groups.v[i]->state == GROUP_REMOVED &&
+            (!p || g->groups.v[i]->removed_at < p->removed_at))
+            p = g->groups.v[i];
+    SKATE_ASSERT(p);
+    (void)map_remove(&g->groups.ids, &p->id);
+    g->groups.v[p->index] = g->groups.v[last];
+    g->groups.v[p->index]->index = p->index;
+    if (p->index != last)
+        SKATE_ASSERT(map_put(&g->groups.ids, &g->groups.v[p->index]->id, p->index) == 0);
+    g->groups.count--;
+    g->spec_bytes -= weight(p->count);
+    group_free(p);
+}
+
+bool gcs_spec_room(struct gcs *g, uint64_t bytes) {
+    while (g->spec_bytes + bytes > g->opts.spec_bytes) {
+        if (g->groups.count == g->groups.live) return false;
+        forget_oldest_removed(g);
+    }
+    return true;
+}
+
 static int judge(struct gcs *g, const struct wire_group_create *m, struct bundle_want **ret,
                  uint32_t *ret_count, char reason[GCS_REASON]) {
     uint32_t name_len, space_len, len;
@@ -125,6 +168,13 @@ static int judge(struct gcs *g, const struct wire_group_create *m, struct bundle
     if (e == 0 && *ret_count == 0) {
         free(*ret);
         e = -SKATE_EINVAL;
+    }
+    if (e == 0 && !gcs_spec_room(g, weight(*ret_count))) {
+        free(*ret);
+        (void)snprintf(reason, GCS_REASON, "the creation specs of all actors and the bundles of "
+                       "all placement groups together would pass %llu bytes",
+                       (unsigned long long)g->opts.spec_bytes);
+        return -SKATE_EFULL;
     }
     if (e < 0)
         (void)snprintf(reason, GCS_REASON, e == -SKATE_EFULL
@@ -170,22 +220,12 @@ void gcs_group_create(struct gcs *g, const struct gcs_from *from,
     p->index = g->groups.count;
     g->groups.v[g->groups.count++] = p;
     SKATE_ASSERT(map_put(&g->groups.ids, &p->id, p->index) == 0);
+    g->spec_bytes += weight(count);
     g->groups.live++;
     g->groups.unplaced++;
     g->place_wanted = true;
     g->out->changed = true;
     gcs_reply_status(g, from, 0, "");
-}
-
-static void group_free(struct gcs_group *p) {
-    free(p->b);
-    free(p->phase);
-    free(p->epochs);
-    free(p->name);
-    free(p->space);
-    free(p->reason);
-    free(p->watchers);
-    free(p);
 }
 
 void gcs_groups_release(struct gcs *g) {
@@ -380,24 +420,6 @@ void gcs_groups_node_lost(struct gcs *g, uint32_t node) {
 }
 
 /* ------------------------------------------------------------------ the end */
-
-static void forget_oldest_removed(struct gcs *g) {
-    struct gcs_group *p = NULL;
-    uint32_t last = g->groups.count - 1;
-
-    for (uint32_t i = 0; i <= last; i++)
-        if (g->groups.v[i]->state == GROUP_REMOVED &&
-            (!p || g->groups.v[i]->removed_at < p->removed_at))
-            p = g->groups.v[i];
-    SKATE_ASSERT(p);
-    (void)map_remove(&g->groups.ids, &p->id);
-    g->groups.v[p->index] = g->groups.v[last];
-    g->groups.v[p->index]->index = p->index;
-    if (p->index != last)
-        SKATE_ASSERT(map_put(&g->groups.ids, &g->groups.v[p->index]->id, p->index) == 0);
-    g->groups.count--;
-    group_free(p);
-}
 
 void gcs_group_end(struct gcs *g, struct gcs_group *p, const char *why) {
     if (p->state == GROUP_REMOVED) return;

@@ -35,6 +35,9 @@ void gcs_group_get(struct gcs *g, const struct gcs_from *from, const struct wire
 void gcs_group_reserved(struct gcs *g, const struct gcs_from *from,
                         const struct wire_group_reserved *m);
 void gcs_group_end(struct gcs *g, struct gcs_group *p, const char *why);
+/* Is there room for so many bytes in the budget of specs? Removed groups, which are kept for
+ * questions only, give way. */
+bool gcs_spec_room(struct gcs *g, uint64_t bytes);
 void gcs_groups_place(struct gcs *g);
 void gcs_groups_node_lost(struct gcs *g, uint32_t node);
 void gcs_groups_sweep(struct gcs *g);

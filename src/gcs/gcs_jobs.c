@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "gcs/gcs_int.h"
+#include "gcs/gcs_groups.h"
 
 struct gcs_job *gcs_job_find(struct gcs *g, uint32_t number) {
     if (number < 1 || number > g->job_count || !g->jobs[number - 1]->live) return NULL;
@@ -53,7 +53,7 @@ void gcs_job_start(struct gcs *g, const struct gcs_from *from, const struct wire
         return;
     }
     if (g->job_count >= g->opts.jobs_max ||
-        g->spec_bytes + config_len + space_len > g->opts.spec_bytes) {
+        !gcs_spec_room(g, (uint64_t)config_len + space_len)) {
         answer(g, from, 0, -SKATE_EFULL, "the cluster's table of jobs is full");
         return;
     }

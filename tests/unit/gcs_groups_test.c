@@ -302,13 +302,42 @@ static void refused(void **state) {
     assert_non_null(sent(1, WIRE_GROUP_RELEASE));
 }
 
+/* Bundles count against the budget of specs; groups that were removed give way. */
+static void bundles_have_a_budget(void **state) {
+    static const double cpus[12] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+    uint64_t n = 0;
+    struct gcs_counts before, counts;
+
+    (void)state;
+    join(1, 1);
+    job(DRIVER);
+    gcs_count(g, &before);
+    while (make(++n, 0, "", cpus, 12) == 0) assert_true(n < 100);
+    assert_true(n > 2);
+    gcs_count(g, &counts);
+    assert_true(counts.spec_bytes <= 100000);
+    assert_int_equal(make(n, 0, "", cpus, 12), -SKATE_EFULL);
+    assert_int_equal(look(n, "", NULL), REMOVED); /* it never was */
+    remove_group(1);
+    assert_int_equal(look(1, "", NULL), REMOVED);
+    assert_int_equal(make(n, 0, "", cpus, 12), 0);
+    assert_int_equal(make(n + 1, 0, "", cpus, 12), -SKATE_EFULL);
+    for (uint64_t i = 2; i <= n; i++) remove_group(i);
+    for (uint64_t i = 0; i < 3; i++) { /* ... and the last few are forgotten in their turn */
+        assert_int_equal(make(100 + i, 0, "", cpus, 1), 0);
+        remove_group(100 + i);
+    }
+    gcs_count(g, &counts);
+    assert_true(counts.spec_bytes - before.spec_bytes < 4 * 4000);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(group_is_placed),   TEST(half_an_attempt_is_released),
         TEST(node_is_lost),      TEST(what_is_reserved_is_taken),
         TEST(group_is_removed),  TEST(asked_node_is_lost),
         TEST(job_ends),          TEST(refused),
-        TEST(free_amounts_are_told),
+        TEST(free_amounts_are_told), TEST(bundles_have_a_budget),
     };
 
     return cmocka_run_group_tests_name("gcs_groups", tests, NULL, NULL);
