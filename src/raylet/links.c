@@ -2,7 +2,9 @@
  *
  * Each pair of raylets uses one control connection for each direction of dialling at most: frames
  * to a node always go out on the same one, so their order is kept. What is sent before a
- * connection is ready waits in order. */
+ * connection is ready waits in order. A frame is kept until the peer has said that it came
+ * (lane_got: now and then, and first thing on a new connection): when a connection breaks between
+ * two nodes that live, the rest is sent again on the next, and nothing is lost or comes twice. */
 #include "raylet/links.h"
 
 #include <stdio.h>
@@ -16,6 +18,8 @@
 
 /* HELD: bytes that wait for one connection, for one to a node that nobody has told of, for all. */
 enum { HELD_MAX = 64 << 20, HELD_UNKNOWN_MAX = 1 << 20, HELD_ALL_MAX = 512 << 20 };
+/* Bytes sent and not acknowledged; what one lane_got is for. */
+enum { SENT_MAX = 1 << 30, GOT_FRAMES = 64, GOT_BYTES = 1 << 20 };
 enum { UNKNOWN_MAX = 64, UNKNOWN_BEATS = 5, POLL_MS = 1000 };
 
 struct held {
@@ -23,11 +27,12 @@ struct held {
     uint32_t len;
     uint64_t data[];
 };
-struct lane { /* one connection to a peer, and what waits for it */
+struct lane { /* one connection to a peer; what waits for it, and what the peer has not got yet */
     struct peer *peer;
     struct conn *conn;
-    bool bulk;
-    struct held *first, *last;
+    bool bulk, synced;                  /* synced: the peer has said what it has got */
+    struct held *first, *last, *unsent; /* unsent: the first of these that was not sent */
+    uint64_t base;                      /* how many came before `first` */
     uint64_t held_bytes;
 };
 struct peer {
@@ -38,12 +43,15 @@ struct peer {
     uint16_t port;
     uint32_t beats;  /* while unknown */
     uint32_t guests; /* its accepted connections */
+    uint64_t got;    /* its control frames, on all connections */
+    const struct guest_link *voice; /* its newest one: what still comes on others comes again */
     struct lane control, bulk;
 };
 struct guest_link { /* an accepted connection */
     struct raylet *r;
     struct peer *peer;
     bool bulk;
+    uint32_t frames, bytes; /* since the last lane_got */
 };
 struct links {
     struct net_listener *listener;
@@ -86,6 +94,8 @@ static void unhold(struct lane *l) {
 
     l->first = h->next;
     if (!l->first) l->last = NULL;
+    if (l->unsent == h) l->unsent = h->next;
+    l->base++;
     l->held_bytes -= h->len;
     l->peer->r->links->held_bytes -= h->len;
     free(h);
@@ -95,20 +105,27 @@ static void drop_held(struct lane *l) {
     while (l->first) unhold(l);
 }
 
-/* What waited, as far as the connection takes it; on_lane_drain goes on. */
+static bool may_send(const struct lane *l) {
+    return l->conn && conn_is_ready(l->conn) && (l->bulk || l->synced);
+}
+
+/* What was not sent, as far as the connection takes it; on_lane_drain goes on. */
 static int send_held(struct lane *l) {
     int e = 0;
 
-    while (l->first && (e = conn_send(l->conn, l->first->data, l->first->len)) == 0) unhold(l);
+    while (l->unsent && (e = conn_send(l->conn, l->unsent->data, l->unsent->len)) == 0) {
+        l->unsent = l->unsent->next;
+        if (l->bulk) unhold(l);
+    }
     return e == -SKATE_EFULL ? 0 : e;
 }
 
 static void on_lane_drain(void *arg, struct conn *c) {
     (void)c;
-    (void)send_held(arg); /* a broken one says so by on_lane_close */
+    if (may_send(arg)) (void)send_held(arg); /* a broken one says so by on_lane_close */
 }
 
-/* A hello, then what waited. */
+/* A hello; the peer answers what it has got, then the rest follows. */
 static void on_lane_ready(void *arg, struct conn *c) {
     struct lane *l = arg;
     struct wire_peer_hello m = {.head = {.size = sizeof m, .kind = WIRE_PEER_HELLO,
@@ -117,8 +134,17 @@ static void on_lane_ready(void *arg, struct conn *c) {
                                 .version = WIRE_VERSION};
     int e = conn_send(c, &m, sizeof m);
 
-    if (e == 0) e = send_held(l);
+    if (e == 0 && l->bulk) e = send_held(l);
     if (e < 0) node_log("sending to node %u failed: %s", l->peer->node, skate_strerror(e));
+}
+
+/* So many of our frames the peer has. */
+static void on_got(struct lane *l, const struct wire_lane_got *m) {
+    while (l->first && l->base < m->count && !(l->synced && l->first == l->unsent)) unhold(l);
+    if (l->synced) return;
+    l->synced = true;
+    l->unsent = l->first;
+    (void)send_held(l);
 }
 
 static void on_lane_frame(void *arg, struct conn *c, const void *frame, uint32_t len) {
@@ -126,42 +152,58 @@ static void on_lane_frame(void *arg, struct conn *c, const void *frame, uint32_t
 
     (void)c;
     (void)len;
-    if (!l->bulk)
-        control_frame(l->peer->r, frame);
-    else if (wire_head(frame)->kind == WIRE_BULK_DATA)
+    if (!l->bulk && wire_head(frame)->kind == WIRE_LANE_GOT)
+        on_got(l, frame);
+    else if (l->bulk && wire_head(frame)->kind == WIRE_BULK_DATA)
         pulls_data(l->peer->r, l->peer->node, frame);
 }
+
+static void retry(struct lane *l);
 
 /* It broke. The GCS says whether the node is dead; until then links_beat() tries again. */
 static void on_lane_close(void *arg, struct conn *c, int code, const char *text) {
     struct lane *l = arg;
+    bool was_synced = l->synced;
 
     (void)c;
     (void)code;
     l->conn = NULL;
+    l->synced = false;
     if (l->peer->state == PEER_ALIVE && !l->peer->r->ending)
         node_log("connection to node %u ended: %s", l->peer->node, text);
-    if (l->bulk) pulls_broken(l->peer->r, l->peer->node, text);
+    if (l->bulk) {
+        drop_held(l);
+        pulls_broken(l->peer->r, l->peer->node, text);
+    } else if (was_synced)
+        retry(l);
 }
 
 static const struct conn_events lane_events = {
     .on_ready = on_lane_ready, .on_frame = on_lane_frame, .on_close = on_lane_close,
     .on_drain = on_lane_drain};
 
+/* 0, or why a frame cannot be kept. */
+static int room(const struct lane *l, uint32_t len) {
+    const struct links *all = l->peer->r->links;
+    uint64_t most = l->peer->state == PEER_UNKNOWN ? HELD_UNKNOWN_MAX : HELD_MAX;
+
+    if (may_send(l)) return l->held_bytes + len > SENT_MAX && l->first ? -SKATE_EFULL : 0;
+    if (l->held_bytes + len > most && l->first) return -SKATE_EFULL;
+    return all->held_bytes + len > HELD_ALL_MAX ? -SKATE_EFULL : 0;
+}
+
 static int lane_send(struct lane *l, const void *frame, uint32_t len) {
     struct peer *p = l->peer;
-    struct links *all = p->r->links;
-    uint64_t most = p->state == PEER_UNKNOWN ? HELD_UNKNOWN_MAX : HELD_MAX;
     struct held *h;
+    int e;
 
     if (p->state == PEER_DEAD) return -SKATE_EDEAD;
-    if (l->conn && !l->first && conn_is_ready(l->conn)) {
-        int e = conn_send(l->conn, frame, len);
-
+    if (l->bulk && !l->first && may_send(l)) {
+        e = conn_send(l->conn, frame, len);
         if (e != -SKATE_EFULL && e != -SKATE_EDEAD && e != -SKATE_EAGAIN) return e;
     }
-    if (l->held_bytes + len > most && l->first) return -SKATE_EFULL;
-    if (all->held_bytes + len > HELD_ALL_MAX) return -SKATE_EFULL;
+    e = wire_head(frame)->size == len && len <= LIMIT_FRAME_BYTES ? room(l, len) : -SKATE_EINVAL;
+    if (e < 0) return e;
     h = malloc(sizeof *h + len);
     if (!h) return -SKATE_ENOMEM;
     h->next = NULL;
@@ -172,13 +214,11 @@ static int lane_send(struct lane *l, const void *frame, uint32_t len) {
     else
         l->first = h;
     l->last = h;
+    if (!l->unsent) l->unsent = h;
     l->held_bytes += len;
-    all->held_bytes += len;
-    if (!l->conn && p->state == PEER_ALIVE) {
-        struct net_address to = {.ip = p->ip, .port = p->port};
-
-        if (conn_connect(p->r->net, to, &lane_events, l, &l->conn) < 0) l->conn = NULL;
-    }
+    p->r->links->held_bytes += len;
+    if (may_send(l)) (void)send_held(l); /* what fails now goes out later, or again */
+    if (!l->conn) retry(l);
     return 0;
 }
 
@@ -245,6 +285,7 @@ void links_beat(struct raylet *r) {
             lost[n++] = p;
         retry(&p->control);
         retry(&p->bulk);
+        if (p->control.unsent && may_send(&p->control)) (void)send_held(&p->control);
     }
     while (n > 0) {
         p = lost[--n];
@@ -257,11 +298,18 @@ void links_beat(struct raylet *r) {
 
 /* ---- accepted connections ---- */
 
+static void say_got(struct guest_link *g, struct conn *c) {
+    struct wire_lane_got m = {.head = {.size = sizeof m, .kind = WIRE_LANE_GOT,
+                                       .fixed = sizeof m},
+                              .count = g->peer->got};
+
+    if (conn_send(c, &m, sizeof m) == 0) g->frames = g->bytes = 0;
+}
+
 static void on_guest_frame(void *arg, struct conn *c, const void *frame, uint32_t len) {
     struct guest_link *g = arg;
     const struct wire_head *head = frame;
 
-    (void)len;
     if (!g->peer) {
         const struct wire_peer_hello *m = frame;
 
@@ -273,20 +321,33 @@ static void on_guest_frame(void *arg, struct conn *c, const void *frame, uint32_
         }
         g->peer->guests++;
         g->bulk = m->bulk != 0;
+        if (g->bulk) return;
+        g->peer->voice = g;
+        say_got(g, c);
         return;
     }
-    if (!g->bulk)
-        control_frame(g->r, head);
-    else if (head->kind == WIRE_BULK_GET)
-        pulls_serve(g->r, c, frame);
+    if (g->bulk) {
+        if (head->kind == WIRE_BULK_GET) pulls_serve(g->r, c, frame);
+        return;
+    }
+    if (g->peer->voice != g) return;
+    g->peer->got++;
+    g->bytes += len;
+    if (++g->frames >= GOT_FRAMES || g->bytes >= GOT_BYTES) say_got(g, c);
+    control_frame(g->r, head);
 }
 
 static void on_guest_close(void *arg, struct conn *c, int code, const char *text) {
+    struct guest_link *g = arg;
+
     (void)c;
     (void)code;
     (void)text;
-    if (((struct guest_link *)arg)->peer) ((struct guest_link *)arg)->peer->guests--;
-    free(arg);
+    if (g->peer) {
+        g->peer->guests--;
+        if (g->peer->voice == g) g->peer->voice = NULL;
+    }
+    free(g);
 }
 
 static const struct conn_events guest_events = {.on_frame = on_guest_frame,
@@ -435,6 +496,7 @@ static void on_node_info(struct raylet *r, const struct wire_node_info *m) {
         set_state(p, PEER_ALIVE);
         retry(&p->control);
         retry(&p->bulk);
+        if (p->control.unsent && may_send(&p->control)) (void)send_held(&p->control);
         heirs_tell_node(r, m->node);
     } else if (m->state != 1) {
         peer_dead(p, why[0] ? why : "the node is lost");

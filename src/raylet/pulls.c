@@ -10,6 +10,7 @@
 
 /* Chunks asked for and not come: of one copy, and of all before each may have one only. */
 enum { WINDOW = 8, FLYING_MAX = 256 };
+enum { BREAKS_MAX = 16 }; /* of the connection with no chunk between them */
 
 struct puller { /* one process's holds on one copy; call: its pull that waits */
     struct puller *next;
@@ -21,7 +22,7 @@ struct copy {
     struct skate_id id;
     uint64_t key, holder, remote, size, offset, req;
     uint64_t asked, got; /* bytes asked for and come */
-    uint32_t in_flight;
+    uint32_t in_flight, breaks;
     bool ready;
     struct puller *pullers;
     struct copy *same_key;       /* next with the same hash */
@@ -296,8 +297,29 @@ void pulls_holder_died(struct raylet *r, uint64_t holder, const char *why) {
     for_each(r, lose, &l);
 }
 
+/* The connection broke, the node may live: on from what has come, a few times. */
+static void again(struct raylet *r, struct copy *c, void *arg) {
+    const struct lost *l = arg;
+    struct pulls *s = r->pulls;
+    int e = -SKATE_EDEAD;
+
+    if (c->ready || proc_node(c->holder) != proc_node(l->holder)) return;
+    if (c->breaks++ < BREAKS_MAX) {
+        table_take(&s->by_req, c->req); /* what still comes of the last attempt is nobody's */
+        s->flying -= c->in_flight;
+        c->in_flight = 0;
+        c->asked = c->got;
+        c->req = ++s->next_req;
+        e = table_set(&s->by_req, c->req, c);
+        if (e == 0) e = ask(r, c);
+    }
+    if (e < 0) fail(r, c, -SKATE_EDEAD, l->why);
+}
+
 void pulls_broken(struct raylet *r, uint32_t node, const char *why) {
-    pulls_holder_died(r, proc_make(node, 0), why);
+    struct lost l = {proc_make(node, 0), why};
+
+    for_each(r, again, &l);
 }
 
 void pulls_data(struct raylet *r, uint32_t node, const struct wire_bulk_data *m) {
@@ -311,13 +333,13 @@ void pulls_data(struct raylet *r, uint32_t node, const struct wire_bulk_data *m)
         return;
     }
     data = wire_bulk_data_data(m, &len);
-    if (m->pos < c->remote || m->pos - c->remote > c->size ||
-        len > c->size - (m->pos - c->remote) || len == 0)
-        return;
+    if (m->pos - c->remote != c->got || len > c->size - c->got || len == 0)
+        return; /* chunks come in the order in which they were asked for */
     memcpy(r->arena + c->offset + (m->pos - c->remote), data, len);
     c->in_flight--;
     r->pulls->flying--;
     c->got += len;
+    c->breaks = 0;
     if (c->got < c->size) {
         int e = ask(r, c);
 

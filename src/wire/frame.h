@@ -16,7 +16,7 @@
 #include "base/err.h"
 #include "base/id.h"
 
-enum { WIRE_VERSION = 1 };
+enum { WIRE_VERSION = 2 };
 enum wire_flag { WIRE_REPLY = 1 };
 
 struct wire_head {
