@@ -417,6 +417,43 @@ static int take_args(struct in *in, const struct core_view *args, struct plain_a
     return r;
 }
 
+/* Up to 15 numbers and nothing else, as most calls have them: in one pass. False: look closer. */
+static bool open_numbers(struct plain_args *a, const struct core_view *args) {
+    const uint8_t *p = args->data, *end = p + args->size;
+    skate_value *v = a->memory;
+    size_t n;
+
+    if (args->size == 0 || (*p & 0xf0) != 0x90) return false;
+    n = *p++ & 0x0f;
+    if (a->cap < (n + 1) * sizeof *v) return false;
+    for (size_t i = 0; i < n; i++) {
+        uint8_t c = p < end ? *p++ : 0xc1;
+        uint32_t narrow;
+        uint64_t wide;
+
+        v[i] = skate_nil();
+        v[i].kind = SKATE_INT;
+        if (c <= 0x7f || c >= 0xe0) {
+            v[i].as.i = (int8_t)c;
+        } else if (c == 0xd2 && end - p >= 4) {
+            memcpy(&narrow, p, 4);
+            v[i].as.i = (int32_t)__builtin_bswap32(narrow);
+            p += 4;
+        } else if ((c == 0xd3 || c == 0xcb) && end - p >= 8) {
+            memcpy(&wide, p, 8);
+            v[i].kind = c == 0xcb ? SKATE_FLOAT : SKATE_INT;
+            v[i].as.i = (int64_t)__builtin_bswap64(wide); /* of a float: the same bits */
+            p += 8;
+        } else
+            return false;
+    }
+    if (p != end) return false;
+    a->v = v;
+    a->nodes = n;
+    a->count = (uint32_t)n;
+    return true;
+}
+
 int plain_args_open(struct plain_args *a, struct core *c, const struct core_view *args,
                     const struct core_view *deps, uint32_t dep_count) {
     static const struct core_view none;
@@ -429,6 +466,7 @@ int plain_args_open(struct plain_args *a, struct core *c, const struct core_view
     a->count = 0;
     a->counted = a->named = false;
     if (args->format != FORMAT_MSGPACK) return -SKATE_ETYPE;
+    if (open_numbers(a, args)) return 0;
     r = take_args(&in, args, a, &v);
     if (r < 0) return a->count = 0, r;
     nodes = in.nodes;

@@ -83,9 +83,11 @@ void out_open(void) {
 }
 
 void out_name(const char *name) {
-    size_t n = strnlen(name, sizeof name_now - 1);
+    size_t n = 0;
 
-    if (memcmp(name_now, name, n) == 0 && !name_now[n]) return;
+    while (name[n] == name_now[n]) /* the usual case, and a short one */
+        if (!name[n++]) return;
+    n = strnlen(name, sizeof name_now - 1);
     memcpy(name_now, name, n);
     name_now[n] = 0;
 }

@@ -123,6 +123,7 @@ void results_drop(struct native_worker *w, uint32_t count) {
 }
 
 static struct native_result *result_new(struct native_worker *w, uint32_t at) {
+    if (at < w->result_cap && w->results[at]) return w->results[at];
     if (at >= w->result_cap) {
         uint32_t cap = w->result_cap ? w->result_cap * 2 : RESULTS_KEPT;
         struct native_result **results = realloc(w->results, cap * sizeof *results);
@@ -162,16 +163,23 @@ static int result_own(struct native_worker *w, struct native_result *r) {
     return 0;
 }
 
+/* n bytes behind what is there; nine are copied, since that is one move. */
+static bool append(struct plain_out *o, const uint8_t bytes[9], size_t n) {
+    uint8_t *p = plain_room(o, 9);
+
+    if (!p) return false;
+    memcpy(p, bytes, 9);
+    o->len -= 9 - n;
+    return true;
+}
+
 /* The next result in MSGPACK, of a few bytes. */
-static int return_bytes(skate_task *t, const uint8_t *bytes, size_t n) {
+static int return_bytes(skate_task *t, const uint8_t bytes[9], size_t n) {
     struct native_result *r;
-    uint8_t *p;
 
     if (t->batch && !t->quiet) {
         if (t->given++) return api_fail(-SKATE_EINVAL, "%s has returned already", t->what);
-        p = plain_room(t->batch, n);
-        if (!p) return api_fail(-SKATE_ENOMEM, "out of memory");
-        memcpy(p, bytes, n);
+        if (!append(t->batch, bytes, n)) return api_fail(-SKATE_ENOMEM, "out of memory");
         return 0;
     }
     if (t->quiet || t->job->returns == 0) return 0; /* nobody wants it */
@@ -179,16 +187,14 @@ static int return_bytes(skate_task *t, const uint8_t *bytes, size_t n) {
         return api_fail(-SKATE_EINVAL, "%s returns more than its %u results", t->what,
                         t->job->returns);
     r = result_new(t->w, t->given);
-    p = r ? plain_room(&r->out, n) : NULL;
-    if (!p) return api_fail(-SKATE_ENOMEM, "out of memory");
-    memcpy(p, bytes, n);
+    if (!r || !append(&r->out, bytes, n)) return api_fail(-SKATE_ENOMEM, "out of memory");
     plain_close(&r->out);
     t->given++;
     return 0;
 }
 
 int skate_return_int(skate_task *t, int64_t i) {
-    uint8_t b[9];
+    uint8_t b[9] = {0};
     uint64_t wide = __builtin_bswap64((uint64_t)i);
     uint32_t narrow = __builtin_bswap32((uint32_t)i);
 
@@ -287,11 +293,14 @@ int results_finish(struct native_worker *w, struct core_job *job) {
                         n, t->given);
         return fault_finish(w, job, &t->fault);
     }
-    if (t->given == 0 && n <= 1) return finish_job(w, job, CORE_OK, native_nil(), n);
-    if (t->given == 0 && !result_new(w, n - 1)) return -SKATE_ENOMEM;
-    for (uint32_t i = 0; i < n; i++)
-        w->values[i] = t->given ? w->results[i]->out.v : *native_nil();
-    r = finish_job(w, job, CORE_OK, w->values, n);
+    if (n <= 1) {
+        r = finish_job(w, job, CORE_OK, t->given ? &w->results[0]->out.v : native_nil(), n);
+    } else {
+        if (t->given == 0 && !result_new(w, n - 1)) return -SKATE_ENOMEM;
+        for (uint32_t i = 0; i < n; i++)
+            w->values[i] = t->given ? w->results[i]->out.v : *native_nil();
+        r = finish_job(w, job, CORE_OK, w->values, n);
+    }
     if (r == 0) return 0;
     (void)fault_set(t, r == -SKATE_ENOMEM ? "MemoryError" : "RuntimeError",
                     "the result of %s cannot be stored: %s", t->what, skate_strerror(r));

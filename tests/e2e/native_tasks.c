@@ -103,6 +103,42 @@ SKATE_TASK(deaf) {
 
 SKATE_TASK(pid) { return skate_return_int(call, getpid()); }
 
+/* An object of this worker's own, in a list; its count here ends before the task does. */
+SKATE_TASK(boxed) {
+    skate_session *s = skate_task_session(call);
+    skate_value v, item, list;
+    skate_ref ref;
+    int r = skate_arg(call, 0, &v);
+
+    if (r == 0) r = skate_put(s, &v, &ref);
+    if (r < 0) return r;
+    item = skate_of_ref(ref);
+    list = skate_list(&item, 1);
+    r = skate_return(call, &list);
+    skate_ref_drop(s, ref);
+    return r;
+}
+
+/* A tensor of doubles, doubled: the memory is gone when it returns. */
+SKATE_TASK(doubled) {
+    const skate_tensor *t = skate_arg_tensor(call, 0, SKATE_F64);
+    int64_t n = t ? skate_tensor_elements(t) : 0;
+    double *out = calloc((size_t)n + 1, sizeof *out);
+    skate_tensor made;
+    skate_value v;
+    int r;
+
+    if (!t || !out) return 0;
+    for (int64_t i = 0; i < n; i++) out[i] = 2 * ((const double *)t->data)[i];
+    made = *t;
+    made.data = out;
+    v = skate_of_tensor(&made);
+    r = skate_return(call, &v);
+    memset(out, 0, (size_t)n * sizeof *out);
+    free(out);
+    return r;
+}
+
 /* fibonacci(library, n): each call waits for two others. */
 SKATE_TASK(fibonacci) {
     skate_session *s = skate_task_session(call);

@@ -82,6 +82,25 @@ def test_results(cluster: Any, library: str) -> None:
         cluster.get(many.options(num_returns=2).remote(3))
 
 
+def test_other_forms(cluster: Any, library: str) -> None:
+    """Refs, arrays, objects that C only passes on, and arguments that are errors."""
+    np = pytest.importorskip("numpy")
+    boxed, doubled = c_function(library, "boxed"), c_function(library, "doubled")
+    for value in ("small", "x" * 100_000):
+        (inner,) = cluster.get(boxed.remote(value))
+        assert cluster.get(inner) == value
+    for shape in ((3,), (2, 5), (300, 100), (0,), ()):
+        given = np.asarray(np.arange(float(np.prod(shape))).reshape(shape) + 0.5)
+        assert np.array_equal(cluster.get(doubled.remote(given)), given * 2)
+    with pytest.raises(TypeError, match="is a tensor of dtype"):
+        cluster.get(doubled.remote(np.zeros(3, dtype=np.int32)))
+    thing = {frozenset((1, 2)): complex(1, 2)}
+    assert cluster.get(c_function(library, "echo").remote(cluster.put(thing))) == thing
+    bad = c_function(library, "fails").remote("beer")
+    with pytest.raises(ValueError, match="beer is bad"):
+        cluster.get(c_function(library, "add").remote(1, bad))
+
+
 def test_errors(cluster: Any, library: str) -> None:
     """Each says what is wrong; that of a built-in name is one of those, too."""
 
