@@ -44,7 +44,7 @@ static bool any_error(const struct skate_id *ids, const uint8_t *ready, uint32_t
 /* A driver's wait is cut into slices: a signal that comes a moment before the core sleeps, or that
  * the kernel gives to another thread, wakes nobody. Workers need no Ctrl-C, and their waits are
  * told to the raylet. */
-enum { SLICE_NS = 250000000 };
+enum { SLICE_NS = 250000000, FEW = 16 };
 
 /* Once in an async actor: a blocking call there stops the event loop. */
 static void warn_blocking(void) {
@@ -251,11 +251,11 @@ static void drop_items(PyObject **items, uint32_t n) {
     free(items);
 }
 
-static bool all_refs(const char *function, PyObject **items, uint32_t n) {
+static bool all_refs(const char *function, PyObject **items, uint32_t n, uint32_t first) {
     for (uint32_t i = 0; i < n; i++)
         if (!py_is_ref(items[i])) {
             PyErr_Format(PyExc_TypeError, "%s() takes a list of ObjectRef, item %u is %R", function,
-                         i, items[i]);
+                         first + i, items[i]);
             return false;
         }
     return true;
@@ -281,7 +281,7 @@ PyObject *py_get(PyObject *module, PyObject *const *args, Py_ssize_t count) {
     if (py_need_core() < 0) return NULL;
     refs = take_items(args[0], &n);
     if (!refs) return NULL;
-    out = all_refs("get", refs, n) ? get_many(refs, n, args[1]) : NULL;
+    out = all_refs("get", refs, n, 0) ? get_many(refs, n, args[1]) : NULL;
     drop_items(refs, n);
     return out;
 }
@@ -334,6 +334,42 @@ static PyObject *split(PyObject **refs, const uint8_t *ready, uint32_t n, uint32
     return out;
 }
 
+/* The ids of a list of refs, none of them twice. NULL with an exception; else to be freed: n ids
+ * and room for n bytes. */
+static struct skate_id *list_ids(PyObject *list, uint32_t n) {
+    struct skate_id *ids = malloc(n * sizeof *ids + n + 1);
+    bool rising = true; /* as those made one after the other are: then none is there twice */
+
+    if (!ids) return PyErr_NoMemory(), NULL;
+    for (uint32_t i = 0; i < n; i++) {
+        PyObject *ref = PyList_GetItem(list, (Py_ssize_t)i);
+
+        if (!all_refs("wait", &ref, 1, i) || py_ref_check(ref) < 0) return free(ids), NULL;
+        ids[i] = ((struct py_ref *)(void *)ref)->id;
+        if (i && (ids[i].owner != ids[i - 1].owner || ids[i].seq <= ids[i - 1].seq))
+            rising = false;
+    }
+    if (!rising && same_twice(ids, n)) return free(ids), NULL;
+    return ids;
+}
+
+/* A few are taken out of a long list: the rest is a copy of it without them. */
+static PyObject *take_few(PyObject *list, const uint8_t *ready, uint32_t n, uint32_t few) {
+    PyObject *yes = PyList_New((Py_ssize_t)few), *no = PyList_GetSlice(list, 0, (Py_ssize_t)n);
+    PyObject *out = NULL;
+    int r = yes && no ? 0 : -1;
+
+    for (uint32_t i = n, left = few; r == 0 && left > 0 && i-- > 0;)
+        if (ready[i]) {
+            r = PyList_SetItem(yes, (Py_ssize_t)--left, Py_NewRef(PyList_GetItem(list, i)));
+            if (r == 0) r = PyList_SetSlice(no, (Py_ssize_t)i, (Py_ssize_t)i + 1, NULL);
+        }
+    if (r == 0) out = PyTuple_Pack(2, yes, no);
+    Py_XDECREF(yes);
+    Py_XDECREF(no);
+    return out;
+}
+
 /* wait(list, num_returns, timeout, fetch_local); the wrapper has checked the numbers. */
 PyObject *py_wait(PyObject *module, PyObject *const *args, Py_ssize_t count) {
     struct skate_id *ids = NULL;
@@ -351,29 +387,24 @@ PyObject *py_wait(PyObject *module, PyObject *const *args, Py_ssize_t count) {
     need = (uint32_t)PyLong_AsUnsignedLong(args[1]);
     ns = timeout_ns(args[2]);
     if (ns == -2 || PyErr_Occurred()) return NULL;
-    refs = take_items(args[0], &n);
-    if (!refs) return NULL;
-    if (!all_refs("wait", refs, n)) goto out;
-    ids = malloc(n * sizeof *ids + n + 1);
-    if (!ids) {
-        PyErr_NoMemory();
-        goto out;
-    }
-    ready = (uint8_t *)(ids + n);
-    memset(ready, 0, n);
-    for (uint32_t i = 0; i < n; i++) {
-        if (py_ref_check(refs[i]) < 0) goto out;
-        ids[i] = ((struct py_ref *)(void *)refs[i])->id;
-    }
-    if (same_twice(ids, n)) goto out;
     fetch = PyObject_IsTrue(args[3]) ? CORE_FETCH : 0;
+    n = (uint32_t)PyList_Size(args[0]);
+    ids = list_ids(args[0], n);
+    if (!ids) return NULL;
+    ready = (uint8_t *)(ids + n);
+    if (need <= FEW && core_peek(py.core, ids, n, need, fetch, ready) == need) {
+        out = take_few(args[0], ready, n, need);
+        free(ids);
+        return out;
+    }
+    refs = take_items(args[0], &n); /* the list may change while we wait */
+    if (!refs) return free(ids), NULL;
+    memset(ready, 0, n);
     found = n ? wait_ready(ids, n, need, ns, fetch, ready) : 0;
     /* When all are asked for, the core looks no further than the first that is missing. */
     if (found >= 0 && (uint32_t)found < need && need == n && n > 1)
         found = wait_ready(ids, n, n - 1, 0, fetch, ready);
-    if (found < 0) goto out;
-    out = split(refs, ready, n, need);
-out:
+    if (found >= 0) out = split(refs, ready, n, need);
     free(ids);
     drop_items(refs, n);
     return out;

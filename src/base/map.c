@@ -26,23 +26,30 @@ static inline uint32_t home(const struct map *m, const struct skate_id *key) {
     return ((uint32_t)block << 3 | ((uint32_t)(low ^ owner >> 61) & 7)) & m->mask;
 }
 
-/* The cell of the key, or the free cell where it would go. */
-static inline struct map_cell *probe(const struct map *m, const struct skate_id *key) {
-    uint32_t i = home(m, key);
+/* The cell of the key, or the free cell where it would go; *ret_far: how far from its home. */
+static inline struct map_cell *probe(const struct map *m, const struct skate_id *key,
+                                     uint32_t *ret_far) {
+    uint32_t i = home(m, key), far = 0;
 
-    while (m->cells[i].used && !id_equal(&m->cells[i].key, key)) i = (i + 1) & m->mask;
+    while (m->cells[i].used && !id_equal(&m->cells[i].key, key)) {
+        i = (i + 1) & m->mask;
+        far++;
+    }
+    *ret_far = far;
     return &m->cells[i];
 }
 
 uint32_t map_get(const struct map *m, const struct skate_id *key) {
     struct map_cell *cell;
+    uint32_t far;
 
     if (!m->count) return MAP_NONE;
-    cell = probe(m, key);
+    cell = probe(m, key, &far);
     return cell->used ? cell->value : MAP_NONE;
 }
 
 static int grow(struct map *m) {
+    uint32_t far;
     struct map bigger = {.mask = m->cells ? m->mask * 2 + 1 : 63};
 
     bigger.shift = 67 - (uint32_t)__builtin_popcount(bigger.mask);
@@ -50,7 +57,12 @@ static int grow(struct map *m) {
     bigger.cells = calloc((size_t)bigger.mask + 1, sizeof *bigger.cells);
     if (!bigger.cells) return -SKATE_ENOMEM;
     for (uint32_t i = 0; m->cells && i <= m->mask; i++)
-        if (m->cells[i].used) *probe(&bigger, &m->cells[i].key) = m->cells[i];
+        if (m->cells[i].used) {
+            struct map_cell *cell = probe(&bigger, &m->cells[i].key, &far);
+
+            *cell = m->cells[i];
+            cell->used = far + 1;
+        }
     bigger.count = m->count;
     free(m->cells);
     *m = bigger;
@@ -59,6 +71,7 @@ static int grow(struct map *m) {
 
 int map_put(struct map *m, const struct skate_id *key, uint32_t value) {
     struct map_cell *cell;
+    uint32_t far;
 
     SKATE_ASSERT(value != MAP_NONE);
     if (!m->cells || (m->count + 1) * 4 > (m->mask + 1) * 3) {
@@ -66,29 +79,29 @@ int map_put(struct map *m, const struct skate_id *key, uint32_t value) {
 
         if (r < 0) return r;
     }
-    cell = probe(m, key);
+    cell = probe(m, key, &far);
     m->count += !cell->used;
-    *cell = (struct map_cell){.key = *key, .value = value, .used = 1};
+    *cell = (struct map_cell){.key = *key, .value = value, .used = far + 1};
     return 0;
 }
 
 uint32_t map_remove(struct map *m, const struct skate_id *key) {
     struct map_cell *cell;
-    uint32_t value, hole, i;
+    uint32_t value, hole, i, far;
 
     if (!m->count) return MAP_NONE;
-    cell = probe(m, key);
+    cell = probe(m, key, &far);
     if (!cell->used) return MAP_NONE;
     value = cell->value;
     hole = (uint32_t)(cell - m->cells);
     /* Close the gap: move back each follower whose home is not after the hole. */
     for (i = (hole + 1) & m->mask; m->cells[i].used; i = (i + 1) & m->mask) {
-        uint32_t want = home(m, &m->cells[i].key);
+        uint32_t back = (i - hole) & m->mask;
 
-        if (((i - want) & m->mask) >= ((i - hole) & m->mask)) {
-            m->cells[hole] = m->cells[i];
-            hole = i;
-        }
+        if (m->cells[i].used <= back) continue;
+        m->cells[hole] = m->cells[i];
+        m->cells[hole].used -= back;
+        hole = i;
     }
     m->cells[hole].used = 0;
     m->count--;

@@ -11,7 +11,7 @@ enum { MAP_NONE = 0xffffffff };
 struct map_cell {
     struct skate_id key;
     uint32_t value;
-    uint32_t used;
+    uint32_t used; /* 0: free; else 1 + how far behind its home it lies */
 };
 struct map {
     struct map_cell *cells;

@@ -37,6 +37,7 @@ struct link { /* the path to one other process */
     struct link *next_backlog;
     uint32_t sequence;         /* of the last task put on the ring */
     struct map functions;      /* keys already sent */
+    uint64_t function_sent;    /* one of them, 0: none */
     uint32_t arena_live;       /* entries of ours whose bytes this process holds */
     uint32_t arena_told;       /* dead: how many of them its raylet knows of */
     struct worker *lease;      /* its worker, when we lease it or call the actor in it */

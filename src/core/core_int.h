@@ -117,7 +117,6 @@ struct function { /* a definition: ours (blob to send) or received */
 struct stream; /* items.c: the items of a generator task of ours */
 struct yield;  /* yield.c: those that a task here produces */
 struct run { /* a task that came to us to be run */
-    struct core_job job;
     struct yield *yield; /* of a generator, else NULL */
     struct run *next;
     struct link *link; /* the owner's; NULL for a constructor */
@@ -132,6 +131,7 @@ struct run { /* a task that came to us to be run */
     uint64_t trace;             /* its record (report.c) */
     int64_t marks[2];
     bool timed;
+    struct core_job job; /* filled when it begins; from here on not zeroed before: runs.c */
     struct core_view few_views[3]; /* what most need; views and strings may lie here */
     char few_strings[80];
 };
@@ -198,7 +198,8 @@ struct core {
     struct skate_error trouble; /* why core_finish() found no room */
     struct map functions;  /* key -> index (ours and received) */
     struct function *function_v;
-    uint32_t function_count;
+    uint32_t function_count, function_last; /* last: found last, MAP_NONE: none */
+    uint64_t function_last_key;
 
     struct lineage lineage;
     struct heritage heritage;

@@ -584,7 +584,7 @@ static int send_result(struct core *c, struct run *run, enum core_status status,
     if (!kept) return -SKATE_ENOMEM;
     nkept = unhold_all(c, run, kept);
     wire_init(&b, stack, sizeof stack);
-    m = wire_begin(&b, WIRE_RESULT);
+    m = WIRE_BEGIN_INLINE(&b, result, WIRE_RESULT);
     m->task = run->job.task;
     if (!run->ended_ns) run->ended_ns = time_now_ns();
     m->exec_ns = (uint64_t)(run->ended_ns - run->began_ns);

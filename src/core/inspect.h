@@ -28,4 +28,9 @@ struct core_why_ask {
  * moves, 1 deadlock, 2 a demand that no node can meet. BLOCKS. */
 SKATE_NODISCARD int core_why(struct core *c, const struct core_why_ask *ask, char *out);
 
+/* core_wait without waiting, and without looking for what has just come: marks the first `need`
+ * that are known to be ready, or fewer; how many. Never sleeps. */
+uint32_t core_peek(struct core *c, const struct skate_id *ids, uint32_t count, uint32_t need,
+                   unsigned flags, uint8_t *ready);
+
 #endif

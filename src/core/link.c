@@ -340,6 +340,7 @@ static void died(struct core *c, struct link *l, const struct wire_proc_died *m)
     actors_on_died(c, l->proc);
     if (l->my_bit) c->by_bit[l->my_bit] = NULL;
     l->state = LINK_DEAD;
+    l->function_sent = 0;
     map_release(&l->functions);
     if (m->heir && proc_number(m->proc))
         heir_known(c, l, m->heir);

@@ -390,6 +390,8 @@ static void became_ready(struct core *c, uint32_t slot) {
     struct dependent *d = c->object_v[slot].dependents;
 
     if (object_is_error(c, slot)) c->errors_seen++;
+    if (!d && !c->object_v[slot].borrowers && !c->object_v[slot].waited)
+        return object_check(c, slot);
     c->object_v[slot].dependents = NULL;
     c->object_v[slot].holds++; /* what follows may drop the last need of it */
     while (d) {

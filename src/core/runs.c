@@ -24,7 +24,7 @@ struct run *run_new(struct core *c, uint64_t src, const void *frame, uint32_t le
     } else
         b = malloc(small ? RUN_BYTES : sizeof *b);
     if (!b) return NULL;
-    memset(&b->run, 0, offsetof(struct run, few_views));
+    memset(&b->run, 0, offsetof(struct run, job));
     b->run.pooled = small;
     b->run.node = small ? &b->node : frame_keep(src, frame, len);
     if (!b->run.node) return free(b), NULL;
@@ -96,6 +96,7 @@ int run_describe(struct run *r, uint32_t ndeps) {
     else
         memset(r->few_views, 0, (ndeps + 1) * sizeof *r->few_views);
     if (!r->views) return -SKATE_ENOMEM;
+    j->incarnation = j->max_concurrency = 0;
     texts[0] = wire_task_name(m, &lens[0]);
     texts[1] = wire_task_method(m, &lens[1]);
     if (r->start) {
@@ -109,6 +110,8 @@ int run_describe(struct run *r, uint32_t ndeps) {
         j->max_concurrency = s->max_concurrency;
     }
     if (join(r, texts, lens, out, n) < 0) return -SKATE_ENOMEM;
+    j->new_lease = false;
+    j->dep_count = 0;
     j->kind = r->start ? 2 : m->kind;
     j->task = m->task;
     j->actor = m->actor;

@@ -121,7 +121,7 @@ static int spec_build(struct core *c, struct task *t, const struct core_task *in
 
     if (r < 0) return r;
     wire_init(&b, c->ledger.area + t->spec, (uint32_t)bytes);
-    m = wire_begin(&b, WIRE_TASK);
+    m = WIRE_BEGIN_INLINE(&b, task, WIRE_TASK);
     m->task = t->id;
     m->actor = in->actor;
     m->fn = in->fn;
@@ -206,6 +206,17 @@ static int returns_make(struct core *c, const struct task *t) {
     return 0;
 }
 
+/* Most tasks run the function of the one before. */
+static uint32_t function_find(struct core *c, uint64_t fn) {
+    struct skate_id key = map_key(fn);
+
+    if (c->function_last == MAP_NONE || c->function_last_key != fn) {
+        c->function_last = map_get(&c->functions, &key);
+        c->function_last_key = fn;
+    }
+    return c->function_last;
+}
+
 int task_new(struct core *c, const struct core_task *in, uint32_t kind, uint32_t *ret,
              struct skate_error *err) {
     struct wire_val args = {.format = in->args.format, .kind = VAL_INLINE};
@@ -238,7 +249,7 @@ int task_new(struct core *c, const struct core_task *in, uint32_t kind, uint32_t
     if (id_is_nil(&t->parent) && c->run_current) t->parent = c->run_current->job.task;
     t->flags = in->flags;
     t->state = TASK_DEPS;
-    t->function = kind == 0 ? map_get(&c->functions, &(struct skate_id){in->fn, 0}) : NONE;
+    t->function = kind == 0 ? function_find(c, in->fn) : NONE;
     if (args.kind == VAL_ARENA) args.nref = 0; /* its object holds what it contains */
     r = holds_take(c, t, in, &args);
     if (r == 0) r = spec_build(c, t, in, &args);
@@ -474,7 +485,8 @@ static int push_function(struct core *c, struct link *l, uint64_t fn) {
     uint32_t i;
     int r;
 
-    if (map_get(&l->functions, &key) != MAP_NONE) return 0;
+    if (l->function_sent == fn) return 0;
+    if (map_get(&l->functions, &key) != MAP_NONE) return l->function_sent = fn, 0;
     i = map_get(&c->functions, &key);
     if (i == MAP_NONE) return -SKATE_ENOENT;
     r = link_send(c, l, c->function_v[i].frame->data, c->function_v[i].frame->len, BELL_QUIET, 0);

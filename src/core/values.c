@@ -4,11 +4,13 @@
 
 #include "base/futex.h"
 #include "core/core_int.h"
+#include "core/inspect.h"
 #include "core/waits.h"
 
 uint64_t value_size(const struct core_value *v) {
     uint64_t at = 0;
 
+    if (v->part_count == 1) return v->parts->size;
     for (uint32_t i = 0; i < v->part_count; i++) {
         uint64_t align = v->parts[i].align ? v->parts[i].align : 1;
 
@@ -25,7 +27,7 @@ void value_copy(void *to, const struct core_value *v) {
         uint64_t align = v->parts[i].align ? v->parts[i].align : 1;
         uint64_t start = (at + align - 1) / align * align;
 
-        memset(p + at, 0, start - at);
+        if (start > at) memset(p + at, 0, start - at);
         if (v->parts[i].size) memcpy(p + start, v->parts[i].data, v->parts[i].size);
         at = start + v->parts[i].size;
     }
@@ -207,6 +209,23 @@ int core_wait(struct core *c, const struct skate_id *ids, uint32_t count, uint32
     core_leave(c);
     if (w.slots != stack) free(w.slots);
     return r == 0 || r == -SKATE_ETIMEOUT ? (int)w.found : r;
+}
+
+uint32_t core_peek(struct core *c, const struct skate_id *ids, uint32_t count, uint32_t need,
+                   unsigned flags, uint8_t *ready) {
+    uint32_t found = 0;
+
+    memset(ready, 0, count);
+    if (core_enter(c) < 0) return 0;
+    for (uint32_t i = 0; i < count && found < need; i++) {
+        uint32_t slot = object_find(c, &ids[i]);
+
+        if (slot == MAP_NONE || !usable(c, slot, flags & CORE_FETCH)) continue;
+        ready[i] = 1;
+        found++;
+    }
+    core_leave(c);
+    return found;
 }
 
 /* Where an arena value lies on this node; NULL: nowhere, or what others say of it is not true. */

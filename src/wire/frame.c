@@ -25,7 +25,7 @@ int wire_check(const void *frame, size_t len) {
         memcpy(&span, (const uint8_t *)frame + info->spans[i].offset, sizeof span);
         if (span.len == 0 && span.off == 0) continue;
         if (span.off < info->fixed || span.off % 8 || span.off > len || span.len > len - span.off ||
-            span.len % info->spans[i].element)
+            (span.len & (info->spans[i].element - 1u))) /* a power of two: gen.py */
             return -SKATE_EPROTO;
     }
     return 0;

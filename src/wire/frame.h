@@ -13,6 +13,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "base/assert.h"
 #include "base/err.h"
 #include "base/id.h"
 
@@ -95,6 +96,19 @@ void *wire_begin(struct wire_buf *b, uint16_t kind);
 /* Append `bytes` as the span whose offset in the struct is `field`. NULL data: zeroed room. */
 void *wire_put(struct wire_buf *b, size_t field, const void *data, size_t bytes);
 bool wire_grow(struct wire_buf *b, size_t more); /* room for so many more bytes? */
+/* wire_begin for the few places that each task passes; the buffer has room for the fixed struct. */
+static inline void *wire_begin_inline(struct wire_buf *b, uint16_t kind, uint16_t fixed) {
+    struct wire_head *head = (struct wire_head *)(void *)b->p;
+
+    SKATE_ASSERT(fixed % 8 == 0 && fixed <= b->cap);
+    memset(b->p, 0, fixed);
+    b->len = fixed;
+    head->kind = kind;
+    head->fixed = fixed;
+    return b->p;
+}
+#define WIRE_BEGIN_INLINE(b, message, kind)                                                    \
+    ((struct wire_##message *)wire_begin_inline((b), (kind), sizeof(struct wire_##message)))
 /* Room for a span, of which the caller writes every byte; put into the caller's code. */
 static inline void *wire_room(struct wire_buf *b, size_t field, size_t bytes) {
     uint32_t at = (b->len + 7u) & ~7u;

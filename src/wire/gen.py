@@ -74,8 +74,11 @@ def parse(text: str) -> list[Message]:
 
 
 def element(kind: str) -> int:
-    """Bytes of one element of a span."""
-    return ELEMENTS[kind.removesuffix("[]")]
+    """Bytes of one element of a span: a power of two, wire_check() relies on it."""
+    size = ELEMENTS[kind.removesuffix("[]")]
+    if size & (size - 1):
+        sys.exit(f"messages.def: an element of {size} bytes is no power of two")
+    return size
 
 
 def header(messages: list[Message]) -> str:
