@@ -6,7 +6,7 @@
  * taken the interrupt. An interrupt belongs to one run: with the run it ends, so that a late one
  * never meets the next task. A plain task that has not taken it GRACE_NS later (it is inside a C
  * call) costs the worker its process; an actor is never ended here. The core thread does all that
- * without the interpreter. */
+ * without the interpreter. Tests: tests/unit/core_cancel_test.c. */
 #include "core/cancel.h"
 
 #include <signal.h>

@@ -5,7 +5,7 @@
  * rung through an eventfd, once for a batch, and takes until the queue is empty. The main thread
  * stays in core_serve(): it reads the input, so that pool threads and loops need not. Plain tasks
  * and plain actors never come here: c->groups is NULL. Under the core mutex; a ring of the eventfd
- * never blocks. Tests: tests/compat/test_compat_async.py, test_compat_threaded.py. */
+ * never blocks. Tests: tests/unit/core_groups_test.c, tests/compat/test_compat_async.py. */
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -144,8 +144,13 @@ struct run *groups_unqueue(struct core *c, uint64_t proc, const struct skate_id 
     return NULL;
 }
 
+/* What waits in the queues goes to the one of all: runs_free() frees it. */
 void groups_release(struct core *c) {
-    for (uint32_t i = 0; i < c->group_count; i++) (void)pthread_cond_destroy(&c->groups[i].cond);
+    for (uint32_t i = 0; i < c->group_count; i++) {
+        (void)pthread_cond_destroy(&c->groups[i].cond);
+        *c->run_tail = c->groups[i].head;
+        if (c->groups[i].head) c->run_tail = c->groups[i].tail;
+    }
     free(c->groups);
     c->groups = NULL;
     c->group_count = 0;

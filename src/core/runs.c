@@ -55,7 +55,13 @@ void run_release(struct core *c, struct run *r) {
         free(b);
 }
 
+/* Those that nobody has begun, and the spare ones. */
 void runs_free(struct core *c) {
+    for (struct run *r = c->run_head, *next; r; r = next) {
+        next = r->next;
+        run_release(c, r);
+    }
+    c->run_head = NULL;
     while (c->spare) {
         struct block *b = (void *)c->spare;
 
