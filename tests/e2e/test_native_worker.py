@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import struct
 import subprocess
@@ -311,6 +312,36 @@ def test_dies_with_its_raylet(library: str) -> None:
         assert site.called("skate-worker")
         os.kill(site.raylets()[0].pid, signal.SIGKILL)
         until(lambda: not site.called("skate-worker"), 20, "the worker ends")
+    finally:
+        site.close()
+
+
+def test_no_program(library: str, tmp_path: Path) -> None:
+    """An installation that lacks skate-worker: the driver is told, Python's tasks run, and C's do
+    when it is there."""
+    package, site = tmp_path / "skate", Site()
+    (package / "bin").mkdir(parents=True)
+    for entry in PACKAGE.iterdir():
+        if entry.name != "bin":
+            (package / entry.name).symlink_to(entry)
+    for name in ("skate-gcs", "skate-raylet"):
+        shutil.copy2(PACKAGE / "bin" / name, package / "bin")
+    try:
+        program = site.python(
+            OF_TASKS + "ref = c_function(library, 'add').remote(40, 2)\n"
+            "print('python', skate.get(skate.remote(lambda: 7).remote()), flush=True)\n"
+            "print('c', skate.get(ref), flush=True)\n",
+            library,
+            env={"PYTHONPATH": str(tmp_path)},
+        )
+        program.expect(r"python 7")
+        program.expect(r"no worker for C tasks can start on this node: .*/skate-worker: No such "
+                       r"file or directory", stream="err")  # fmt: skip
+        beside = package / "bin" / ".new"
+        shutil.copy2(PACKAGE / "bin" / "skate-worker", beside)
+        beside.rename(package / "bin" / "skate-worker")
+        program.expect(r"c 42")
+        program.succeeds()
     finally:
         site.close()
 
