@@ -5,6 +5,7 @@ void case_actors(skate_session *s) {
     struct skate_actor_options o;
     skate_value v = skate_int(10), got, handle;
     skate_actor a, b, other;
+    skate_function *f;
     skate_ref ref, last;
 
     OK(skate_c_actor(s, library, "counter", NULL, &v, 1, &a));
@@ -42,7 +43,19 @@ void case_actors(skate_session *s) {
     OK(skate_python_actor(s, "of_the_test.Keeper", NULL, &v, 1, &a));
     OK(skate_call(s, a, "grow", &v, 1, 1, &ref));
     CHECK(get_int(s, ref) == 2);
+    /* A handle for Python, and back. */
+    OK(skate_of_actor(s, a, &handle));
+    OK(skate_python_function(s, "of_the_test.grow_it", NULL, &f));
+    OK(skate_submit(s, f, &handle, 1, &ref));
+    OK(skate_get(s, ref, 30000, &got));
+    CHECK(got.kind == SKATE_LIST && got.as.list.items[0].as.i == 12);
+    OK(skate_actor_of(s, &got.as.list.items[1], &other));
+    skate_release(s, &got);
+    skate_ref_drop(s, ref);
+    CHECK(!memcmp(&other, &a, sizeof a));
+    skate_actor_drop(s, other);
     skate_actor_drop(s, a);
+    skate_function_free(s, f);
 }
 
 void case_crowd(skate_session *s) {

@@ -67,9 +67,14 @@ void case_values(skate_session *s) {
 
 /* ---- waiting ---- */
 
+static volatile bool interrupted;
+
+/* Again and again, since nobody knows when the other thread begins to wait. */
 static void *interrupt(void *arg) {
-    usleep(20000); /* the other thread has most likely begun to wait; it is no matter if not */
-    skate_interrupt(arg);
+    while (!interrupted) {
+        skate_interrupt(arg);
+        usleep(1000);
+    }
     return NULL;
 }
 
@@ -100,6 +105,7 @@ void case_waits(skate_session *s) {
     CHECK(three[0].as.i == 3 && three[1].as.i == 3);
     CHECK(pthread_create(&other, NULL, interrupt, s) == 0);
     FAILS(skate_get(s, refs[0], -1, &v), SKATE_EINTR, "skate_interrupt");
+    interrupted = true;
     CHECK(pthread_join(other, NULL) == 0);
     OK(skate_watch_open(s, fd, &set));
     CHECK(skate_watch(s, set, refs[1], 5) == 1);

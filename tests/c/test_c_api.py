@@ -23,6 +23,8 @@ ENV = {
 OF_THE_TEST = '''
 """What the cases call by import path: it lies in the current folder."""
 
+import skate
+
 
 class Thing:
     size = 5
@@ -38,6 +40,10 @@ def look_into(thing):
 
 def total(numbers):
     return float(sum(numbers))
+
+
+def grow_it(actor):
+    return [skate.get(actor.grow.remote(10)), actor]
 
 
 class Keeper:
