@@ -356,11 +356,43 @@ static bool points_into(const struct core_view *view) {
                           p[0] == 0xdf);
 }
 
+/* A number, bool or nil in the caller's own bytes: one pass is enough. */
+static bool take_scalar(const struct core_view *view, skate_value *ret) {
+    const uint8_t *p = view->data;
+    uint64_t wide;
+    uint32_t word;
+
+    if (view->format != FORMAT_MSGPACK || view->pin || view->size == 0) return false;
+    memset(ret, 0, sizeof *ret);
+    ret->kind = SKATE_INT;
+    if (view->size == 1 && (p[0] <= 0x7f || p[0] >= 0xe0)) {
+        ret->as.i = (int8_t)p[0];
+    } else if (view->size == 5 && p[0] == 0xd2) {
+        memcpy(&word, p + 1, 4);
+        ret->as.i = (int32_t)__builtin_bswap32(word);
+    } else if (view->size == 9 && (p[0] == 0xd3 || p[0] == 0xcb)) {
+        memcpy(&wide, p + 1, 8);
+        ret->kind = p[0] == 0xcb ? SKATE_FLOAT : SKATE_INT;
+        ret->as.i = (int64_t)__builtin_bswap64(wide); /* the bits of either */
+    } else if (view->size == 1 && (p[0] == 0xc2 || p[0] == 0xc3)) {
+        ret->kind = SKATE_BOOL;
+        ret->as.b = p[0] == 0xc3;
+    } else if (view->size == 1 && p[0] == 0xc0) {
+        ret->kind = SKATE_NIL;
+    } else {
+        return false;
+    }
+    return true;
+}
+
 int plain_decode(struct core *c, const struct core_view *view, const struct skate_id *id,
                  skate_value *ret) {
     struct in in = {.keep = view->pin != 0};
     skate_value v;
-    int r = take_view(&in, view, &v);
+    int r;
+
+    if (take_scalar(view, ret)) return 0;
+    r = take_view(&in, view, &v);
 
     if (r == 0) r = build(c, &in, view, id, &v);
     if (r == 0 && view->pin && points_into(view)) {

@@ -101,38 +101,39 @@ static void big64(uint8_t *p, uint64_t v) {
     memcpy(p, &v, 8);
 }
 
+enum { SCALAR_MAX = 9 };
+
+/* Bytes of a nil, bool, int or float, written to p. */
+static inline size_t write_scalar(uint8_t *p, const skate_value *v) {
+    int64_t i = v->as.i;
+    uint64_t bits;
+
+    if (v->kind == SKATE_INT) {
+        if (i >= -32 && i <= 127) return p[0] = (uint8_t)i, 1;
+        if (i >= INT32_MIN && i <= INT32_MAX) return p[0] = 0xd2, big32(p + 1, (uint32_t)i), 5;
+        return p[0] = 0xd3, big64(p + 1, (uint64_t)i), 9;
+    }
+    if (v->kind == SKATE_FLOAT) {
+        memcpy(&bits, &v->as.f, 8);
+        return p[0] = 0xcb, big64(p + 1, bits), 9;
+    }
+    p[0] = v->kind == SKATE_NIL ? 0xc0 : v->as.b ? 0xc3 : 0xc2;
+    return 1;
+}
+
+static int put_scalar(struct plain_out *o, const skate_value *v) {
+    uint8_t *p = plain_room(o, SCALAR_MAX);
+
+    if (!p) return -SKATE_ENOMEM;
+    o->len += write_scalar(p, v) - SCALAR_MAX;
+    return 0;
+}
+
 static int put_byte(struct plain_out *o, uint8_t b) {
     uint8_t *p = plain_room(o, 1);
 
     if (!p) return -SKATE_ENOMEM;
     *p = b;
-    return 0;
-}
-
-static int put_int(struct plain_out *o, int64_t v) {
-    uint8_t *p;
-
-    if (v >= -32 && v <= 127) return put_byte(o, (uint8_t)v);
-    if (v >= INT32_MIN && v <= INT32_MAX) {
-        if (!(p = plain_room(o, 5))) return -SKATE_ENOMEM;
-        p[0] = 0xd2;
-        big32(p + 1, (uint32_t)v);
-        return 0;
-    }
-    if (!(p = plain_room(o, 9))) return -SKATE_ENOMEM;
-    p[0] = 0xd3;
-    big64(p + 1, (uint64_t)v);
-    return 0;
-}
-
-static int put_float(struct plain_out *o, double d) {
-    uint8_t *p = plain_room(o, 9);
-    uint64_t bits;
-
-    if (!p) return -SKATE_ENOMEM;
-    memcpy(&bits, &d, 8);
-    p[0] = 0xcb;
-    big64(p + 1, bits);
     return 0;
 }
 
@@ -227,10 +228,10 @@ static int put(struct plain_out *o, const skate_value *v, int depth, struct skat
         return err_fail(err, -SKATE_EINVAL, "a %s of %zu bytes has no data", kind_name(v->kind),
                         v->as.s.size);
     switch (v->kind) {
-    case SKATE_NIL: return put_byte(o, 0xc0);
-    case SKATE_BOOL: return put_byte(o, v->as.b ? 0xc3 : 0xc2);
-    case SKATE_INT: return put_int(o, v->as.i);
-    case SKATE_FLOAT: return put_float(o, v->as.f);
+    case SKATE_NIL:
+    case SKATE_BOOL:
+    case SKATE_INT:
+    case SKATE_FLOAT: return put_scalar(o, v);
     case SKATE_STR: return put_block(o, v, 0xa0, 0xdb);
     case SKATE_BYTES: return put_block(o, v, 0, 0xc6);
     case SKATE_REF: return put_ref(o, v);
@@ -380,7 +381,12 @@ int plain_encode_args(struct plain_out *o, struct core *c, const skate_value *ar
     if (count && !args)
         return err_fail(err, -SKATE_EINVAL, "%zu arguments, but args is NULL", count);
     r = put_head(o, 0x90, 16, 0xdd, count);
-    for (size_t i = 0; !r && i < count; i++) r = put_arg(o, c, &args[i], err);
+    for (size_t i = 0; !r && i < count; i++) {
+        if (args[i].kind <= SKATE_FLOAT && o->cap - o->len >= SCALAR_MAX)
+            o->len += write_scalar(o->out + o->len, &args[i]);
+        else
+            r = put_arg(o, c, &args[i], err);
+    }
     if (r == 0) plain_close(o);
     return explain(r, err);
 }
