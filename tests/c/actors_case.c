@@ -58,6 +58,37 @@ void case_actors(skate_session *s) {
     skate_function_free(s, f);
 }
 
+/* An actor that outlives this program... */
+void case_leave(skate_session *s) {
+    struct skate_actor_options o;
+    skate_value v = skate_int(40);
+    skate_actor a;
+    skate_ref ref;
+
+    skate_actor_options_init(&o);
+    o.name = "left behind";
+    o.name_space = "of the test";
+    o.detached = true;
+    OK(skate_c_actor(s, library, "counter", &o, &v, 1, &a));
+    OK(skate_call(s, a, "add", &v, 1, 1, &ref));
+    CHECK(get_int(s, ref) == 80);
+    skate_actor_drop(s, a);
+}
+
+/* ... and is found by another one. */
+void case_find(skate_session *s) {
+    skate_value v = skate_int(1);
+    skate_actor a;
+    skate_ref ref;
+
+    for (int i = 0; i < 3; i++) {
+        OK(skate_get_actor(s, "left behind", "of the test", &a));
+        OK(skate_call(s, a, "add", &v, 1, 1, &ref));
+        CHECK(get_int(s, ref) == 81 + i);
+        skate_actor_drop(s, a);
+    }
+}
+
 void case_crowd(skate_session *s) {
     enum { N = 20000 };
     struct skate_batch_call *calls = calloc(N, sizeof *calls);

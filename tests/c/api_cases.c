@@ -11,6 +11,8 @@ static const struct {
     {"values", case_values},   {"many", case_many},     {"errors", case_errors},
     {"bad", case_bad},         {"waits", case_waits},   {"threads", case_threads},
     {"forks", case_forks},     {"actors", case_actors}, {"crowd", case_crowd},
+    {"leave", case_leave},     {"find", case_find},     {"two", case_two},
+    {"hang", case_hang},
     {"python", case_python},   {"groups", case_groups}, {"events", case_events},
 };
 

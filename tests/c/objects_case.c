@@ -123,6 +123,45 @@ void case_waits(skate_session *s) {
     close(fd);
 }
 
+/* Until it is killed; tasks run and wait. */
+void case_hang(skate_session *s) {
+    skate_function *linger;
+    skate_ref refs[8];
+    skate_value v;
+
+    OK(skate_c_function(s, library, "linger", NULL, &linger));
+    for (int i = 0; i < 8; i++) OK(skate_submit(s, linger, NULL, 0, &refs[i]));
+    FAILS(skate_get(s, refs[0], 50, &v), SKATE_ETIMEOUT, "not ready");
+    printf("hangs\n");
+    fflush(stdout);
+    (void)skate_get(s, refs[0], -1, &v);
+}
+
+/* Two sessions in one process do not know of each other. */
+void case_two(skate_session *s) {
+    struct skate_options o;
+    skate_value v = skate_int(4), args[2] = {v, v};
+    skate_session *other;
+    skate_function *add;
+    skate_ref ref;
+
+    skate_options_init(&o);
+    o.address = "local";
+    o.num_cpus = 1;
+    o.store_bytes = 64 << 20;
+    OK(skate_connect(&o, &other));
+    OK(skate_c_function(other, library, "add", NULL, &add));
+    OK(skate_submit(other, add, args, 2, &ref));
+    CHECK(get_int(other, ref) == 8);
+    CHECK(again(s, v).as.i == 4);
+    skate_close(other);
+    skate_function_free(NULL, add);
+    OK(skate_c_function(s, library, "add", NULL, &add));
+    OK(skate_submit(s, add, args, 2, &ref));
+    CHECK(get_int(s, ref) == 8);
+    skate_function_free(s, add);
+}
+
 /* ---- threads and forks ---- */
 
 struct job {

@@ -55,7 +55,7 @@ class Keeper:
         return self.size
 '''
 CASES = ("values", "many", "errors", "bad", "waits", "threads", "forks", "actors", "crowd",
-         "python", "groups", "events", "busy")  # fmt: skip
+         "python", "groups", "events", "busy", "two")  # fmt: skip
 
 
 def shell(line: str, folder: Path) -> None:
@@ -96,6 +96,16 @@ def test_case(case: str, built: Path) -> None:
     run(built, case)
 
 
+def test_killed(built: Path, no_leaks: None) -> None:
+    """kill -9: daemons, workers and files of its session are gone, too (no_leaks looks)."""
+    command = [str(built / "api"), str(built / "libtasks.so"), "hang"]
+    with subprocess.Popen(command, cwd=built, env=ENV, text=True, stdout=subprocess.PIPE) as hung:
+        assert hung.stdout is not None
+        line = hung.stdout.readline()
+        hung.kill()
+    assert line == "hangs\n"
+
+
 def test_running_cluster(built: Path) -> None:
     """The program joins the session of a Python program, and leaves it as it was."""
     if skate.is_initialized():
@@ -104,6 +114,12 @@ def test_running_cluster(built: Path) -> None:
     try:
         kept = skate.put("kept")
         run(built, "values", "errors", "actors", SKATE_ADDRESS=context.address_info["gcs_address"])
+        address = context.address_info["gcs_address"]
+        run(built, "leave", SKATE_ADDRESS=address)
+        run(built, "find", SKATE_ADDRESS=address)
+        left = skate.get_actor("left behind", "of the test")
+        assert skate.get(left.add.remote(7)) == 90
+        skate.kill(left)
         assert skate.get(kept) == "kept"
         assert skate.get(skate.remote(lambda: 1).remote()) == 1
     finally:
