@@ -1,9 +1,8 @@
 /* arrow_aggregation.c - a table comes, is grouped and summed in C, and a table goes back.
  *
- *     cc -O2 -o arrow_aggregation arrow_aggregation.c $(pkg-config --cflags --libs skate)
- *     cc -O2 -shared -fPIC -o arrow_aggregation.so arrow_aggregation.c \
- *         $(pkg-config --cflags --libs skate)
- *     ./arrow_aggregation
+ *  cc -O2 -o arrow_aggregation arrow_aggregation.c $(pkg-config --cflags --libs skate)
+ *  cc -shared -fPIC -o arrow_aggregation.so arrow_aggregation.c $(pkg-config --cflags --libs skate)
+ *  ./arrow_aggregation
  *
  * From Python the same task takes a pyarrow.Table:
  *

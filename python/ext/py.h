@@ -36,6 +36,7 @@ struct py_state {
     bool several;         /* an actor that runs several calls at once: py_job.c */
     PyTypeObject *ref_type, *actor_type, *buffer_type, *slot_type, *call_type, *job_type;
     PyTypeObject *stream_type, *generator_type; /* generator_type: Python's own */
+    PyTypeObject *laid_type; /* skate._plain.Laid, when that is imported */
     PyObject *empty_tuple;
 };
 extern struct py_state py;
@@ -140,8 +141,7 @@ void py_value_init(struct py_value *pv, void *scratch, size_t cap);
 void py_value_release(struct py_value *pv);
 /* 0, or -1 with an exception (TypeError when it cannot be pickled). */
 int py_encode(struct py_value *pv, PyObject *o);
-/* What skate._plain.lay_out() made of an array or a table. */
-int py_encode_laid(struct py_value *pv, PyObject *made);
+PyObject *py_set_laid(PyObject *module, PyObject *type);
 /* Arguments of a call: top-level refs become placeholders and are appended to deps (count at
  * most dep_max). args: count positional and then the values of kwnames. */
 struct py_args {
@@ -216,7 +216,6 @@ PyObject *py_get_writable(PyObject *module, PyObject *const *args, Py_ssize_t co
 PyObject *py_wait(PyObject *module, PyObject *const *args, Py_ssize_t count);
 PyObject *py_why(PyObject *module, PyObject *args);
 PyObject *py_put(PyObject *module, PyObject *object);
-PyObject *py_put_laid(PyObject *module, PyObject *made);
 PyObject *py_define(PyObject *module, PyObject *args);
 PyObject *py_class(PyObject *module, PyObject *args);
 PyObject *py_run(PyObject *module, PyObject *unused);

@@ -414,7 +414,7 @@ static int encode_pickle(struct py_value *pv, PyObject *o) {
 
 /* ---- tensors and tables ---- */
 
-int py_encode_laid(struct py_value *pv, PyObject *made) {
+static int encode_laid(struct py_value *pv, PyObject *made) {
     int format;
     PyObject *data;
 
@@ -433,16 +433,28 @@ int py_encode_laid(struct py_value *pv, PyObject *made) {
     return PLAIN;
 }
 
+/* laid(type): how tuples are marked that encode_laid() takes. */
+PyObject *py_set_laid(PyObject *module, PyObject *type) {
+    (void)module;
+    if (!PyType_Check(type)) return PyErr_SetString(PyExc_TypeError, "laid(type)"), NULL;
+    Py_INCREF(type); /* for good */
+    py.laid_type = (PyTypeObject *)type;
+    Py_RETURN_NONE;
+}
+
 /* NOT_PLAIN when it has no such form. */
 static int encode_in_place(struct py_value *pv, PyObject *o) {
-    PyObject *hook = py_hook(HOOK_LAY_OUT);
-    PyObject *made = hook ? PyObject_CallFunctionObjArgs(hook, o, NULL) : NULL;
+    PyObject *hook = py_hook(HOOK_LAY_OUT), *made = NULL;
     int r = NOT_PLAIN;
 
+    if (Py_TYPE(o) == py.laid_type)
+        made = Py_NewRef(o);
+    else if (hook)
+        made = PyObject_CallFunctionObjArgs(hook, o, NULL);
     if (!made) return -1;
     if (made != Py_None) forget(pv);
     if (PyTuple_Check(made)) {
-        r = py_encode_laid(pv, made);
+        r = encode_laid(pv, made);
     } else if (PyList_Check(made) && PyList_Size(made) == 1) {
         r = put(pv, PyList_GetItem(made, 0), PY_DEPTH);
         if (r == PLAIN) finish_plain(pv);
@@ -468,7 +480,7 @@ int py_encode(struct py_value *pv, PyObject *o) {
         return 0;
     }
     r = put(pv, o, PY_DEPTH);
-    if (r == NOT_PLAIN && pv->plain) {
+    if (r == NOT_PLAIN && (pv->plain || Py_TYPE(o) == py.laid_type)) {
         r = encode_in_place(pv, o);
         if (r == PLAIN) return 0;
     }

@@ -152,6 +152,7 @@ int py_yield_one(struct core_job *job, PyObject *item, struct skate_id *ret_id) 
     int r;
 
     py_value_init(&pv, scratch, sizeof scratch);
+    pv.plain = py_answers_plainly(job);
     r = py_encode(&pv, item);
     if (r == 0) r = send_value(job, &pv, ret_id);
     py_value_release(&pv);
@@ -302,6 +303,7 @@ int py_yield_fixed(struct core_job *job, PyObject *generator) {
     if (r < 0) PyErr_NoMemory();
     while (r == 0 && good < n) {
         py_value_init(&pvs[made++], NULL, 0);
+        pvs[good].plain = py_answers_plainly(job);
         r = encode_next(&pvs[good], generator, good, n);
         if (r == 0) values[good] = pvs[good].v, good++;
     }

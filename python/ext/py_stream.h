@@ -16,4 +16,7 @@ int py_yield_stop(struct core_job *job);
 /* The same for a task with a fixed number of results, which takes the first n items. */
 int py_yield_fixed(struct core_job *job, PyObject *generator);
 
+/* py_worker.c: does a caller in another language read the results of the job? */
+bool py_answers_plainly(const struct core_job *job);
+
 #endif

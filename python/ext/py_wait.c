@@ -412,13 +412,14 @@ PyObject *py_wait(PyObject *module, PyObject *const *args, Py_ssize_t count) {
 
 /* ---- put ---- */
 
-static PyObject *put(PyObject *object, int (*encode)(struct py_value *, PyObject *)) {
+PyObject *py_put(PyObject *module, PyObject *object) {
     struct skate_error err = {{0}};
     uint8_t scratch[PY_SCRATCH];
     struct skate_id id;
     struct py_value pv;
     int r;
 
+    (void)module;
     if (py_need_core() < 0) return NULL;
     if (py_is_ref(object)) {
         PyErr_SetString(PyExc_TypeError, "put() of an ObjectRef is not allowed (its value is "
@@ -426,7 +427,7 @@ static PyObject *put(PyObject *object, int (*encode)(struct py_value *, PyObject
         return NULL;
     }
     py_value_init(&pv, scratch, sizeof scratch);
-    if (encode(&pv, object) < 0) {
+    if (py_encode(&pv, object) < 0) {
         py_value_release(&pv);
         return NULL;
     }
@@ -452,16 +453,6 @@ static PyObject *put(PyObject *object, int (*encode)(struct py_value *, PyObject
     return py_ref_new(py.ref_type, &id, false);
 }
 
-PyObject *py_put(PyObject *module, PyObject *object) {
-    (void)module;
-    return put(object, py_encode);
-}
-
-/* put_laid(made): what skate._plain.lay_out() made of an array or a table. */
-PyObject *py_put_laid(PyObject *module, PyObject *made) {
-    (void)module;
-    return put(made, py_encode_laid);
-}
 
 /* ---- why ---- */
 

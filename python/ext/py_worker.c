@@ -28,8 +28,7 @@ static int note_by_path(PyObject *key) {
     return PyDict_SetItem(known.by_path, key, Py_None);
 }
 
-/* Does a caller in another language read the results of the job? */
-static bool answers_plainly(const struct core_job *job) {
+bool py_answers_plainly(const struct core_job *job) {
     return job->kind == 1 ? known.actor_by_path : known.last_by_path;
 }
 
@@ -213,7 +212,7 @@ static int finish_many(struct core_job *job, PyObject *result) {
     }
     for (; made < n; made++) {
         py_value_init(&pvs[made], NULL, 0);
-        pvs[made].plain = answers_plainly(job);
+        pvs[made].plain = py_answers_plainly(job);
         r = py_encode(&pvs[made], PyList_GetItem(items, (Py_ssize_t)made));
         if (r < 0) {
             made++;
@@ -246,7 +245,7 @@ int py_finish_ok(struct core_job *job, PyObject *result) {
         return r < 0 ? (py_job_failed(r), -1) : 0;
     }
     py_value_init(&pv, scratch, sizeof scratch);
-    pv.plain = answers_plainly(job);
+    pv.plain = py_answers_plainly(job);
     r = py_encode(&pv, result);
     if (r == 0) {
         r = py_job_finish(job, CORE_OK, &pv.v, 1);

@@ -46,18 +46,21 @@ def convert(what: str, args: Any, kwargs: Any) -> tuple[list[Any], dict[str, Any
 
 
 def _argument(value: Any, where: str) -> Any:
-    made = _plain.form(value)
-    return _plain.simple(value, where) if made is None else _core.put_laid(made)
+    made = value if isinstance(value, _plain.Laid) else _plain.form(value)
+    return _plain.simple(value, where) if made is None else _core.put(made)
 
 
 def put(value: Any) -> _core.ObjectRef[Any]:
     """See skate.cross_language.put."""
     if isinstance(value, _core.ObjectRef):
         return _core.put(value)  # refuses
-    made = _plain.form(value)
-    if made is not None:
-        return _core.put_laid(made)
-    return _core.put(_plain.simple(value, "the value"))
+    return _core.put(plain(value))
+
+
+def plain(value: Any) -> Any:
+    """See skate.cross_language.plain."""
+    made = value if isinstance(value, _plain.Laid) else _plain.form(value)
+    return _plain.simple(value, "the value") if made is None else made
 
 
 def meta_of(definition: list[Any], name: str) -> ActorMeta:
@@ -76,7 +79,7 @@ class Spawned:
     """An actor of C that shares its process with others: skate_spawn() of skate/actor.h."""
 
     def __init__(self, process: ActorHandle, index: int) -> None:
-        self._process = process
+        self._process: Any = process
         self._index = index
 
     def __getattr__(self, name: str) -> SpawnedMethod:
@@ -107,7 +110,8 @@ class SpawnedMethod:
 
     def remote(self, *args: Any, **kwargs: Any) -> Any:
         """Call it elsewhere; returns at once with the ref of the result."""
-        return self._call.remote(self._index, self._name, *args, **kwargs)
+        number = self._index - (self._index >> 63 << 64)  # a value of C is signed
+        return self._call.remote(number, self._name, *args, **kwargs)
 
     def options(self, **options: Any) -> SpawnedMethod:
         """The same method with other options."""

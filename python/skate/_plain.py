@@ -14,9 +14,7 @@ from skate import _core
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
-    from typing import Any, TypeAlias
-
-    Laid: TypeAlias = tuple[int, bytes, Any]  # format, header, data
+    from typing import Any
 
 TENSOR, ARROW = 4, 5  # src/wire/frame.h
 _DIMS_MAX = 16
@@ -30,6 +28,22 @@ _DTYPES = (
 _BF16 = 15
 _NUMBERS = {name: number for number, name in enumerate(_DTYPES) if name}
 
+
+class Laid(tuple):  # type: ignore[type-arg]
+    """(format, header, data) of an array or a table; stored and sent as such."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        kind, header, data = self  # it is inside of something that is pickled
+        return _unlaid, (kind, header, bytes(data))
+
+
+def _unlaid(kind: int, header: bytes, data: bytes) -> Any:
+    return tensor(header + data) if kind == TENSOR else arrow(data)
+
+
+_core.laid(Laid)
 
 # --------------------------------------------------------------------------- objects to their form
 
@@ -148,7 +162,7 @@ def _lay_out_array(array: Any) -> Laid | None:
     if not dtype.isnative:
         array = array.astype(dtype.newbyteorder("="))
     flat = numpy.ascontiguousarray(array).reshape(-1)
-    return TENSOR, header, flat.view(numpy.uint8) if flat.size else b""
+    return Laid((TENSOR, header, flat.view(numpy.uint8) if flat.size else b""))
 
 
 def _lay_out_torch(tensor: Any) -> Laid | None:
@@ -160,7 +174,7 @@ def _lay_out_torch(tensor: Any) -> Laid | None:
     tensor = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
     if tensor.dtype == torch.bfloat16:
         data = tensor.reshape(-1).view(torch.uint8).numpy() if tensor.numel() else b""
-        return TENSOR, _header(_BF16, tuple(tensor.shape)), data
+        return Laid((TENSOR, _header(_BF16, tuple(tensor.shape)), data))
     try:
         return _lay_out_array(tensor.numpy())
     except TypeError:  # an element type that numpy has not
@@ -175,7 +189,7 @@ def _lay_out_table(table: Any) -> Laid | None:
     sink = pyarrow.BufferOutputStream()
     with pyarrow.ipc.new_stream(sink, table.schema) as writer:
         writer.write(table)
-    return ARROW, b"", sink.getvalue()
+    return Laid((ARROW, b"", sink.getvalue()))
 
 
 # --------------------------------------------------------------------------- and back

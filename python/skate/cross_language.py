@@ -14,7 +14,7 @@ TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["CActorClass", "CFunction", "c_actor_class", "c_function", "put"]
+__all__ = ["CActorClass", "CFunction", "c_actor_class", "c_function", "plain", "put"]
 
 
 def c_function(library: str, name: str) -> CFunction:
@@ -78,6 +78,20 @@ def put(value: Any) -> ObjectRef[Any]:
     Raises TypeError for what has no such form.
     """
     return _cross.put(value)
+
+
+def plain(value: Any) -> Any:
+    """A value in a form that every language reads, to be returned by a task of Python.
+
+    A task whose result C is to read returns `plain(array)` instead of the array; for Python it is
+    the array as before. Plain values are copied, without the subclasses that C has not.
+
+    Raises TypeError for what has no such form.
+
+    >>> plain([1, (2.5, "three")])
+    [1, (2.5, 'three')]
+    """
+    return _cross.plain(value)
 
 
 def __getattr__(name: str) -> Any:

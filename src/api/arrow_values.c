@@ -25,6 +25,10 @@ int skate_arrow_open(const skate_value *v, struct ArrowArrayStream *out) {
     int r;
 
     if (!v || !out) return api_fail(-SKATE_EINVAL, "a value and a stream are needed");
+    if (v->kind == SKATE_OPAQUE)
+        return api_fail(-SKATE_ETYPE, "the value is a pickle that only Python reads: store it "
+                        "there with cross_language.put(), or return it from its task through "
+                        "cross_language.plain()");
     if (v->kind != SKATE_ARROW)
         return api_fail(-SKATE_ETYPE, "the value is no Arrow stream but of kind %u", v->kind);
     r = arrow_decode(v->as.s.data, v->as.s.size, out, &err);

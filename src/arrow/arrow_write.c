@@ -65,7 +65,7 @@ static uint8_t *buffer_room(struct batch *b, size_t len) {
     flat_set_i64(b->o, b->buffers, (int64_t)(b->o->len - b->body));
     flat_set_i64(b->o, b->buffers + 8, (int64_t)len);
     b->buffers += 16;
-    at = flat_room(b->o, len);
+    at = flat_room_raw(b->o, len);
     return b->o->failed ? NULL : b->o->p + at;
 }
 
@@ -129,6 +129,7 @@ static int put_offsets32(struct batch *b, const int32_t *from, int64_t n, int64_
 
     if (!p) return -SKATE_ENOMEM;
     *ret_first = *ret_last = 0;
+    p[0] = 0;
     if (!from) return n ? no_offsets(b) : 0; /* an empty array need not have any */
     for (int64_t i = 0; i <= n; i++) p[i] = from[i] - from[0];
     *ret_first = from[0];
@@ -142,6 +143,7 @@ static int put_offsets64(struct batch *b, const int64_t *from, int64_t n, int64_
 
     if (!p) return -SKATE_ENOMEM;
     *ret_first = *ret_last = 0;
+    p[0] = 0;
     if (!from) return n ? no_offsets(b) : 0;
     for (int64_t i = 0; i <= n; i++) p[i] = from[i] - from[0];
     *ret_first = from[0];

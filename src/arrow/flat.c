@@ -136,7 +136,7 @@ const char *flat_text(const struct flat_table *t, int field, uint32_t *ret_len) 
 
 /* ---- writing ---- */
 
-size_t flat_room(struct flat_out *o, size_t n) {
+size_t flat_room_raw(struct flat_out *o, size_t n) {
     size_t at = o->len;
 
     if (o->failed || n == 0) return at;
@@ -153,8 +153,14 @@ size_t flat_room(struct flat_out *o, size_t n) {
         o->p = p;
         o->cap = cap;
     }
-    memset(o->p + at, 0, n);
     o->len += n;
+    return at;
+}
+
+size_t flat_room(struct flat_out *o, size_t n) {
+    size_t at = flat_room_raw(o, n);
+
+    if (!o->failed && n) memset(o->p + at, 0, n);
     return at;
 }
 

@@ -49,8 +49,9 @@ struct flat_out {
     bool failed; /* out of memory: later writes do nothing */
 };
 
-/* Zeroed room for n bytes at the end; its offset. */
+/* Zeroed room for n bytes at the end; its offset. The raw one is not zeroed. */
 size_t flat_room(struct flat_out *o, size_t n);
+size_t flat_room_raw(struct flat_out *o, size_t n);
 void flat_bytes(struct flat_out *o, const void *data, size_t n);
 /* Zeros until len % align == more. */
 void flat_align(struct flat_out *o, size_t align, size_t more);

@@ -13,7 +13,9 @@
 static const char *kind_name(const skate_value *v) {
     static const char *const names[] = {"nil", "bool", "int", "float", "str", "bytes", "list",
                                         "map", "ref", "tensor", "Arrow stream",
-                                        "Python object that C cannot read"};
+                                        "pickle that only Python reads: store it there with "
+                                        "cross_language.put(), or return it from its task "
+                                        "through cross_language.plain()"};
 
     return v->kind < sizeof names / sizeof *names ? names[v->kind] : "value of unknown kind";
 }

@@ -14,7 +14,8 @@ import pyarrow as pa
 import pytest
 
 import skate
-from skate.cross_language import c_actor_class, c_function, put
+from skate._cross import Spawned
+from skate.cross_language import c_actor_class, c_function, plain, put
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = Path(skate.__file__).parent
@@ -117,6 +118,14 @@ def test_tensors(ray: Any, built: Path) -> None:
     for array in (np.arange(6.0).reshape(2, 3), np.arange(200_000.0), np.arange(12.0)[::2]):
         out = ray.get(scaled.remote(array, 2.5))
         assert np.array_equal(out, array * 2.5) and out.shape == array.shape
+
+    @ray.remote
+    def ones(readable: bool) -> Any:
+        return plain(np.ones(3)) if readable else np.ones(3)
+
+    assert ray.get(scaled.remote(ones.remote(True), 2.0)).tolist() == [2.0, 2.0, 2.0]
+    with pytest.raises(TypeError, match=r"cross_language.plain\(\)"):
+        ray.get(scaled.remote(ones.remote(False), 2.0))
     with pytest.raises(TypeError, match="argument 0 of scaled"):
         ray.get(scaled.remote(np.arange(3), 2.0))  # of int
     with pytest.raises(TypeError, match=r"argument 0 of scaled\(\) is of type builtins.set"):
@@ -152,3 +161,6 @@ def test_handles_travel_both_ways(ray: Any, built: Path) -> None:
     first, second = ray.get(c_function(library, "twins").remote(keeper))
     assert ray.get([first.add.remote(1), second.add.remote(2), first.add.remote(1)]) == [1, 2, 2]
     assert ray.get(keeper.add.remote(0)) == 10 and first != second
+    high = Spawned(first._process, first._index | 1 << 63)  # numbers are of 64 bits, unsigned
+    with pytest.raises(ray.exceptions.RayTaskError, match="was never made"):
+        ray.get(Spawned(high._process, high._index ^ 1 << 40).add.remote(1))

@@ -37,7 +37,7 @@ def site() -> Iterator[Site]:
     place.close()
 
 
-@pytest.mark.parametrize("name", ["hello_task", "pi", "parameter_server"])
+@pytest.mark.parametrize("name", ["hello_task", "pi", "parameter_server", "arrow_aggregation"])
 def test_cc_line(built: Path, name: str, tmp_path: Path) -> None:
     """The lines at the top of each file build it, too."""
     text = (built / f"{name}.c").read_text()

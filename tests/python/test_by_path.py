@@ -35,6 +35,10 @@ def several():
 def decorated(x):
     return type(x).__name__
 
+def each(n):
+    for i in range(n):
+        yield np.int64(i)
+
 def fail(kind):
     raise {"value": ValueError, "key": KeyError}[kind]("no such luck")
 
@@ -93,6 +97,11 @@ def test_results_have_plain_forms(ray):
     assert type(ray.get(named("math.hypot").remote(3, 4))) is float
     one, two, three = ray.get(named("shop.stock.several", num_returns=3).remote())
     assert type(one) is float and two.flags.c_contiguous and three == {1}
+
+
+def test_generators(ray):
+    values = ray.get(named("shop.stock.each", num_returns=3).remote(3))
+    assert values == [0, 1, 2] and {type(v) for v in values} == {int}
 
 
 def test_other_tasks_of_the_same_worker_keep_their_forms(ray):

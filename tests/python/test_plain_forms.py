@@ -15,7 +15,8 @@ import pyarrow as pa
 import pytest
 
 import skate
-from skate import _core, _plain
+from skate import _core
+from skate.cross_language import plain, put
 
 RAW, PLAIN, PICKLED, TENSOR, ARROW = 1, 2, 3, 4, 5
 DTYPES = ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8", "?", "c8", "c16"]
@@ -60,10 +61,10 @@ def test_what_is_nearly_plain_becomes_plain():
     cases = [(np.float64(1.5), 1.5), (np.bool_(True), True), (Color.RED, 3), (point, (1, 2)),
              (collections.OrderedDict(a=np.float32(2)), {"a": 2.0}),
              (bytearray(b"x"), b"x")]  # fmt: skip
-    for value, plain in cases:
+    for value, expected in cases:
         packed = _core.pack_plain(value)
         back = _core.unpack(packed)
-        assert packed[0] == PLAIN and back == plain and type(back) is type(plain)
+        assert packed[0] == PLAIN and back == expected and type(back) is type(expected)
     shared = [1]
     assert _core.pack_plain([shared, shared])[0] == PLAIN
 
@@ -109,7 +110,7 @@ def test_hostile_bytes_raise():
 
 def test_a_stored_array_is_read_where_it_lies(session):
     array = np.arange(1_000_000, dtype="i4").reshape(1000, 1000)
-    ref = _core.put_laid(_plain.form(array))
+    ref = put(array)
     one, two = skate.get(ref), skate.get(ref)
     assert np.array_equal(one, array) and not one.flags.writeable
     assert one.ctypes.data == two.ctypes.data and one.ctypes.data % 64 == 0
@@ -117,12 +118,40 @@ def test_a_stored_array_is_read_where_it_lies(session):
     mine[0, 0] = 9
     assert one[0, 0] == 0
     table = pa.table({"n": np.arange(100_000)})
-    kept = skate.get(_core.put_laid(_plain.form(table)))  # the ref is gone, the bytes are not
+    kept = skate.get(put(table))  # the ref is gone, the bytes are not
     gc.collect()
     skate.put(np.ones(1_000_000))
     assert kept == table
     skate.shutdown()
     assert kept == table and np.array_equal(one, array)
+
+
+def test_plain_marks_what_another_language_reads(session):
+    array, table = np.asfortranarray(np.ones((2, 3))), pa.table({"a": [1]})
+    assert _core.pack(plain(array))[0] == _core.pack(plain(plain(array)))[0] == TENSOR
+    assert _core.pack(plain(table))[0] == ARROW and _core.pack(plain((1, np.int8(2))))[0] == PLAIN
+    inside = _core.unpack(_core.pack({"a": {1}, "b": [plain(array), plain(table)]}))["b"]
+    assert np.array_equal(inside[0], array) and inside[1] == table
+    with pytest.raises(TypeError, match="the value is of type builtins.set"):
+        plain({1})
+
+    @skate.remote
+    def several():
+        return plain(array), plain(table), plain(np.float32(1.5))
+
+    one, two, three = skate.get(list(several.options(num_returns=3).remote()))
+    assert one.flags.c_contiguous and np.array_equal(one, array) and two == table and three == 1.5
+
+
+def test_torch_tensors():
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    for given in (torch.arange(6).reshape(2, 3), torch.randn(3, 4).T, torch.zeros(0, 3),
+                  torch.ones(4, requires_grad=True), torch.tensor(2.5),
+                  torch.eye(2) > 0):  # fmt: skip
+        packed = _core.pack_plain(given)
+        assert packed[0] == TENSOR and np.array_equal(_core.unpack(packed), given.detach().numpy())
+    assert _core.pack_plain(torch.ones(3, dtype=torch.bfloat16))[64] == 15
+    assert _core.pack_plain(torch.eye(3).to_sparse())[0] == PICKLED
 
 
 def test_without_numpy_the_error_says_so():
