@@ -179,6 +179,7 @@ def init(
             node.start_gcs(ip)
             node.start_raylet(ip, offered, store, labels, _node_name or "")
             _warm_up()
+            _node.sweep_dead(base)
             node.raylet.wait_ready()
             socket_path = node.socket_path
         else:
@@ -278,10 +279,10 @@ def _job_config(runtime_env: dict[str, Any] | None) -> dict[str, Any]:
 
 def _job_env(runtime_env: dict[str, Any] | None) -> dict[str, Any]:
     """The job's runtime environment, checked and plain."""
-    from skate import _env_check, _env_packages, _runtime_env
-
     if runtime_env is None:
         return {}
+    from skate import _env_check, _env_packages, _runtime_env
+
     if not isinstance(runtime_env, dict):
         raise TypeError(f"runtime_env must be a dict or a RuntimeEnv, not {runtime_env!r}")
     _runtime_env.warn_unknown(runtime_env)
@@ -377,13 +378,13 @@ def _at_exit() -> None:
 def _end_in_order() -> None:
     """SIGTERM ends the program by SystemExit, so that its exit handlers run; a handler of the
     program's own stays."""
-    import signal
+    import _signal
     import threading
 
     if threading.current_thread() is not threading.main_thread():
         return
-    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, _on_sigterm)
+    if _signal.getsignal(_signal.SIGTERM) == _signal.SIG_DFL:
+        _signal.signal(_signal.SIGTERM, _on_sigterm)
 
 
 def _on_sigterm(number: int, _frame: Any) -> None:

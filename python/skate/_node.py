@@ -8,9 +8,9 @@ this machine; `current_cluster` names the one that init() without address joins.
 
 from __future__ import annotations
 
+import _signal  # signal itself brings enum and more: too slow before the daemons run
 import os
 import select
-import signal
 import sys
 import time
 
@@ -43,12 +43,11 @@ def base_dir(temp: str | None = None) -> str:
 
 def new_session_dir(temp: str | None = None, make: bool = True) -> str:
     """A new folder for a session. make=False: only its name; the raylet makes it, and removes it
-    however the session ends. (What this process made would stay when it is killed just now.)"""
+    however the session ends. (What this process made would stay when it is killed just now.)
+    Folders of dead sessions are left to the caller then: sweep_dead(), when there is time."""
     base = base_dir(temp)
-    if any(name.startswith("session_") for name in os.listdir(base)):
-        from skate import _stale
-
-        _stale.sweep(base)
+    if make:
+        sweep_dead(base)
     now = time.time()
     stamp = time.strftime("%Y-%m-%d_%H-%M-%S", time.localtime(now))
     path = os.path.join(base, f"session_{stamp}_{int(now * 1e6) % 1000000:06d}_{os.getpid()}")
@@ -61,6 +60,14 @@ def new_session_dir(temp: str | None = None, make: bool = True) -> str:
         os.mkdir(path, mode=0o700)
         os.mkdir(os.path.join(path, "logs"), mode=0o700)
     return path
+
+
+def sweep_dead(base: str) -> None:
+    """Remove the folders of sessions whose processes were all killed at once."""
+    if any(name.startswith("session_") for name in os.listdir(base)):
+        from skate import _stale
+
+        _stale.sweep(base)
 
 
 def remove_tree(path: str) -> None:
@@ -264,7 +271,7 @@ class Daemon:
                 ],
                 setsid=True,
                 setsigmask=[],
-                setsigdef=[signal.SIGINT, signal.SIGPIPE, signal.SIGTERM],
+                setsigdef=[_signal.SIGINT, _signal.SIGPIPE, _signal.SIGTERM],
             )
         except BaseException:
             for fd in (self._stdin, self._stdout, self._log):
@@ -321,6 +328,8 @@ class Daemon:
         if end.si_code == os.CLD_EXITED:
             how = f"exited with code {end.si_status}"
         else:
+            import signal
+
             how = f"was killed by signal {end.si_status} ({signal.Signals(end.si_status).name})"
         return f"{self.name} (process {self.pid}) {how}{self._last_words()}"
 
@@ -335,7 +344,7 @@ class Daemon:
         self.close_lifeline()
         if not _wait_pid(self.pid, seconds):
             try:
-                os.kill(self.pid, signal.SIGKILL)
+                os.kill(self.pid, _signal.SIGKILL)
             except ProcessLookupError:
                 pass
             _wait_pid(self.pid, 5.0)

@@ -21,7 +21,8 @@ extern char **environ;
 enum { QUICK_DEATH_MS = 1000, QUICK_DEATHS_MAX = 3, RETRY_MS = 1000 };
 
 static const char boot[] =
-    "import sys\n"
+    "import gc, sys\n"
+    "gc.disable()\n" /* until it is warm: imports make no garbage worth a search */
     "path, own = sys.argv[2], []\n"
     "if path[:1] == '+': path, own = path[1:], sys.path[:]\n" /* before the interpreter's own */
     "sys.path[:] = [p for p in path.split(':') + own if p]\n"

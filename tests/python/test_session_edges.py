@@ -126,6 +126,28 @@ def test_imports_stay_light():
     assert not heavy & loaded, heavy & loaded
 
 
+def test_nothing_is_imported_before_the_daemons_run():
+    """What init() needs besides is imported while they start: a start is a third shorter so."""
+    import subprocess
+
+    text = (
+        "import sys; sys.path[:0] = " f"{[p for p in sys.path if p]!r}\n"
+        "import skate\n"
+        "from skate import _node\n"
+        "def instead(self, *args, **options):\n"
+        "    print(*sorted(sys.modules))\n"
+        "    raise SystemExit(0)\n"
+        "_node.Node.start_raylet = instead\n"
+        "skate.init('local', num_cpus=1)\n"
+    )
+    done = subprocess.run([sys.executable, "-S", "-c", text], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    loaded = set(done.stdout.split())
+    heavy = {"enum", "re", "signal", "shutil", "cloudpickle", "threading", "socket", "tempfile"}
+    assert "skate._node" in loaded
+    assert not heavy & loaded, heavy & loaded
+
+
 class EndsIt:
     """Its pickling ends the session under the hands of whoever wants to send it."""
 
