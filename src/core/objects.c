@@ -11,13 +11,11 @@
 #include "base/atomic.h"
 #include "core/core_int.h"
 
-bool object_is_ours(const struct core *c, const struct skate_id *id) {
-    return id->owner == c->info.proc || (c->heritage.estates.count && estate_owns(c, id));
-}
-
 static bool owned(const struct core *c, const struct skate_id *id) {
     return id->owner == c->info.proc || (c->heritage.estates.count && estate_owns(c, id));
 }
+
+bool object_is_ours(const struct core *c, const struct skate_id *id) { return owned(c, id); }
 
 uint32_t object_make(struct core *c, const struct skate_id *id) {
     uint32_t slot = map_get(&c->objects, id);

@@ -14,7 +14,7 @@
 #include "base/assert.h"
 #include "gcs/gcs_groups.h"
 
-struct gcs_group *gcs_group_find(struct gcs *g, const struct skate_id *id) {
+static struct gcs_group *find(struct gcs *g, const struct skate_id *id) {
     uint32_t i = map_get(&g->groups.ids, id);
 
     return i == MAP_NONE ? NULL : g->groups.v[i];
@@ -154,7 +154,7 @@ static int judge(struct gcs *g, const struct wire_group_create *m, struct bundle
         (void)snprintf(reason, GCS_REASON, "job %u has ended", m->job);
         return -SKATE_ENOENT;
     }
-    if (gcs_group_find(g, &m->group) || find_name(g, name, name_len, space, space_len)) {
+    if (find(g, &m->group) || find_name(g, name, name_len, space, space_len)) {
         (void)snprintf(reason, GCS_REASON, "Failed to create a placement group because name "
                        "'%.*s' already exists.", (int)(name_len > 64 ? 64 : name_len), name);
         return -SKATE_EEXIST;
@@ -365,7 +365,7 @@ static void attempt_over(struct gcs *g, struct gcs_group *p) {
 
 void gcs_group_reserved(struct gcs *g, const struct gcs_from *from,
                         const struct wire_group_reserved *m) {
-    struct gcs_group *p = gcs_group_find(g, &m->group);
+    struct gcs_group *p = find(g, &m->group);
     uint32_t node = from->node->number, mine = 0;
 
     if (from->src) return; /* only raylets say so */
@@ -421,7 +421,7 @@ void gcs_groups_node_lost(struct gcs *g, uint32_t node) {
 
 /* ------------------------------------------------------------------ the end */
 
-void gcs_group_end(struct gcs *g, struct gcs_group *p, const char *why) {
+static void end(struct gcs *g, struct gcs_group *p, const char *why) {
     if (p->state == GROUP_REMOVED) return;
     if (p->state != GROUP_CREATED) g->groups.unplaced--;
     p->state = GROUP_REMOVED;
@@ -449,9 +449,9 @@ void gcs_group_end(struct gcs *g, struct gcs_group *p, const char *why) {
 
 void gcs_group_remove(struct gcs *g, const struct gcs_from *from,
                       const struct wire_group_remove *m) {
-    struct gcs_group *p = gcs_group_find(g, &m->group);
+    struct gcs_group *p = find(g, &m->group);
 
-    if (p) gcs_group_end(g, p, "its placement group was removed");
+    if (p) end(g, p, "its placement group was removed");
     gcs_reply_status(g, from, 0, "");
 }
 
@@ -463,7 +463,7 @@ void gcs_groups_sweep(struct gcs *g) {
 
         if (p->state == GROUP_REMOVED || p->flags & 1 || gcs_job_find(g, p->job)) continue;
         if (maker && maker->state != GCS_DEAD) continue;
-        gcs_group_end(g, p, "the job that made its placement group has ended");
+        end(g, p, "the job that made its placement group has ended");
         i = UINT32_MAX; /* the table may have moved: from the start (ended ones are skipped) */
     }
 }
@@ -475,7 +475,7 @@ void gcs_group_get(struct gcs *g, const struct gcs_from *from, const struct wire
     const char *name = wire_group_get_name(m, &name_len);
     const char *space = wire_group_get_namespace(m, &space_len);
     struct gcs_group *p = id_is_nil(&m->group) ? find_name(g, name, name_len, space, space_len)
-                                               : gcs_group_find(g, &m->group);
+                                               : find(g, &m->group);
     struct wire_buf b;
 
     wire_init(&b, NULL, 0);
@@ -501,7 +501,7 @@ void gcs_group_get(struct gcs *g, const struct gcs_from *from, const struct wire
  * the group is gone. Which bundle is the raylet's business; a refusal tries the next node. */
 int gcs_group_pick(struct gcs *g, const struct gcs_actor *a, const struct resources *want,
                    uint32_t *ret_node) {
-    struct gcs_group *p = gcs_group_find(g, &a->group);
+    struct gcs_group *p = find(g, &a->group);
 
     if (!p || p->state == GROUP_REMOVED) return -SKATE_ENOENT;
     if (p->state == GROUP_PENDING) return -SKATE_EAGAIN;

@@ -25,7 +25,6 @@ struct gcs_group {
     uint32_t *watchers, watcher_count, watcher_cap; /* nodes that are told of changes */
 };
 
-struct gcs_group *gcs_group_find(struct gcs *g, const struct skate_id *id);
 void gcs_group_frame(const struct gcs_group *p, struct wire_buf *b);
 void gcs_group_create(struct gcs *g, const struct gcs_from *from,
                       const struct wire_group_create *m);
@@ -34,7 +33,6 @@ void gcs_group_remove(struct gcs *g, const struct gcs_from *from,
 void gcs_group_get(struct gcs *g, const struct gcs_from *from, const struct wire_group_get *m);
 void gcs_group_reserved(struct gcs *g, const struct gcs_from *from,
                         const struct wire_group_reserved *m);
-void gcs_group_end(struct gcs *g, struct gcs_group *p, const char *why);
 /* Is there room for so many bytes in the budget of specs? Removed groups, which are kept for
  * questions only, give way. */
 bool gcs_spec_room(struct gcs *g, uint64_t bytes);

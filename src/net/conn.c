@@ -322,7 +322,6 @@ void conn_set_events(struct conn *c, const struct conn_events *events, void *arg
     c->arg = arg;
 }
 
-void *conn_arg(const struct conn *c) { return c->arg; }
 const char *conn_peer(const struct conn *c) { return c->peer; }
 const char *conn_peer_ip(const struct conn *c) { return c->ip; }
 bool conn_is_ready(const struct conn *c) { return c->state == CONN_READY; }

@@ -86,7 +86,6 @@ SKATE_NODISCARD int conn_connect(struct net *n, struct net_address to,
 
 /* Other callbacks or another argument from now on. */
 void conn_set_events(struct conn *c, const struct conn_events *events, void *arg);
-void *conn_arg(const struct conn *c);
 /* "ip:port" of the other end; valid as long as c. */
 const char *conn_peer(const struct conn *c);
 /* Only the "ip" of the other end. */

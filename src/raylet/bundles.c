@@ -71,7 +71,7 @@ struct group *group_get(struct raylet *r, const struct skate_id *id) {
     return g;
 }
 
-void group_settle(struct raylet *r, struct group *g) {
+static void settle(struct raylet *r, struct group *g) {
     struct groups *all = r->groups;
     struct group *last = all->v[all->count - 1];
 
@@ -217,8 +217,6 @@ void groups_on_reserve(struct raylet *r, const struct wire_group_reserve *m) {
     grants_reclaim(r);
 }
 
-bool groups_waiting(const struct raylet *r) { return r->groups->waiting || r->groups->actors; }
-
 static struct group_set_aside *aside_free(struct group_set_aside *s) {
     struct group_set_aside *next = s->next;
 
@@ -299,7 +297,7 @@ void groups_on_release(struct raylet *r, const struct wire_group_release *m) {
     while (g->bundles) bundle_free(r, g->bundles);
     g->state = GROUP_REMOVED;
     group_asks_run(r, g);
-    group_settle(r, g);
+    settle(r, g);
 }
 
 /* ---- news of the GCS ---- */
@@ -333,7 +331,7 @@ void groups_on_info(struct raylet *r, const struct wire_group_info *m) {
     r->groups->room = true;
     group_asks_run(r, g);
     grants_wake(r);
-    group_settle(r, g);
+    settle(r, g);
 }
 
 /* ---- actors in a bundle ---- */
@@ -415,7 +413,7 @@ bool groups_run(struct raylet *r) {
 
         if (all->room && g->home_count) group_asks_tell_homes(r, g);
         if (g->asks) group_asks_run(r, g);
-        group_settle(r, g);
+        settle(r, g);
     }
     all->room = false;
     return all->waiting || all->actors || all->asks;

@@ -48,13 +48,11 @@ struct groups {
 SKATE_NODISCARD int groups_new(struct raylet *r);
 struct group *group_find(struct raylet *r, const struct skate_id *id); /* NULL: not known here */
 struct group *group_get(struct raylet *r, const struct skate_id *id); /* made; NULL: no room */
-void group_settle(struct raylet *r, struct group *g); /* frees it when nothing needs it */
 void groups_on_reserve(struct raylet *r, const struct wire_group_reserve *m);
 void groups_on_release(struct raylet *r, const struct wire_group_release *m);
 void groups_on_info(struct raylet *r, const struct wire_group_info *m);
 bool groups_run(struct raylet *r); /* true: some still wait */
 void groups_expire(struct raylet *r);
-bool groups_waiting(const struct raylet *r); /* a reservation waits for idle leases to go */
 struct bundle *bundles_next(struct raylet *r, const struct bundle *after); /* all of this node */
 void bundles_sum(struct raylet *r, struct resources *sum);
 void groups_actor_start(struct raylet *r, struct placement *pl, const struct resources *placing);

@@ -27,7 +27,7 @@
 #include "raylet/pulls.h"
 #include "raylet/raylet.h"
 
-enum { BEAT_MS = 1000, DEMAND_MAX = 4096 };
+enum { BEAT_MS = 1000 };
 enum { LOG_BURST = 200, LOG_EACH_MS = 50 }; /* lines at once; then one line each 50 ms */
 
 static struct {
@@ -291,12 +291,11 @@ static void send_report(void *arg) {
     struct raylet *r = arg;
     struct sched_node *own = node_own(r);
     uint8_t packed[RESOURCES_MAX * 80];
-    char demand[DEMAND_MAX];
     struct resources avail;
     uint64_t room[1024];
     struct wire_buf b;
     struct wire_node_report *m;
-    size_t len, demand_len;
+    size_t len;
 
     if (!own || r->ending) return;
     r->reported_ns = loop_now_ns(r->loop);
@@ -304,13 +303,11 @@ static void send_report(void *arg) {
     for (uint32_t i = 0; i < avail.count; i++) /* below zero is our own affair */
         if (avail.v[i].amount < 0) avail.v[i].amount = 0;
     len = resources_pack(&avail, packed, sizeof packed);
-    demand_len = leases_text(r->leases, demand, sizeof demand);
     wire_init(&b, room, sizeof room);
     m = wire_begin(&b, WIRE_NODE_REPORT);
     m->arena_used = extents_used(r->extents);
     m->waiting = leases_waiting(r->leases);
     WIRE_PUT(&b, node_report, available, packed, len);
-    WIRE_PUT(&b, node_report, demand, demand, demand_len);
     if (wire_end(&b) == 0) links_to_gcs(r, b.p, b.len);
     wire_release(&b);
 }

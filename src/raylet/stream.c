@@ -28,7 +28,7 @@ struct stream {
     const struct stream_events *events;
     void *arg;
     int fd;
-    bool busy, closing, ended, paused; /* busy: a callback runs */
+    bool busy, closing, ended; /* busy: a callback runs */
     uint8_t *in;
     size_t in_len, in_cap;
     uint32_t frame_max;
@@ -43,7 +43,7 @@ static uint64_t pending_all; /* of all streams; loop thread only */
 static void set_interest(struct stream *s) {
     unsigned events = 0;
 
-    if (!s->paused && !s->ended) events |= LOOP_READ;
+    if (!s->ended) events |= LOOP_READ;
     if (s->first && !s->ended) events |= LOOP_WRITE;
     loop_watch_set(s->watch, events);
 }
@@ -305,11 +305,6 @@ void stream_set_arg(struct stream *s, const struct stream_events *events, void *
 uint64_t stream_pending(const struct stream *s) { return s->pending; }
 
 void stream_limit(struct stream *s, uint32_t bytes) { s->frame_max = bytes; }
-
-void stream_pause(struct stream *s, bool paused) {
-    s->paused = paused;
-    set_interest(s);
-}
 
 /* The end of the stream is no news to the caller here: on_close is not called for it. */
 void stream_drain(struct stream *s) { read_all(s, true); }

@@ -41,8 +41,6 @@ SKATE_NODISCARD int stream_send(struct stream *s, const void *frame, uint32_t le
 uint64_t stream_pending(const struct stream *s);
 /* The largest frame it may send us (at first LIMIT_FRAME_BYTES): small for who is not known yet. */
 void stream_limit(struct stream *s, uint32_t bytes);
-/* Stop or go on reading. */
-void stream_pause(struct stream *s, bool paused);
 /* Read and deliver what is there now (the peer is dead; its last words count); not for ever, when
  * a child of the dead one still writes. */
 void stream_drain(struct stream *s);

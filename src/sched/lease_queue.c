@@ -1,7 +1,6 @@
 /* lease_queue.c - see lease_queue.h. */
 #include "sched/lease_queue.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -158,16 +157,13 @@ void leases_cancel(struct lease_queue *q, uint64_t owner, uint64_t req) {
     if (a) drop(q, a);
 }
 
-static void drop_where(struct lease_queue *q, uint64_t owner, uint32_t job) {
+void leases_drop_owner(struct lease_queue *q, uint64_t owner) {
     for (uint32_t i = 0; i < q->class_count; i++)
         for (struct lease_ask *a = q->classes[i]->first, *next; a; a = next) {
             next = a->next;
-            if ((owner && a->owner == owner) || (job && a->job == job)) drop(q, a);
+            if (a->owner == owner) drop(q, a);
         }
 }
-
-void leases_drop_owner(struct lease_queue *q, uint64_t owner) { drop_where(q, owner, 0); }
-void leases_drop_job(struct lease_queue *q, uint32_t job) { drop_where(q, 0, job); }
 
 struct lease_class *leases_next_class(struct lease_queue *q, uint32_t *at) {
     while (*at < q->class_count) {
@@ -192,25 +188,4 @@ uint32_t leases_waiting(const struct lease_queue *q) {
     for (uint32_t i = 0; i < q->class_count; i++)
         for (const struct lease_ask *a = q->classes[i]->first; a; a = a->next) n += a->count;
     return n;
-}
-
-size_t leases_text(const struct lease_queue *q, char *out, size_t cap) {
-    size_t used = 0;
-
-    if (cap) out[0] = 0;
-    for (uint32_t i = 0; i < q->class_count; i++) {
-        char want[200];
-
-        resources_text(&q->classes[i]->want, want, sizeof want);
-        for (const struct lease_ask *a = q->classes[i]->first; a; a = a->next) {
-            int n = snprintf(out + used, cap - used, "%u x %s: %s\n", a->count, want, a->name);
-
-            if (n < 0 || (size_t)n >= cap - used) {
-                out[used] = 0;
-                return used;
-            }
-            used += (size_t)n;
-        }
-    }
-    return used;
 }

@@ -53,10 +53,9 @@ const struct lease_ask *leases_find(const struct lease_queue *q, uint64_t owner,
 /* One lease of it was granted, or `n` were passed on: count them off, let the next one of the
  * class have its turn. The request is gone (freed) at 0. */
 void leases_served(struct lease_queue *q, struct lease_ask *ask, uint32_t n);
-/* Forget one request; all of an owner; all of a job. */
+/* Forget one request; all of an owner. */
 void leases_cancel(struct lease_queue *q, uint64_t owner, uint64_t req);
 void leases_drop_owner(struct lease_queue *q, uint64_t owner);
-void leases_drop_job(struct lease_queue *q, uint32_t job);
 
 /* Walk the classes that have requests: start with *at = 0; NULL at the end. */
 struct lease_class *leases_next_class(struct lease_queue *q, uint32_t *at);
@@ -66,7 +65,5 @@ void leases_turn(struct lease_queue *q);
 void leases_untell(struct lease_queue *q);
 /* Leases wanted in all. */
 uint32_t leases_waiting(const struct lease_queue *q);
-/* Lines "3 x 1 CPU: name" into out; for `skate status`. Returns the length. */
-size_t leases_text(const struct lease_queue *q, char *out, size_t cap);
 
 #endif
