@@ -318,12 +318,35 @@ void grants_made(struct raylet *r, struct proc *worker) {
     wire_release(&b);
 }
 
+static bool is_like(const struct proc *p, const struct lease_class *c) {
+    if (c->want.count != p->used.count) return false;
+    for (uint32_t i = 0; i < c->want.count; i++)
+        if (resources_amount(&p->used, c->want.v[i].name) != c->want.v[i].amount) return false;
+    return true;
+}
+
+/* Does its owner wait for another lease like this one? */
+static bool wants_more(struct raylet *r, const struct proc *p) {
+    struct lease_class *c;
+    uint32_t at = 0;
+
+    while ((c = leases_next_class(r->leases, &at))) {
+        if (!is_like(p, c)) continue;
+        for (const struct lease_ask *a = c->first; a; a = a->next)
+            if (a->owner == p->owner) return true;
+    }
+    return false;
+}
+
 void grants_return(struct raylet *r, uint64_t src, const struct wire_lease_return *m) {
     struct proc *p = proc_find(r, m->worker);
     struct job *j;
 
     if (!p || p->work != WORK_LEASE || p->owner != src) return;
     r->reclaim_ms = RECLAIM_MIN_MS;
+    /* With work left for it, its kind has had its turn of some length. Without, the next may be
+     * asked back as soon as it is granted: else each kind of a few tasks would take a tick. */
+    if (!wants_more(r, p)) table_take(&r->reclaimed, src);
     pool_release(p);
     j = table_get(&r->jobs, p->job);
     if (m->kill == 2 && p->state == PROC_LIVE && j && !j->ended) {
@@ -370,10 +393,8 @@ static bool in_the_way(struct raylet *r, const struct proc *p) {
     if (p->bundle) return false;
     if (actor_host_waiting(r)) return true;
     while ((c = leases_next_class(r->leases, &at))) {
-        bool same = c->want.count == p->used.count;
+        bool same = is_like(p, c);
 
-        for (uint32_t i = 0; same && i < c->want.count; i++)
-            same = resources_amount(&p->used, c->want.v[i].name) == c->want.v[i].amount;
         for (const struct lease_ask *a = c->first; a; a = a->next)
             if (!c->told && (!same || c->labels[0] || a->owner != p->owner ||
                              !env_is(p->env, a->env, a->env_len)))

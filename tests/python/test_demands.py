@@ -59,3 +59,13 @@ def test_more_resources_than_a_node_has():
     with pytest.raises(ValueError, match="at most 32 resources"):
         ray.init(num_cpus=1, resources={f"r{i}": 1 for i in range(40)})
     assert not ray.is_initialized()
+
+
+def test_a_thousand_different_demands_take_turns(session):
+    @ray.remote
+    def f(i):
+        return i
+
+    refs = [f.options(num_cpus=2, memory=10 + i).remote(i) for i in range(1_000)]
+    # A turn each of the raylet's clock (20 ms) for every one would be 24 s.
+    assert ray.get(refs, timeout=15) == list(range(1_000))
