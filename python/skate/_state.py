@@ -55,7 +55,7 @@ def attached(address: str | None) -> Iterator[None]:
         if found is None:
             raise ConnectionError(
                 "no Skate cluster runs on this machine: start one with `skate start --head`, call "
-                "init(), or give address="
+                "init(), or name another one (address=, --address, SKATE_ADDRESS)"
             )
         _core.connect(_node.find_raylet(base, found), 10.0)
     except (OSError, ValueError) as error:

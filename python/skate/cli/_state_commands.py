@@ -126,7 +126,7 @@ def _show(rows: list[dict[str, Any]], form: str, title: str) -> None:
 
 
 @skate.command("list")
-@click.argument("resource", type=click.Choice(_RESOURCES))
+@click.argument("resource", metavar="RESOURCE", type=click.Choice(_RESOURCES))
 @click.option("--format", "form", type=click.Choice(_FORMATS), default="default",
               help="How rows are printed.")  # fmt: skip
 @click.option("--filter", "-f", "filters", multiple=True,
@@ -140,7 +140,8 @@ def list_(
     resource: str, form: str, filters: tuple[str, ...], limit: int, detail: bool, timeout: float,
     address: str | None,
 ) -> None:  # fmt: skip
-    """Rows about RESOURCE.
+    """Rows about RESOURCE: tasks, actors, objects, workers, nodes, jobs, placement-groups or
+    runtime-envs.
 
     \b
     skate list tasks --filter state=RUNNING
@@ -161,7 +162,7 @@ def list_(
 
 
 @skate.command("get")
-@click.argument("resource", type=click.Choice(_RESOURCES))
+@click.argument("resource", metavar="RESOURCE", type=click.Choice(_RESOURCES))
 @click.argument("id", required=True)
 @_timeout
 @_address
@@ -182,11 +183,11 @@ def get(resource: str, id: str, timeout: float, address: str | None) -> None:  #
 
 
 @skate.command()
-@click.argument("resource", type=click.Choice(["tasks", "actors", "objects"]))
+@click.argument("resource", metavar="RESOURCE", type=click.Choice(["tasks", "actors", "objects"]))
 @_timeout
 @_address
 def summary(resource: str, timeout: float, address: str | None) -> None:
-    """Counts of RESOURCE by group and state."""
+    """Counts of RESOURCE (tasks, actors, objects) by group and state."""
     whole = _answer(lambda: api.StateApiClient(address).summary(resource, timeout))["cluster"]
     head = {"tasks": "Tasks", "actors": "Actors", "objects": "Object"}[resource]
     rule = "-" * 36
