@@ -90,7 +90,7 @@ static int64_t value_of(struct core *c, const struct skate_id *id) {
 }
 
 static void wait_produced(uint64_t n) {
-    int64_t deadline = time_now_ns() + INT64_C(10000000000);
+    int64_t deadline = time_now_ns() + INT64_C(60000000000);
 
     while (__atomic_load_n(&produced, __ATOMIC_SEQ_CST) != n && time_now_ns() < deadline)
         (void)poll(NULL, 0, 1);

@@ -310,7 +310,7 @@ static struct node *start_cores(void **state) {
     (void)up(state);
     n = *state;
     assert_int_equal(pthread_create(&t, NULL, accept_driver, n), 0);
-    assert_int_equal(core_connect(n->path, INT64_C(5000000000), &n->driver, &err), 0);
+    assert_int_equal(core_connect(n->path, INT64_C(60000000000), &n->driver, &err), 0);
     assert_int_equal(pthread_join(t, NULL), 0);
     assert_int_equal(pthread_create(&n->thread, NULL, raylet, n), 0);
     for (size_t i = 0; i < 4; i++) {
@@ -345,7 +345,7 @@ static void finish(struct node *n) {
 /* Objects of both processes are gone once nobody needs them: counting is exact. */
 __attribute__((unused)) static void expect_empty(struct core *c, uint64_t objects) {
     struct core_stats s;
-    int64_t deadline = time_now_ns() + INT64_C(5000000000);
+    int64_t deadline = time_now_ns() + INT64_C(60000000000);
 
     do {
         core_get_stats(c, &s);

@@ -53,7 +53,7 @@ static void dies(uint64_t proc) {
 }
 
 static struct core_stats until(bool (*over)(const struct core_stats *)) {
-    int64_t end = time_now_ns() + INT64_C(10000000000);
+    int64_t end = time_now_ns() + INT64_C(60000000000);
     struct core_stats s;
 
     do {
@@ -73,7 +73,7 @@ static void fails(const struct skate_id *id, const char *kind) {
     uint8_t ready = 0, copy[LIMIT_INLINE_VALUE];
     struct core_view v;
 
-    assert_int_equal(core_wait(rig->core, id, 1, 1, INT64_C(10000000000), 0, &ready), 1);
+    assert_int_equal(core_wait(rig->core, id, 1, 1, INT64_C(60000000000), 0, &ready), 1);
     assert_int_equal(core_read(rig->core, id, copy, &v), 0);
     assert_int_equal(v.flags, VAL_ERROR | VAL_SYSTEM);
     assert_true(v.size > strlen(kind));
@@ -128,7 +128,7 @@ static bool dead_now(const struct skate_id *actor) {
 
 static void dead_actors(void **state) {
     struct skate_id ids[STORM];
-    int64_t end = time_now_ns() + INT64_C(10000000000);
+    int64_t end = time_now_ns() + INT64_C(60000000000);
     struct core_actor_state st;
     struct core_stats s;
 

@@ -6,7 +6,7 @@
 
 #include "core/core_async.h"
 
-enum { MANY = 2000, WAIT_MS = 20000 };
+enum { MANY = 2000, WAIT_MS = 60000 };
 
 static pthread_mutex_t gate_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t gate_moved = PTHREAD_COND_INITIALIZER;

@@ -15,7 +15,7 @@
 #include "net/conn.h"
 #include "wire/wire_gen.h"
 
-enum { WAIT_MS = 10000 };
+enum { WAIT_MS = 60000 };
 
 /* One end as its owner sees it. */
 struct end {

@@ -232,7 +232,7 @@ static int stop(void **state) {
 
 /* The next frame for the driver of this kind; others are dropped, but for their descriptors. */
 static const void *await_kind(uint16_t kind) {
-    int64_t end = time_now_ns() + INT64_C(10000000000);
+    int64_t end = time_now_ns() + INT64_C(60000000000);
 
     for (;;) {
         const struct wire_head *head = (const void *)frame_buf;
