@@ -102,21 +102,22 @@ def memory_group() -> Iterator[Path | None]:
     yield None
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(480)
 def test_one_wheel_with_two_dependencies(wheel):
     assert "-cp311-abi3-linux" in wheel.name or "-cp311-abi3-manylinux" in wheel.name
     assert wheel.stat().st_size < 8 << 20
     with zipfile.ZipFile(wheel) as z:
         (name,) = [n for n in z.namelist() if n.endswith("METADATA")]
         text = z.read(name).decode()
-        libraries = [n for n in z.namelist() if n.endswith(".so") and "abi3" not in n]
+        names = [n for n in z.namelist() if not n.startswith("skate/lib/")]  # libskate is of C
+        libraries = [n for n in names if n.endswith(".so") and "abi3" not in n]
     needs = [line for line in text.splitlines() if line.startswith("Requires-Dist")]
     always = {line.split()[1].split(">")[0] for line in needs if "extra ==" not in line}
     assert always == {"click", "cloudpickle"}
     assert not libraries  # nothing is tied to one Python
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(480)
 @pytest.mark.parametrize("python", pythons(), ids=os.path.basename)
 def test_an_empty_environment_on_a_small_machine(wheel, memory_group, tmp_path, python):
     subprocess.run([python, "-m", "venv", str(tmp_path / "env")], check=True)
