@@ -12,7 +12,9 @@ from skate._cross import CActorClass, CFunction
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
 
 __all__ = ["CActorClass", "CFunction", "c_actor_class", "c_function", "plain", "put"]
 
@@ -69,7 +71,7 @@ def c_actor_class(library: str, name: str) -> CActorClass:
     return _cross.c_actor_class(library, name)
 
 
-def put(value: Any) -> ObjectRef[Any]:
+def put(value: T) -> ObjectRef[T]:
     """Store a value in a form that every language reads; a ref of it.
 
     What `skate.put` stores of an array or a table is a pickle, which C can pass on but not read.
@@ -80,7 +82,7 @@ def put(value: Any) -> ObjectRef[Any]:
     return _cross.put(value)
 
 
-def plain(value: Any) -> Any:
+def plain(value: T) -> T:
     """A value in a form that every language reads, to be returned by a task of Python.
 
     A task whose result C is to read returns `plain(array)` instead of the array; for Python it is
@@ -91,7 +93,8 @@ def plain(value: Any) -> Any:
     >>> plain([1, (2.5, "three")])
     [1, (2.5, 'three')]
     """
-    return _cross.plain(value)
+    made: T = _cross.plain(value)
+    return made
 
 
 def __getattr__(name: str) -> Any:

@@ -12,6 +12,7 @@ import numpy as np
 
 import skate as ray
 from skate import ObjectRef, ObjectRefGenerator
+from skate.cross_language import c_function, plain, put
 
 
 @ray.remote
@@ -71,6 +72,10 @@ def main() -> None:
     items: list[int] = [ray.get(ref) for ref in ready_streams[0]]
     fractions: list[float] = ray.get(list(halves.options(name="halves").remote(2)))
     assert (items, fractions) == ([0, 1, 4], [0.0, 0.5])
+    add = c_function("libmine.so", "add").options(num_cpus=0.5)
+    readable: ObjectRef[dict[str, int]] = put({"a": 1})
+    copied: list[int] = plain([1, 2])
+    assert "add" in repr(add) and ray.get(readable) == {"a": 1} and copied == [1, 2]
     print(words, numbers, ready_words, len(rest), summed, count)
 
 
@@ -84,7 +89,9 @@ def refused() -> None:
     ref: ObjectRef[int] = text.remote(1)  # wrong
     RemoteCounter.add(1)  # wrong
     name: str = ray.get(next(squares.remote(1)))  # wrong
-    print(name)
+    c_function("libmine.so")  # wrong
+    amount: ObjectRef[str] = put(1)  # wrong
+    print(name, amount)
     print(number, ref)
 
 
