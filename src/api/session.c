@@ -304,7 +304,7 @@ int skate_connect(const struct skate_options *given, skate_session **ret) {
     s = r == 0 ? session_new(c) : NULL;
     if (!s) {
         r = api_fail_in(NULL, r < 0 ? r : -SKATE_ENOMEM, &err);
-        core_close(c);
+        if (c) core_close(c);
         api_node_stop(node);
         return r;
     }

@@ -12,7 +12,7 @@ static const struct {
     {"bad", case_bad},         {"waits", case_waits},   {"threads", case_threads},
     {"forks", case_forks},     {"actors", case_actors}, {"crowd", case_crowd},
     {"leave", case_leave},     {"find", case_find},     {"two", case_two},
-    {"hang", case_hang},
+    {"hang", case_hang},       {"full", case_full},     {"dead", case_dead},
     {"python", case_python},   {"groups", case_groups}, {"events", case_events},
 };
 

@@ -50,6 +50,8 @@ void case_forks(skate_session *s);
 void case_actors(skate_session *s);
 void case_leave(skate_session *s);
 void case_find(skate_session *s);
+void case_full(skate_session *s);
+void case_dead(skate_session *s);
 void case_hang(skate_session *s);
 void case_two(skate_session *s);
 void case_crowd(skate_session *s);

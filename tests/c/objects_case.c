@@ -1,6 +1,7 @@
 /* Objects and waiting: each kind of value, timeouts, interrupts, watches, threads, forks. */
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -121,6 +122,55 @@ void case_waits(skate_session *s) {
     skate_function_free(s, linger);
     skate_function_free(s, add);
     close(fd);
+}
+
+/* The store holds 256 MiB: a larger value is refused, and what was there stays. */
+void case_full(skate_session *s) {
+    size_t size = (size_t)300 << 20;
+    char *large = calloc(1, size);
+    skate_value v = skate_bytes(large, size), small;
+    skate_ref ref, kept;
+
+    small = skate_bytes(large, 100 << 20);
+    OK(skate_put(s, &small, &kept));
+    FAILS(skate_put(s, &v, &ref), SKATE_EFULL, "store");
+    OK(skate_get(s, kept, 1000, &v));
+    CHECK(v.as.s.size == 100 << 20);
+    skate_release(s, &v);
+    skate_ref_drop(s, kept);
+    free(large);
+}
+
+/* The node's daemon is killed: every call says so, and nothing hangs. */
+void case_dead(skate_session *s) {
+    skate_value v, one = skate_int(1);
+    char path[64], name[32];
+    skate_function *linger;
+    skate_ref ref, other;
+    int pid, daemons = 0;
+    FILE *list, *f;
+
+    OK(skate_c_function(s, library, "linger", NULL, &linger));
+    OK(skate_submit(s, linger, NULL, 0, &ref));
+    (void)snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
+    list = fopen(path, "r");
+    CHECK(list);
+    while (fscanf(list, "%d", &pid) == 1) {
+        (void)snprintf(path, sizeof path, "/proc/%d/comm", pid);
+        f = fopen(path, "r");
+        if (!f) continue;
+        if (fgets(name, sizeof name, f) && !strcmp(name, "skate-raylet\n")) {
+            CHECK(kill(pid, SIGKILL) == 0);
+            daemons++;
+        }
+        fclose(f);
+    }
+    fclose(list);
+    CHECK(daemons == 1);
+    FAILS(skate_get(s, ref, 30000, &v), SKATE_EDEAD, "raylet");
+    FAILS(skate_put(s, &one, &other), SKATE_EDEAD, "raylet");
+    FAILS(skate_submit(s, linger, NULL, 0, &other), SKATE_EDEAD, "raylet");
+    skate_function_free(s, linger);
 }
 
 /* Until it is killed; tasks run and wait. */

@@ -55,7 +55,7 @@ class Keeper:
         return self.size
 '''
 CASES = ("values", "many", "errors", "bad", "waits", "threads", "forks", "actors", "crowd",
-         "python", "groups", "events", "busy", "two")  # fmt: skip
+         "python", "groups", "events", "busy", "two", "full", "dead")  # fmt: skip
 
 
 def shell(line: str, folder: Path) -> None:
