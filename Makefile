@@ -40,6 +40,7 @@ quick:
 units: setup-test
 	@$(PY) tools/build.py units
 	@$(PY) tools/build.py units asan
+	@$(PY) tools/build.py units tsan
 
 test: setup-spark build
 	@$(PY) tools/run_tests.py core spark
@@ -75,4 +76,4 @@ wheel: setup-build
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" $(PY) -m pip wheel --quiet --no-build-isolation --no-deps -w dist .
 
 clean:
-	@rm -rf build/py build/asan dist
+	@rm -rf build/py build/asan build/tsan dist

@@ -1,4 +1,5 @@
-"""The C unit tests (tests/unit/*_test.c), each cmocka case one test here, plain and sanitized.
+"""The C unit tests (tests/unit/*_test.c), each cmocka case one test here, plain and sanitized;
+those of tests/unit/tsan.txt under ThreadSanitizer, too.
 
 A program runs once per variant; its TAP lines are shared by its cases. `make test-core` builds
 both variants first; a program that is not there is a failure, not a skip. Which cases exist is
@@ -19,7 +20,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 UNITS = ROOT / "tests" / "unit"
-VARIANTS = {"plain": ROOT / "build/py/tests/unit", "asan": ROOT / "build/asan/tests/unit"}
+VARIANTS = {
+    "plain": ROOT / "build/py/tests/unit",
+    "asan": ROOT / "build/asan/tests/unit",
+    "tsan": ROOT / "build/tsan/tests/unit",
+}
+THREADED = [n for n in (UNITS / "tsan.txt").read_text().split("\n") if n and n[0] != "#"]
 MAKER = re.compile(r"#\s*define\s+(\w+)\([^)]*\)\s+(?:\\\n)?[^\n]*\bcmocka_unit_test")
 TAP = re.compile(r"^(ok|not ok) \d+ - (\w+)")
 WHOLE = "whole_program"
@@ -27,6 +33,7 @@ PROGRAM_SECONDS = 170  # some take 10 s of a processor under the sanitizers, and
 SANITIZERS = {
     "ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0:detect_stack_use_after_return=1",
     "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
+    "TSAN_OPTIONS": "halt_on_error=1",
 }
 
 
@@ -39,6 +46,14 @@ class Outcome:
     output: str
 
 
+def run_once(command: list[str], env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run it to its end, with what it said."""
+    return subprocess.run(
+        command, env=env, cwd=ROOT, capture_output=True, text=True, errors="replace",
+        timeout=PROGRAM_SECONDS, check=False,
+    )  # fmt: skip
+
+
 @functools.cache
 def run_program(variant: str, stem: str) -> Outcome:
     """Run a test program once; later cases read the kept result."""
@@ -46,11 +61,11 @@ def run_program(variant: str, stem: str) -> Outcome:
     if not program.exists():
         return Outcome({}, -1, f"{program.relative_to(ROOT)} is not built; run `make units`")
     env = {**os.environ, **SANITIZERS, "CMOCKA_MESSAGE_OUTPUT": "TAP"}
+    command = [str(program)]
     try:
-        done = subprocess.run(
-            [program], env=env, cwd=ROOT, capture_output=True, text=True, errors="replace",
-            timeout=PROGRAM_SECONDS, check=False,
-        )  # fmt: skip
+        done = run_once(command, env)
+        if "unexpected memory mapping" in done.stderr:  # gcc's TSan and the kernel's random places
+            done = run_once(["setarch", "-R", *command], env)
     except subprocess.TimeoutExpired as late:
         return Outcome({}, -1, f"no end within {PROGRAM_SECONDS} s\n{late.stdout}\n{late.stderr}")
     lines = [TAP.match(line) for line in done.stdout.splitlines()]
@@ -70,6 +85,8 @@ def all_cases() -> list[tuple[str, str, str]]:
     found = []
     for variant in VARIANTS:
         for source in sorted(UNITS.glob("*_test.c")):
+            if variant == "tsan" and source.stem not in THREADED:
+                continue
             names = [*cases_of(source.read_text()), WHOLE]
             found += [(variant, source.stem, name) for name in names]
     return found

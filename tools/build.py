@@ -4,9 +4,10 @@ usage: build.py install         make build: a full install by pip, or `quick` wh
        build.py quick           make quick: compile what changed, copy what changed (about 1 s)
        build.py units [asan]    compile the C unit tests, plain or with ASan and UBSan; the latter
                                 with a sanitized Skate beside it, in build/asan/site
+       build.py units tsan      those with several threads, with TSan (tests/unit/tsan.txt)
 
-Folders: build/py (what pip and quick share, through meson-python), build/asan. One build at a
-time (a lock on build/.lock); several people may call it at once.
+Folders: build/py (what pip and quick share, through meson-python), build/asan, build/tsan. One
+build at a time (a lock on build/.lock); several people may call it at once.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ BUILD = ROOT / "build"
 PY_DIR = BUILD / "py"
 ASAN_DIR = BUILD / "asan"
 ASAN_SITE = ASAN_DIR / "site"
+TSAN_DIR = BUILD / "tsan"
+TSAN_LIST = ROOT / "tests" / "unit" / "tsan.txt"
 SITE = Path(sysconfig.get_paths()["platlib"])
 BIN = Path(sys.executable).parent
 ENV = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}"}
@@ -36,6 +39,14 @@ ASAN_OPTIONS = [
     "-Db_lundef=false",
     "-Dbuildtype=debugoptimized",
     "-Doptimization=1",
+]
+TSAN_OPTIONS = [
+    "-Db_sanitize=thread",
+    "-Db_lundef=false",
+    "-Dbuildtype=debugoptimized",
+    "-Doptimization=1",
+    "-Dpython=disabled",
+    "-Dc_args=-Wno-tsan",  # it does not model fences: base/atomic.h
 ]
 
 
@@ -197,6 +208,10 @@ def units(variant: str) -> int:
         if r == 0:
             copy_install(ASAN_DIR, ASAN_SITE)
         return r
+    if variant == "tsan":
+        names = [n for n in TSAN_LIST.read_text().split("\n") if n and not n.startswith("#")]
+        r = configure(TSAN_DIR, TSAN_OPTIONS)
+        return r or ninja(TSAN_DIR, *(f"tests/unit/{name}" for name in names))
     r = configure(PY_DIR, []) if is_installed() else pip_install()
     return r or ninja(PY_DIR, "unit-tests")
 

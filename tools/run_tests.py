@@ -25,7 +25,7 @@ def main(argv: list[str]) -> int:
         return 2
     broken = 0
     if "core" in groups:
-        for variant in ("plain", "asan"):
+        for variant in ("plain", "asan", "tsan"):
             command = [sys.executable, "tools/build.py", "units", variant]
             broken |= subprocess.run(command, cwd=ROOT, check=False).returncode
     args = ["tests"] if "core" in groups else ["tests/spark"]

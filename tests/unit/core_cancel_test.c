@@ -17,6 +17,17 @@ static int gate; /* readable: tasks that wait go on */
 static sem_t begun;
 static uint32_t runs_of[64], interrupts;
 
+static uint32_t ran(uint32_t argument) { return at_load_seq(&runs_of[argument]); }
+
+static uint32_t queued(struct core *c) {
+    uint32_t n;
+
+    (void)pthread_mutex_lock(&c->lock);
+    n = c->runs;
+    (void)pthread_mutex_unlock(&c->lock);
+    return n;
+}
+
 static void on_signal(int number) { (void)number; }
 
 static void gate_set(bool open) {
@@ -76,11 +87,11 @@ static void run_one(struct core *c, struct core_job *job) {
     struct skate_id child;
     bool stopped = false;
 
-    if (x >= 0 && x < 64) runs_of[x]++;
+    if (x >= 0 && x < 64) (void)at_add_seq(&runs_of[x], 1);
     if (x == ARG_CHILD) child = submit(c, FN_ADD, 60, NULL);
     if (x < 0) stopped = wait_at_gate(c);
     if (stopped) {
-        interrupts++;
+        (void)at_add_seq(&interrupts, 1);
         assert_true(core_cancelled(c));
         assert_false(core_interrupt_take(c)); /* once for each cancel */
         v.flags = VAL_ERROR;
@@ -134,7 +145,7 @@ static void unsent_ones(void **state) {
     assert_int_equal(core_cancel(n->driver, &ids[1], 0), 0); /* again: nothing */
     gate_set(true);
     expect(n->driver, &ids[0], 0, NULL);
-    assert_int_equal(runs_of[1] + runs_of[2] + interrupts, 0);
+    assert_int_equal(ran(1) + ran(2) + at_load_seq(&interrupts), 0);
     drop(n, ids, 3);
     end(n);
 }
@@ -146,11 +157,13 @@ static void the_running_one(void **state) {
     while (sem_wait(&begun) < 0) continue;
     assert_int_equal(core_cancel(n->driver, &ids[0], 0), 0);
     expect(n->driver, &ids[0], VAL_ERROR, NULL); /* and is not tried again */
-    assert_int_equal(interrupts, 1);
+    assert_int_equal(at_load_seq(&interrupts), 1);
     ids[1] = submit(n->driver, FN_NOTE, 3, NULL); /* the next one meets no interrupt */
     expect(n->driver, &ids[1], 0, NULL);
-    assert_int_equal(runs_of[3], 1);
+    assert_int_equal(ran(3), 1);
+    (void)pthread_mutex_lock(&n->worker->lock);
     assert_false(n->worker->interrupt);
+    (void)pthread_mutex_unlock(&n->worker->lock);
     drop(n, ids, 2);
     end(n);
 }
@@ -166,8 +179,8 @@ static void ones_at_the_worker(void **state) {
     (void)pthread_mutex_unlock(&n->driver->lock);
     for (int i = 0; i < 9; i++) ids[i] = submit(n->driver, FN_ADD, i ? i : ARG_WAIT, NULL);
     while (sem_wait(&begun) < 0) continue;
-    while (at_load(&n->worker->runs) < 8 && time_now_ns() < give_up) (void)poll(NULL, 0, 1);
-    assert_int_equal(at_load(&n->worker->runs), 8);
+    while (queued(n->worker) < 8 && time_now_ns() < give_up) (void)poll(NULL, 0, 1);
+    assert_int_equal(queued(n->worker), 8);
     assert_int_equal(core_cancel(n->driver, &ids[4], 0), 0);
     assert_int_equal(core_cancel(n->driver, &ids[8], 0), 0);
     expect(n->driver, &ids[4], VAL_ERROR | VAL_SYSTEM, "it had not started");
@@ -175,7 +188,7 @@ static void ones_at_the_worker(void **state) {
     gate_set(true);
     for (int i = 0; i < 9; i++) {
         if (i != 4 && i != 8) expect(n->driver, &ids[i], 0, NULL);
-        if (i) assert_int_equal(runs_of[i], i != 4 && i != 8);
+        if (i) assert_int_equal(ran(i), i != 4 && i != 8);
     }
     drop(n, ids, 9);
     end(n);
@@ -188,8 +201,8 @@ static void children(void **state) {
     while (sem_wait(&begun) < 0) continue;
     assert_int_equal(core_cancel(n->driver, &id, CORE_CANCEL_CHILDREN), 0);
     expect(n->driver, &id, VAL_ERROR, NULL);
-    assert_int_equal(interrupts, 1);
-    assert_int_equal(runs_of[60], 0);
+    assert_int_equal(at_load_seq(&interrupts), 1);
+    assert_int_equal(ran(60), 0);
     drop(n, &id, 1);
     end(n);
 }
@@ -212,7 +225,7 @@ static void of_another_owner(void **state) {
     expect(n->driver, &ids[0], 0, NULL);
     ids[2] = submit(n->driver, FN_NOTE, 6, NULL);
     expect(n->driver, &ids[2], 0, NULL);
-    assert_int_equal(interrupts, 0);
+    assert_int_equal(at_load_seq(&interrupts), 0);
     drop(n, ids, 3);
     end(n);
 }
