@@ -101,3 +101,25 @@ SKATE_TASK(twins) {
     skate_actor_drop(s, a);
     return r;
 }
+
+/* through(path, value, n): what that Python function gives for (value, n); must not be opaque. */
+SKATE_TASK(through) {
+    skate_session *s = skate_task_session(call);
+    skate_function *f;
+    skate_value args[2], v;
+    skate_ref ref;
+    int r = skate_python_function(s, skate_arg_str(call, 0, NULL), NULL, &f);
+
+    if (r < 0) return r;
+    r = skate_arg(call, 1, &args[0]);
+    if (r == 0) r = skate_arg(call, 2, &args[1]);
+    if (r == 0) r = skate_submit(s, f, args, 2, &ref);
+    skate_function_free(s, f);
+    if (r < 0) return r;
+    r = skate_get(s, ref, -1, &v);
+    skate_ref_drop(s, ref);
+    if (r < 0) return r;
+    r = v.kind == SKATE_OPAQUE ? skate_fail(call, "TypeError", "a pickle") : skate_return(call, &v);
+    skate_release(s, &v);
+    return r;
+}

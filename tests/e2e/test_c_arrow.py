@@ -136,6 +136,24 @@ def test_tensors(ray: Any, built: Path) -> None:
         scaled.remote(np.ones(2), by=2**70)
 
 
+def test_c_calls_python_by_path(ray: Any, built: Path) -> None:
+    """A tensor and a table go from Python through C to Python, and come back the same way."""
+    through = c_function(str(built / "tasks.so"), "through")
+    array, table = np.arange(12.0).reshape(3, 4), pa.table({"a": [1, 2, 3], "b": ["x", None, "z"]})
+    assert np.array_equal(
+        ray.get(through.remote("numpy.tile", array, 2)), np.tile(array, 2)
+    )
+    assert ray.get(through.remote("pyarrow.Table.slice", table, 1)) == table.slice(1)
+    assert ray.get(through.remote("math.ldexp", 1.5, 3)) == 12.0
+    assert ray.get(through.remote("builtins.divmod", 7, 2)) in ((3, 1), [3, 1])
+    with pytest.raises(TypeError, match="a pickle"):
+        ray.get(through.remote("builtins.complex", 7, 2))
+    with pytest.raises(ray.exceptions.RayTaskError, match="ZeroDivisionError"):
+        ray.get(through.remote("builtins.divmod", 7, 0))
+    with pytest.raises(ray.exceptions.RayTaskError, match="'math' has no 'nothing'"):
+        ray.get(through.remote("math.nothing", 7, 0))
+
+
 def test_handles_travel_both_ways(ray: Any, built: Path) -> None:
     """A handle that Python gives to C, and one that C gives to Python."""
     library = str(built / "tasks.so")
