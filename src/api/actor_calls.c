@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "api/api_int.h"
+#include "base/atomic.h"
 #include "wire/wire_gen.h"
 
 enum { STATE_RESTARTING = 2 };
@@ -95,7 +96,7 @@ static int remember_retries(skate_session *s, const struct skate_id *id, int32_t
     *one = (struct api_retries){.actor = *id, .count = count};
     (void)pthread_mutex_lock(&s->lock);
     one->next = s->retries;
-    s->retries = one;
+    at_store_release(&s->retries, one);
     (void)pthread_mutex_unlock(&s->lock);
     return 0;
 }
@@ -103,7 +104,7 @@ static int remember_retries(skate_session *s, const struct skate_id *id, int32_t
 static int32_t retries_of(skate_session *s, const struct skate_id *id) {
     int32_t count = 0;
 
-    if (!s->retries) return 0;
+    if (!at_load_acquire(&s->retries)) return 0;
     (void)pthread_mutex_lock(&s->lock);
     for (const struct api_retries *r = s->retries; r; r = r->next)
         if (id_equal(&r->actor, id)) count = r->count;

@@ -157,6 +157,16 @@ def test_the_tour(tmp_path: Path) -> None:
 
 # ------------------------------------------------------------------------- headers and symbols
 
+MACROS = """
+#include <skate/task.h>
+
+struct state { int64_t n; };
+static int make(skate_task *call, void *self) { (void)call, (void)self; return 0; }
+static void end(void *self) { (void)self; }
+SKATE_TASK(twice) { return skate_return_int(call, 2 * skate_arg_int(call, 0)); }
+SKATE_TASK(nothing) { return 0; }
+SKATE_ACTOR(thing, sizeof(struct state), make, end, SKATE_METHOD("again", make))
+"""
 STANDARDS = ("cc -std=c11", "c++ -std=c++11", "c++ -std=c++17", "c++ -std=c++20")
 HEADERS = sorted(p.name for p in (PACKAGE / "include" / "skate").glob("*.h"))
 
@@ -169,6 +179,7 @@ def test_headers_alone(compiler: str, tmp_path: Path) -> None:
     for name in HEADERS:
         text = f"#include <skate/{name}>\n#include <skate/{name}>\nint main() {{ return 0; }}\n"
         (tmp_path / f"{name}.{suffix}").write_text(text)
+    (tmp_path / f"macros.{suffix}").write_text(MACROS)
     line = f"{compiler} -pedantic-errors -Wall -Wextra -Werror -fsyntax-only *.{suffix}"
     shell(f"{line} $(pkg-config --cflags skate)", tmp_path)
 
