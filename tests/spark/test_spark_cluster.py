@@ -73,8 +73,9 @@ def test_setup_use_and_shutdown(clean: Any, monkeypatch: pytest.MonkeyPatch) -> 
     skate.init()
     assert skate.cluster_resources()["CPU"] == 2, "the head offers none"
     assert skate.cluster_resources()["disk"] == 4
-    labels = [n["Labels"] for n in skate.nodes() if n["NodeName"] == "spark-1.0"]
-    assert labels == [{"zone": "a", "spark-partition": "1"}]
+    [node] = [n for n in skate.nodes() if n["NodeName"] == "spark-1.0"]
+    own = {"ray.io/node-id": node["NodeID"]}
+    assert node["Labels"] == {"zone": "a", "spark-partition": "1", **own}
     task = skate.remote(where_am_i)
     places = skate.get([task.remote(0.1) for _ in range(6)])
     assert len({node for node, _ in places}) == 2, "tasks run on both nodes"
