@@ -13,7 +13,7 @@
 #include "sched/labels.h"
 #include "sched/resources.h"
 
-enum { LEASES_CLASSES_MAX = 8192, LEASES_REQUESTS_MAX = 65536, LEASES_LOCALITY_MAX = 8 };
+enum { LEASES_CLASSES_MAX = 4096, LEASES_REQUESTS_MAX = 65536, LEASES_LOCALITY_MAX = 8 };
 
 struct lease_class;
 struct lease_queue;
