@@ -92,21 +92,54 @@ static uint32_t look(uint64_t n, const char *name, uint32_t *nodes) {
     return i->state;
 }
 
+/* What the last step told the raylet of this link. */
+static uint32_t told_state(uint64_t link) {
+    const struct wire_group_info *m = sent(link, WIRE_GROUP_INFO);
+
+    assert_non_null(m);
+    return m->state;
+}
+
+static uint32_t asked_epoch(uint64_t link) {
+    const struct wire_group_reserve *m = sent(link, WIRE_GROUP_RESERVE);
+
+    assert_non_null(m);
+    return m->epoch;
+}
+
+static uint32_t released_epoch(uint64_t link) {
+    const struct wire_group_release *m = sent(link, WIRE_GROUP_RELEASE);
+
+    assert_non_null(m);
+    return m->epoch;
+}
+
+static void node_and_job(double cpus) {
+    join(1, cpus);
+    job(DRIVER);
+}
+
+/* Group 1, a bundle on each of two nodes: both are asked. */
+static void two_are_asked(uint32_t strategy) {
+    join(1, 1);
+    join(2, 1);
+    job(DRIVER);
+    make(1, strategy, "", (double[]){1, 1}, 2);
+    assert_int_equal(asked_epoch(1), 1);
+    assert_int_equal(asked_epoch(2), 1);
+}
+
 /* Reserve, answer, commit: the commit goes to the raylet that holds the bundles. */
 static void group_is_placed(void **state) {
-    const struct wire_group_reserve *r;
     uint32_t nodes[2];
 
     (void)state;
-    join(1, 4);
-    job(DRIVER);
+    node_and_job(4);
     assert_int_equal(make(1, 0, "g", (double[]){1, 2}, 2), 0);
-    r = sent(1, WIRE_GROUP_RESERVE);
-    assert_non_null(r);
-    assert_int_equal(r->epoch, 1);
+    assert_int_equal(asked_epoch(1), 1);
     assert_int_equal(look(1, "", nodes), PENDING);
     reserved(1, 1, 1, 0);
-    assert_int_equal(((const struct wire_group_info *)sent(1, WIRE_GROUP_INFO))->state, CREATED);
+    assert_int_equal(told_state(1), CREATED);
     assert_int_equal(look(1, "", nodes), CREATED);
     assert_int_equal(nodes[0], 1);
     assert_int_equal(nodes[1], 1);
@@ -117,27 +150,18 @@ static void group_is_placed(void **state) {
 
 /* One of two raylets says no: the other gives its part back; a report starts a new attempt. */
 static void half_an_attempt_is_released(void **state) {
-    const struct wire_group_release *r;
-
     (void)state;
-    join(1, 1);
-    join(2, 1);
-    job(DRIVER);
-    make(1, 1, "", (double[]){1, 1}, 2);
-    assert_non_null(sent(1, WIRE_GROUP_RESERVE));
-    assert_non_null(sent(2, WIRE_GROUP_RESERVE));
+    two_are_asked(1);
     reserved(1, 1, 1, 0);
     assert_null(sent(1, WIRE_GROUP_RELEASE));
     reserved(2, 1, 1, -SKATE_EAGAIN);
-    r = sent(1, WIRE_GROUP_RELEASE);
-    assert_non_null(r);
-    assert_int_equal(r->epoch, 1);
+    assert_int_equal(released_epoch(1), 1);
     assert_null(sent(2, WIRE_GROUP_RELEASE));
     assert_int_equal(look(1, "", NULL), PENDING);
     report(1, 1);
     assert_null(sent(1, WIRE_GROUP_RESERVE));
     report(2, 1);
-    assert_int_equal(((const struct wire_group_reserve *)sent(2, WIRE_GROUP_RESERVE))->epoch, 2);
+    assert_int_equal(asked_epoch(2), 2);
     reserved(2, 1, 1, 0); /* of the attempt that is over */
     assert_non_null(sent(2, WIRE_GROUP_RELEASE));
     reserved(1, 1, 2, 0);
@@ -148,10 +172,9 @@ static void half_an_attempt_is_released(void **state) {
 /* Between the reservation and the report that shows it nothing else is placed on that room. */
 static void what_is_reserved_is_taken(void **state) {
     (void)state;
-    join(1, 2);
-    job(DRIVER);
+    node_and_job(2);
     make(1, 0, "", (double[]){2}, 1);
-    assert_non_null(sent(1, WIRE_GROUP_RESERVE));
+    assert_int_equal(asked_epoch(1), 1);
     report(1, 2); /* on its way before the reservation came */
     create((struct spec){.seq = 1, .held = 1, .placing = 1});
     assert_null(sent(1, WIRE_ACTOR_START));
@@ -167,18 +190,14 @@ static void node_is_lost(void **state) {
     uint32_t nodes[2];
 
     (void)state;
-    join(1, 1);
-    join(2, 1);
-    job(DRIVER);
-    make(1, 3, "", (double[]){1, 1}, 2);
+    two_are_asked(3);
     reserved(1, 1, 1, 0);
     reserved(2, 1, 1, 0);
     report(1, 0);
     assert_int_equal(look(1, "", nodes), CREATED);
     assert_int_not_equal(nodes[0], nodes[1]);
     event(GCS_LINK_DOWN, 2, NULL, 0);
-    assert_int_equal(((const struct wire_group_info *)sent(1, WIRE_GROUP_INFO))->state,
-                     RESCHEDULING);
+    assert_int_equal(told_state(1), RESCHEDULING);
     join(3, 4);
     assert_non_null(sent(3, WIRE_GROUP_RESERVE));
     reserved(3, 1, 2, 0);
@@ -189,13 +208,10 @@ static void node_is_lost(void **state) {
 /* The node that was asked dies before it answers. */
 static void asked_node_is_lost(void **state) {
     (void)state;
-    join(1, 1);
-    join(2, 1);
-    job(DRIVER);
-    make(1, 3, "", (double[]){1, 1}, 2);
+    two_are_asked(3);
     reserved(1, 1, 1, 0);
     event(GCS_LINK_DOWN, 2, NULL, 0);
-    assert_int_equal(((const struct wire_group_release *)sent(1, WIRE_GROUP_RELEASE))->epoch, 1);
+    assert_int_equal(released_epoch(1), 1);
     assert_int_equal(look(1, "", NULL), PENDING);
     report(1, 1);
     join(3, 1);
@@ -208,14 +224,13 @@ static void asked_node_is_lost(void **state) {
 /* Removal: raylets give everything back, the name is free, the group is known as removed. */
 static void group_is_removed(void **state) {
     (void)state;
-    join(1, 4);
-    job(DRIVER);
+    node_and_job(4);
     make(1, 0, "g", (double[]){1}, 1);
     assert_int_equal(make(2, 0, "g", (double[]){1}, 1), -SKATE_EEXIST);
     reserved(1, 1, 1, 0);
     remove_group(1);
-    assert_int_equal(((const struct wire_group_release *)sent(1, WIRE_GROUP_RELEASE))->epoch, 0);
-    assert_int_equal(((const struct wire_group_info *)sent(1, WIRE_GROUP_INFO))->state, REMOVED);
+    assert_int_equal(released_epoch(1), 0);
+    assert_int_equal(told_state(1), REMOVED);
     assert_int_equal(look(1, "", NULL), REMOVED);
     assert_int_equal(look(0, "g", NULL), REMOVED);
     assert_int_equal(make(3, 0, "g", (double[]){1}, 1), 0);
@@ -233,8 +248,7 @@ static void group_is_removed(void **state) {
 /* The job's end ends its groups, but for detached ones. */
 static void job_ends(void **state) {
     (void)state;
-    join(1, 4);
-    job(DRIVER);
+    node_and_job(4);
     make(1, 0, "mine", (double[]){1}, 1);
     reserved(1, 1, 1, 0);
     make(2, 16, "stays", (double[]){1}, 1);
@@ -283,8 +297,7 @@ static void refused(void **state) {
     struct wire_buf b;
 
     (void)state;
-    join(1, 4);
-    job(DRIVER);
+    node_and_job(4);
     assert_int_equal(make(1, 9, "", (double[]){1}, 1), -SKATE_EINVAL);
     assert_int_equal(make(1, 0, "", NULL, 0), -SKATE_EINVAL);
     make(1, 0, "", (double[]){1}, 1);
@@ -309,8 +322,7 @@ static void bundles_have_a_budget(void **state) {
     struct gcs_counts before, counts;
 
     (void)state;
-    join(1, 1);
-    job(DRIVER);
+    node_and_job(1);
     gcs_count(g, &before);
     while (make(++n, 0, "", cpus, 12) == 0) assert_true(n < 100);
     assert_true(n > 2);
