@@ -272,6 +272,18 @@ def test_many_in_one(cluster: Any, library: str, tmp_path: Path) -> None:
     assert cluster.get(call(a, "call", FIRST + 5002, "which")) == FIRST + 5002
 
 
+def test_a_million(cluster: Any, library: str) -> None:
+    """A million actors in one process, and their end, one by one and with it."""
+    a = c_actor_class(library, "counter").remote(0)
+    cluster.get(call(a, "spawn", "small", FIRST, 1_000_000))
+    for i in (0, 17, 999_999):
+        assert cluster.get(call(a, "call", FIRST + i, "which")) == FIRST + i
+    cluster.get(call(a, "kill", FIRST + 999_999))
+    calls = [(FIRST + i, "which", b"\x90") for i in range(0, 1_000_000, 1000)]
+    out = cluster.get(call(a, "batch", in_batch([*calls, (FIRST + 999_999, "which", b"\x90")])))
+    assert out[:-1] == [index for index, _, _ in calls] and "does not live" in out[-1]["error"]
+
+
 def test_hostile_calls(cluster: Any, library: str) -> None:
     """What no library of ours sends is an error of that call; the process lives on."""
     a = c_actor_class(library, "counter").remote(0)
