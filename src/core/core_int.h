@@ -24,7 +24,7 @@
 #include "wire/wire_gen.h"
 
 enum { NONE = 0xffffffff, DRAIN_BATCH = 512, EVENTS_MAX = 20000 };
-enum { EVENT_BYTES_MAX = 64 << 20, SPIN_FULL = 1200 /* a pause is about 40 ns */ };
+enum { EVENT_BYTES_MAX = 64 << 20, SPIN_FULL = 1200 /* a pause is 10 to 40 ns */ };
 
 struct borrower {
     struct borrower *next;
