@@ -63,6 +63,7 @@ static bool find_python(struct place *p) {
     char prefix[PATH_MAX], version[64];
     const char *given = getenv("SKATE_PYTHON"), *slash;
 
+    p->python[0] = 0;
     if (given && *given) return snprintf(p->python, sizeof p->python, "%s", given) < PATH_MAX;
     memcpy(prefix, p->site, sizeof prefix); /* <prefix>/lib/python3.X/site-packages */
     version[0] = 0;
@@ -76,7 +77,9 @@ static bool find_python(struct place *p) {
             if (n < PATH_MAX && access(p->python, X_OK) == 0) return true;
         }
     }
-    return (version[0] && on_path(version, p->python)) || on_path("python3", p->python);
+    if ((version[0] && on_path(version, p->python)) || on_path("python3", p->python)) return true;
+    p->python[0] = 0;
+    return false;
 }
 
 static int find_place(struct place *p, struct skate_error *err) {
@@ -91,9 +94,13 @@ static int find_place(struct place *p, struct skate_error *err) {
     else if (snprintf(p->bin, sizeof p->bin, "%s/bin", p->site) >= PATH_MAX)
         return -SKATE_ETOOBIG;
     (void)up(p->site); /* .../skate -> the folder of packages */
-    if (!find_python(p))
+    if (!find_python(p) || access(p->python, X_OK) < 0) {
+        if (p->python[0])
+            return err_fail(err, -SKATE_ENOENT, "%.300s cannot be run: let SKATE_PYTHON name the "
+                            "interpreter that has Skate", p->python);
         return err_fail(err, -SKATE_ENOENT, "no python3 was found for the node: set SKATE_PYTHON "
                         "to the interpreter that has Skate");
+    }
     return 0;
 }
 

@@ -69,13 +69,21 @@ static int system_error(const char *data, size_t size) {
 static int task_error(const skate_value *v) {
     const skate_value *text = skate_map_find(v, "traceback"), *type = skate_map_find(v, "type");
     const skate_value *failed = skate_map_find(v, "init_failed");
+    const skate_value *what = skate_map_find(v, "function"), *pid = skate_map_find(v, "pid");
     int code = -SKATE_ETASK;
 
     if (failed && failed->kind == SKATE_BOOL && failed->as.b) code = -SKATE_EACTOR;
-    if (text && text->kind == SKATE_STR && text->as.s.size)
-        return api_fail(code, "%s%s", code == -SKATE_EACTOR
-                        ? "The actor died because its constructor failed:\n" : "",
+    if (text && text->kind == SKATE_STR && text->as.s.size) {
+        size_t n = text->as.s.size;
+
+        while (n && text->as.s.data[n - 1] == '\n') n--;
+        return api_fail(code, "%s%s() failed in process %lld:\n%.*s",
+                        code == -SKATE_EACTOR ? "The actor died because its constructor failed: "
+                                              : "",
+                        what && what->kind == SKATE_STR ? what->as.s.data : "the task",
+                        pid && pid->kind == SKATE_INT ? (long long)pid->as.i : 0, (int)n,
                         text->as.s.data);
+    }
     if (type && type->kind == SKATE_STR)
         return api_fail(code, "the task failed with %s", type->as.s.data);
     return api_fail(code, "the task failed, and does not say why");

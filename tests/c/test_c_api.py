@@ -106,6 +106,16 @@ def test_killed(built: Path, no_leaks: None) -> None:
     assert line == "hangs\n"
 
 
+def test_no_interpreter(built: Path) -> None:
+    """What is missing is named, and what to set."""
+    done = subprocess.run(
+        [str(built / "api"), str(built / "libtasks.so"), "values"], cwd=built, text=True,
+        env={**ENV, "SKATE_PYTHON": "/no/python"}, capture_output=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "/no/python cannot be run: let SKATE_PYTHON name" in done.stdout
+
+
 def test_running_cluster(built: Path) -> None:
     """The program joins the session of a Python program, and leaves it as it was."""
     if skate.is_initialized():
