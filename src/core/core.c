@@ -32,6 +32,7 @@ static struct core *core_new(int fd) {
     c->pid = getpid();
     c->spin = 100;
     c->spin_most = SPIN_FULL;
+    c->spin_retry = 8;
     c->function_last = MAP_NONE;
     c->task_free = c->failing = c->lineage.redo = c->lineage.head = c->lineage.tail = NONE;
     c->lineage.max = LINEAGE_BYTES;

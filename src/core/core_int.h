@@ -157,6 +157,7 @@ struct core {
     bool leader;
     uint32_t followers;
     uint32_t spin, spin_most; /* iterations worth trying; never more than spin_most */
+    uint32_t spin_vain, spin_retry; /* pauses in a row without luck; after how many to try all */
     uint8_t *arena; /* the whole, read-only */
     struct heap *heap;
     struct ledger ledger;

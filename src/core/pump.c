@@ -19,7 +19,7 @@
 #include "core/worker_lease.h"
 #include "core/waits.h"
 
-enum { SPIN_LEAST = 20 };
+enum { SPIN_LEAST = 20, SPIN_RETRY_FIRST = 8, SPIN_RETRY_MOST = 256 };
 #define SLEEP_MOST_NS INT64_C(500000000)
 #define FOLLOWER_SLICE_NS INT64_C(100000000)
 #define IDLE_TICK_NS INT64_C(50000000)
@@ -243,6 +243,22 @@ static void cond_sleep(struct core *c, pthread_cond_t *cond, int64_t ns) {
     (void)pthread_cond_timedwait(cond, &c->lock, &ts);
 }
 
+/* Spinning pays while the other side runs on another core. Where it does not (one core for both, or
+ * long tasks) it is given up, and tried again the more seldom the longer it was in vain. */
+static void spin_learn(struct core *c, bool found) {
+    if (found) {
+        c->spin = c->spin_most;
+        c->spin_vain = 0;
+        c->spin_retry = SPIN_RETRY_FIRST;
+    } else if (c->spin > SPIN_LEAST) {
+        c->spin -= c->spin / 4;
+    } else if (++c->spin_vain >= c->spin_retry) {
+        c->spin = c->spin_most;
+        c->spin_vain = 0;
+        if (c->spin_retry < SPIN_RETRY_MOST) c->spin_retry *= 2;
+    }
+}
+
 /* The leader's pause: spin a little, then sleep until rung. -SKATE_EINTR after a signal. */
 static int leader_pause(struct core *c, int64_t until_ns, bool bulk) {
     uint32_t spins = c->groups ? 0 : c->spin, word; /* its other threads need the CPU */
@@ -267,12 +283,7 @@ static int leader_pause(struct core *c, int64_t until_ns, bool bulk) {
         at_store_seq(&c->bell->leader, 1);
     }
     (void)pthread_mutex_lock(&c->lock);
-    if (found)
-        c->spin = c->spin_most;
-    else if (c->spin > SPIN_LEAST)
-        c->spin -= c->spin / 4;
-    else if ((word & 7) == 0)
-        c->spin = c->spin_most; /* now and then see whether spinning pays again */
+    spin_learn(c, found);
     return r == -SKATE_EINTR ? r : 0;
 }
 
