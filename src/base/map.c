@@ -74,7 +74,7 @@ int map_put(struct map *m, const struct skate_id *key, uint32_t value) {
     uint32_t far;
 
     SKATE_ASSERT(value != MAP_NONE);
-    if (!m->cells || (m->count + 1) * 4 > (m->mask + 1) * 3) {
+    if (!m->cells || (m->count + 1) * 5ull > (m->mask + 1) * 4ull) {
         int r = grow(m);
 
         if (r < 0) return r;

@@ -97,7 +97,7 @@ static void cancel_children(struct core *c, struct skate_id run, unsigned flags)
     for (uint32_t i = 0; i < c->task_count; i++) {
         const struct task *t = task_get(c, i);
 
-        if (t->state == TASK_FREE || !id_equal(&t->parent, &run)) continue;
+        if (t->state == TASK_FREE || !t->has_parent || !id_equal(task_parent(c, t), &run)) continue;
         (void)task_cancel(c, i, t->kind == 1 ? flags & ~(unsigned)CORE_CANCEL_FORCE : flags);
     }
 }

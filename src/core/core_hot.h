@@ -9,8 +9,17 @@ void runs_free(struct core *c);
 int run_describe(struct run *r, uint32_t ndeps); /* its job but for the values, and room for them */
 
 static inline struct task *task_get(struct core *c, uint32_t index) {
-    SKATE_ASSERT(index < c->task_cap);
+    SKATE_ASSERT(index < c->task_count);
     return &c->task_v[index];
+}
+
+static inline uint32_t task_spec_len(const struct core *c, const struct task *t) {
+    return (uint32_t)c->ledger.slots[t->slot].size;
+}
+
+/* The task that submitted it, or NULL: its id lies behind the frame. */
+static inline const struct skate_id *task_parent(const struct core *c, const struct task *t) {
+    return t->has_parent ? (const void *)(c->ledger.area + t->spec + task_spec_len(c, t)) : NULL;
 }
 
 static inline uint32_t object_find(struct core *c, const struct skate_id *id) {

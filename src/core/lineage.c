@@ -35,7 +35,7 @@ static void list_add(struct core *c, uint32_t index) {
     struct task *t = task_get(c, index);
 
     t->next = NONE;
-    t->prev = c->lineage.tail;
+    t->before = c->lineage.tail;
     if (c->lineage.tail == NONE)
         c->lineage.head = index;
     else
@@ -43,23 +43,23 @@ static void list_add(struct core *c, uint32_t index) {
     c->lineage.tail = index;
 }
 
-static uint64_t weight(const struct task *t) {
-    return sizeof *t + 4 * sizeof(struct ledger_slot) + t->spec_len +
+static uint64_t weight(const struct core *c, const struct task *t) {
+    return sizeof *t + 4 * sizeof(struct ledger_slot) + task_spec_len(c, t) +
            t->hold_count * sizeof *t->holds;
 }
 
 static void list_remove(struct core *c, uint32_t index) {
     struct task *t = task_get(c, index);
 
-    if (t->prev == NONE)
+    if (t->before == NONE)
         c->lineage.head = t->next;
     else
-        task_get(c, t->prev)->next = t->next;
+        task_get(c, t->before)->next = t->next;
     if (t->next == NONE)
-        c->lineage.tail = t->prev;
+        c->lineage.tail = t->before;
     else
-        task_get(c, t->next)->prev = t->prev;
-    c->lineage.bytes -= weight(t);
+        task_get(c, t->next)->before = t->before;
+    c->lineage.bytes -= weight(c, t);
 }
 
 /* Ids whose entries remember how they are made while a kept task names them. */
@@ -134,7 +134,7 @@ bool lineage_keep(struct core *c, uint32_t index) {
     t->state = TASK_KEPT;
     c->ledger.slots[t->slot].holder = 0; /* it is nowhere any more */
     list_add(c, index);
-    c->lineage.bytes += weight(t);
+    c->lineage.bytes += weight(c, t);
     for (uint32_t i = 0; i < t->hold_count; i++) {
         uint32_t slot = object_find(c, &t->holds[i]);
 

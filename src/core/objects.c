@@ -27,8 +27,9 @@ uint32_t object_new(struct core *c, const struct skate_id *id) {
     struct ledger_slot *s;
     uint32_t slot;
 
-    if (ledger_slot_take(&c->ledger, &slot) < 0) return NONE;
-    if (map_put(&c->objects, id, slot) < 0) return ledger_slot_free(&c->ledger, slot), NONE;
+    if (ledger_slot_take(&c->ledger, LEDGER_OF_OBJECTS, &slot) < 0) return NONE;
+    if (map_put(&c->objects, id, slot) < 0)
+        return ledger_slot_free(&c->ledger, LEDGER_OF_OBJECTS, slot), NONE;
     c->object_v[slot] = (struct object){0};
     s = &c->ledger.slots[slot];
     s->id = *id;
@@ -106,7 +107,7 @@ static void object_delete(struct core *c, uint32_t slot) {
         free(d);
     }
     (void)map_remove(&c->objects, &id);
-    ledger_slot_free(&c->ledger, slot);
+    ledger_slot_free(&c->ledger, LEDGER_OF_OBJECTS, slot);
 }
 
 /* Remove the entry when nothing needs it any more. */

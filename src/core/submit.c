@@ -26,7 +26,6 @@ static int task_take(struct core *c, uint32_t *ret) {
         struct task *grown = cap > TASKS_MAX ? NULL : realloc(c->task_v, cap * sizeof *grown);
 
         if (!grown) return -SKATE_EFULL;
-        memset(grown + c->task_cap, 0, (cap - c->task_cap) * sizeof *grown);
         c->task_v = grown;
         c->task_cap = cap;
     }
@@ -77,8 +76,10 @@ void task_end(struct core *c, uint32_t index) {
     if (t->missing) deps_unwatch(c, index);
     (void)map_remove(&c->tasks, &t->id);
     if (t->slot != NONE) {
-        ledger_slot_free(&c->ledger, t->slot); /* first: a freed piece is overwritten */
-        ledger_free(&c->ledger, t->spec, t->spec_len);
+        /* First: a freed piece is overwritten. */
+        ledger_slot_free(&c->ledger, LEDGER_OF_TASKS, t->slot);
+        ledger_free(&c->ledger, t->spec,
+                    task_spec_len(c, t) + (t->has_parent ? sizeof t->id : 0));
     }
     t->holds = NULL;
     task_give(c, index);
@@ -104,20 +105,21 @@ static int args_object(struct core *c, const struct core_task *in, struct wire_v
     return 0;
 }
 
-/* The frame is written where it stays. */
+/* The frame is written where it stays; behind it the parent's id, if any. */
 static int spec_build(struct core *c, struct task *t, const struct core_task *in,
-                      const struct wire_val *args) {
+                      const struct wire_val *args, const struct skate_id *parent) {
     size_t name = in->name ? strlen(in->name) : 0, method = in->method ? strlen(in->method) : 0;
     uint64_t data = args->kind == VAL_INLINE ? args->len : 0;
     uint64_t bytes = sizeof(struct wire_task) + ((name + 7) & ~(size_t)7) +
                      ((method + 7) & ~(size_t)7) + (in->dep_count + 1) * sizeof *args +
                      t->ref_count * sizeof *t->holds + ((data + 7) & ~UINT64_C(7));
+    uint64_t all = bytes + (id_is_nil(parent) ? 0 : sizeof *parent);
     struct ledger_slot *s;
     struct wire_task *m;
     struct wire_buf b;
     struct wire_val *deps;
     uint8_t *room;
-    int r = bytes > LIMIT_FRAME_BYTES ? -SKATE_ENOMEM : ledger_alloc(&c->ledger, bytes, &t->spec);
+    int r = bytes > LIMIT_FRAME_BYTES ? -SKATE_ENOMEM : ledger_alloc(&c->ledger, all, &t->spec);
 
     if (r < 0) return r;
     wire_init(&b, c->ledger.area + t->spec, (uint32_t)bytes);
@@ -137,18 +139,19 @@ static int spec_build(struct core *c, struct task *t, const struct core_task *in
     room = wire_room(&b, offsetof(struct wire_task, data), data);
     if (room) value_copy(room, &in->args);
     r = b.heap ? -SKATE_ENOMEM : wire_end(&b); /* heap: the sum above was wrong */
-    if (r == 0) r = ledger_slot_take(&c->ledger, &t->slot);
+    if (r == 0) r = ledger_slot_take(&c->ledger, LEDGER_OF_TASKS, &t->slot);
     if (r < 0) {
-        ledger_free(&c->ledger, t->spec, bytes);
+        ledger_free(&c->ledger, t->spec, all);
         wire_release(&b);
         t->slot = NONE;
         return r;
     }
-    t->spec_len = b.len;
+    t->has_parent = all > bytes;
+    if (t->has_parent) memcpy(c->ledger.area + t->spec + b.len, parent, sizeof *parent);
     s = &c->ledger.slots[t->slot];
     s->id = t->id;
     s->offset = t->spec;
-    s->size = t->spec_len;
+    s->size = b.len;
     s->holder = 0;
     ledger_move(&c->ledger, t->slot, LEDGER_TASK, 0, 0);
     return 0;
@@ -220,6 +223,8 @@ static uint32_t function_find(struct core *c, uint64_t fn) {
 int task_new(struct core *c, const struct core_task *in, uint32_t kind, uint32_t *ret,
              struct skate_error *err) {
     struct wire_val args = {.format = in->args.format, .kind = VAL_INLINE};
+    const struct skate_id *parent = id_is_nil(&in->parent) && c->run_current
+                                        ? &c->run_current->job.task : &in->parent;
     uint64_t size = value_size(&in->args);
     struct task *t;
     uint32_t index;
@@ -245,14 +250,12 @@ int task_new(struct core *c, const struct core_task *in, uint32_t kind, uint32_t
     t->cls = in->cls;
     t->returns = in->returns;
     t->retries = in->retries;
-    t->parent = in->parent;
-    if (id_is_nil(&t->parent) && c->run_current) t->parent = c->run_current->job.task;
     t->flags = in->flags;
     t->state = TASK_DEPS;
     t->function = kind == 0 ? function_find(c, in->fn) : NONE;
     if (args.kind == VAL_ARENA) args.nref = 0; /* its object holds what it contains */
     r = holds_take(c, t, in, &args);
-    if (r == 0) r = spec_build(c, t, in, &args);
+    if (r == 0) r = spec_build(c, t, in, &args, parent);
     if (r == 0) r = map_put(&c->tasks, &t->id, index);
     if (r == 0) r = returns_make(c, t);
     if (r == 0) r = task_watch(c, index);
@@ -501,7 +504,7 @@ int task_push(struct core *c, uint32_t index, struct worker *w) {
     struct link *l = w->link;
     int r = 0;
 
-    if (!w->patient && !link_room(l, (uint32_t)t->spec_len + 512)) return -SKATE_EAGAIN;
+    if (!w->patient && !link_room(l, task_spec_len(c, t) + 512)) return -SKATE_EAGAIN;
     if (m->fn) r = push_function(c, l, m->fn); /* of a call: what it retries */
     if (r < 0) return r;
     m->attempt = t->attempt;

@@ -22,35 +22,52 @@ void ledger_init(struct ledger *l, void *mapping, uint64_t proc) {
 }
 
 void ledger_release(struct ledger *l) {
-    free(l->free_slots);
+    for (int i = 0; i < LEDGER_POOLS; i++) free(l->pools[i].free);
     *l = (struct ledger){0};
 }
 
-int ledger_slot_take(struct ledger *l, uint32_t *ret_slot) {
-    uint64_t next = l->header->slots_used;
+/* The next block of slots of a pool. Room on its stack first: a free must never need memory. */
+static int more_slots(struct ledger *l, struct ledger_slots *p) {
+    uint64_t at = l->header->slots_used;
 
-    if (l->free_count) {
-        *ret_slot = l->free_slots[--l->free_count];
-        return 0;
-    }
-    if (next >= LEDGER_OBJECTS) return -SKATE_EFULL;
-    if (next >= l->free_cap) { /* so that a free never needs memory */
-        uint32_t cap = l->free_cap ? l->free_cap * 2 : 1024;
-        uint32_t *grown = realloc(l->free_slots, cap * sizeof *grown);
+    if (at + LEDGER_BLOCK > LEDGER_OBJECTS) return -SKATE_EFULL;
+    if (p->taken + LEDGER_BLOCK > p->free_cap) {
+        uint32_t cap = p->free_cap ? p->free_cap * 2 : 1024;
+        uint32_t *grown = realloc(p->free, cap * sizeof *grown);
 
         if (!grown) return -SKATE_ENOMEM;
-        l->free_slots = grown;
-        l->free_cap = cap;
+        p->free = grown;
+        p->free_cap = cap;
     }
-    at_store_release(&l->header->slots_used, next + 1);
-    *ret_slot = (uint32_t)next;
+    p->next = (uint32_t)at;
+    p->end = p->next + LEDGER_BLOCK;
+    p->taken += LEDGER_BLOCK;
+    at_store_release(&l->header->slots_used, at + LEDGER_BLOCK);
     return 0;
 }
 
-void ledger_slot_free(struct ledger *l, uint32_t slot) {
-    SKATE_ASSERT(slot < l->header->slots_used && l->free_count < l->free_cap);
+int ledger_slot_take(struct ledger *l, enum ledger_pool pool, uint32_t *ret_slot) {
+    struct ledger_slots *p = &l->pools[pool];
+
+    if (p->free_count) {
+        *ret_slot = p->free[--p->free_count];
+        return 0;
+    }
+    if (p->next == p->end) {
+        int r = more_slots(l, p);
+
+        if (r < 0) return r;
+    }
+    *ret_slot = p->next++;
+    return 0;
+}
+
+void ledger_slot_free(struct ledger *l, enum ledger_pool pool, uint32_t slot) {
+    struct ledger_slots *p = &l->pools[pool];
+
+    SKATE_ASSERT(slot < l->header->slots_used && p->free_count < p->free_cap);
     at_store_release(&l->slots[slot].state, LEDGER_FREE);
-    l->free_slots[l->free_count++] = slot;
+    p->free[p->free_count++] = slot;
 }
 
 /* Class of a size, and the size of that class: 64, 128, 192, 256, 320, 384, 448, 512, 640, ... */

@@ -66,13 +66,23 @@ struct ledger_header {
 
 enum { LEDGER_CLASSES = 72 }; /* up to 32 MB in one piece: a call with very many refs */
 
+/* Slots of objects and of tasks come from pages of their own: a table beside the slots that only
+ * objects need (core.object_v) then costs nothing for those of tasks. */
+enum ledger_pool { LEDGER_OF_OBJECTS, LEDGER_OF_TASKS, LEDGER_POOLS };
+enum { LEDGER_BLOCK = 64 }; /* slots that a pool takes at once: a page */
+
+struct ledger_slots {
+    uint32_t *free; /* stack of reusable slot numbers */
+    uint32_t free_count, free_cap;
+    uint32_t next, end, taken; /* what is left of the last block; slots of all its blocks */
+};
+
 /* The writer's private view. */
 struct ledger {
     struct ledger_header *header; /* the mapping */
     struct ledger_slot *slots;
     uint8_t *area;
-    uint32_t *free_slots; /* stack of reusable slot numbers */
-    uint32_t free_count, free_cap;
+    struct ledger_slots pools[LEDGER_POOLS];
     uint64_t free_area[LEDGER_CLASSES]; /* heads of private free lists: offset + 1 */
 };
 
@@ -81,8 +91,8 @@ void ledger_init(struct ledger *l, void *mapping, uint64_t proc);
 void ledger_release(struct ledger *l); /* private memory only */
 
 /* A free slot's number (state still LEDGER_FREE); -SKATE_EFULL or -SKATE_ENOMEM. */
-SKATE_NODISCARD int ledger_slot_take(struct ledger *l, uint32_t *ret_slot);
-void ledger_slot_free(struct ledger *l, uint32_t slot);
+SKATE_NODISCARD int ledger_slot_take(struct ledger *l, enum ledger_pool pool, uint32_t *ret_slot);
+void ledger_slot_free(struct ledger *l, enum ledger_pool pool, uint32_t slot);
 static inline void ledger_move(struct ledger *l, uint32_t slot, enum ledger_state state,
                                uint8_t format, uint16_t flags) {
     SKATE_ASSERT(slot < l->header->slots_used);

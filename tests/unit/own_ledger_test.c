@@ -24,15 +24,27 @@ static void ledger_cycle(void **state) {
     assert_true(map != MAP_FAILED);
     ledger_init(&l, map, 42);
     assert_int_equal(l.header->magic, LEDGER_MAGIC);
-    assert_int_equal(ledger_slot_take(&l, &slot), 0);
+    assert_int_equal(ledger_slot_take(&l, LEDGER_OF_OBJECTS, &slot), 0);
     assert_int_equal(ledger_state_of(&l.slots[slot]), LEDGER_FREE);
     ledger_move(&l, slot, LEDGER_INLINE, 3, VAL_ERROR);
     assert_int_equal(ledger_format_of(&l.slots[slot]), 3);
     assert_int_equal(ledger_flags_of(&l.slots[slot]), VAL_ERROR);
-    assert_int_equal(ledger_slot_take(&l, &other), 0);
+    assert_int_equal(ledger_slot_take(&l, LEDGER_OF_OBJECTS, &other), 0);
     assert_int_not_equal(slot, other);
-    ledger_slot_free(&l, slot);
-    assert_int_equal(ledger_slot_take(&l, &other), 0);
+    ledger_slot_free(&l, LEDGER_OF_OBJECTS, slot);
+    assert_int_equal(ledger_slot_take(&l, LEDGER_OF_OBJECTS, &other), 0);
+    assert_int_equal(slot, other);
+    ledger_slot_free(&l, LEDGER_OF_OBJECTS, slot);
+    for (uint32_t i = 0; i < 3 * LEDGER_BLOCK; i++) { /* no page holds slots of both kinds */
+        assert_int_equal(ledger_slot_take(&l, LEDGER_OF_OBJECTS, &slot), 0);
+        assert_int_equal(ledger_slot_take(&l, LEDGER_OF_TASKS, &other), 0);
+        assert_int_not_equal(slot / LEDGER_BLOCK, other / LEDGER_BLOCK);
+        assert_true(slot < l.header->slots_used && other < l.header->slots_used);
+    }
+    ledger_slot_free(&l, LEDGER_OF_TASKS, other);
+    assert_int_equal(ledger_slot_take(&l, LEDGER_OF_OBJECTS, &slot), 0);
+    assert_int_not_equal(slot, other); /* each is reused by its own kind */
+    assert_int_equal(ledger_slot_take(&l, LEDGER_OF_TASKS, &slot), 0);
     assert_int_equal(slot, other);
     for (uint32_t i = 0; i < 500; i++) { /* pieces never overlap */
         assert_int_equal(ledger_alloc(&l, i * 7 + 1, &offsets[i]), 0);
