@@ -388,7 +388,10 @@ def _end_in_order() -> None:
 
 
 def _on_sigterm(number: int, _frame: Any) -> None:
-    if os.getpid() != _session.pid:  # a forked child: as it would have been
+    import threading
+
+    # A forked child, or a program that is ending already: as it would have been without us.
+    if os.getpid() != _session.pid or not threading.main_thread().is_alive():
         import signal
 
         signal.signal(number, signal.SIG_DFL)

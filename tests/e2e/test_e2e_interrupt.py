@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 
 import pytest
@@ -94,3 +95,25 @@ print("result", ray.get(busy), flush=True)
     program.expect("result 1.0")
     program.succeeds()
     assert "Traceback" not in "\n".join(program.err)
+
+
+def test_a_second_sigterm_ends_what_is_ending(site):
+    """The first lets exit handlers run; the second raises nothing into them."""
+    program = site.python("""
+import atexit, time
+import skate as ray
+ray.init(num_cpus=1)
+def slow():
+    print("ending", flush=True)
+    time.sleep(60)
+atexit.register(slow)
+print("up", flush=True)
+time.sleep(60)
+""")
+    program.expect("up")
+    program.signal(signal.SIGTERM)
+    program.expect("ending")
+    program.signal(signal.SIGTERM)
+    assert program.wait() == -signal.SIGTERM
+    assert not program.err
+    site.assert_nothing_left()
