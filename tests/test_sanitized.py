@@ -18,7 +18,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SITE = ROOT / "build" / "asan" / "site"
-LIMIT_S = 420
+LIMIT_S = 700
 
 
 def library(name: str) -> str:
