@@ -127,10 +127,12 @@ void results_drop(struct native_worker *w, uint32_t count) {
 static struct native_result *result_new(struct native_worker *w, uint32_t at) {
     if (at < w->result_cap && w->results[at]) return w->results[at];
     if (at >= w->result_cap) {
-        uint32_t cap = w->result_cap ? w->result_cap * 2 : RESULTS_KEPT;
-        struct native_result **results = realloc(w->results, cap * sizeof *results);
+        uint32_t cap = w->result_cap ? w->result_cap : RESULTS_KEPT;
+        struct native_result **results;
         struct core_value *values;
 
+        while (cap <= at) cap *= 2; /* at most twice LIMIT_RETURNS */
+        results = realloc(w->results, cap * sizeof *results);
         if (!results) return NULL;
         w->results = results;
         values = realloc(w->values, cap * sizeof *values);
@@ -298,10 +300,10 @@ int results_finish(struct native_worker *w, struct core_job *job) {
     if (n <= 1) {
         r = finish_job(w, job, CORE_OK, t->given ? &w->results[0]->out.v : native_nil(), n);
     } else {
-        if (t->given == 0 && !result_new(w, n - 1)) return -SKATE_ENOMEM;
-        for (uint32_t i = 0; i < n; i++)
+        r = t->given || result_new(w, n - 1) ? 0 : -SKATE_ENOMEM;
+        for (uint32_t i = 0; r == 0 && i < n; i++)
             w->values[i] = t->given ? w->results[i]->out.v : *native_nil();
-        r = finish_job(w, job, CORE_OK, w->values, n);
+        if (r == 0) r = finish_job(w, job, CORE_OK, w->values, n);
     }
     if (r == 0) return 0;
     (void)fault_set(t, r == -SKATE_ENOMEM ? "MemoryError" : "RuntimeError",

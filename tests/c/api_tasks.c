@@ -20,6 +20,11 @@ SKATE_TASK(refuse) {
     return skate_fail(call, "ValueError", "no, not %d", 7);
 }
 
+SKATE_TASK(nothing) {
+    (void)call;
+    return 0;
+}
+
 SKATE_TASK(crash) {
     (void)call;
     abort();

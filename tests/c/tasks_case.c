@@ -38,6 +38,27 @@ static void fails(skate_session *s, const char *name, int code, const char *word
     skate_function_free(s, f);
 }
 
+/* A task that returns nothing: each of the results that were asked for is NIL. */
+static void all_nil(skate_session *s, uint32_t returns) {
+    skate_ref *refs = calloc(returns, sizeof *refs);
+    struct skate_task_options o;
+    skate_function *f;
+    skate_value v;
+
+    skate_task_options_init(&o);
+    o.returns = returns;
+    o.max_retries = 0;
+    OK(skate_c_function(s, library, "nothing", &o, &f));
+    OK(skate_submit(s, f, NULL, 0, refs));
+    for (uint32_t i = 0; i < returns; i++) {
+        OK(skate_get(s, refs[i], 30000, &v));
+        CHECK(v.kind == SKATE_NIL);
+        skate_ref_drop(s, refs[i]);
+    }
+    skate_function_free(s, f);
+    free(refs);
+}
+
 void case_errors(skate_session *s) {
     struct skate_task_options o;
     skate_function *f;
@@ -45,6 +66,9 @@ void case_errors(skate_session *s) {
     skate_actor a;
     skate_ref ref, next;
 
+    all_nil(s, 2);
+    all_nil(s, 100);
+    all_nil(s, 1000);
     fails(s, "refuse", SKATE_ETASK, "ValueError: no, not 7");
     fails(s, "add", SKATE_ETASK, "argument");
     fails(s, "nothing_of_that_name", SKATE_ETASK, "nothing_of_that_name");
