@@ -175,7 +175,7 @@ static int create_named(struct core *c, struct wire_buf *b, struct skate_id *ret
 static int create_send(struct core *c, struct actor *a, bool named, struct skate_id *ret,
                        struct skate_error *err) {
     struct task *t = task_get(c, a->ctor);
-    const struct wire_task *frame = (const void *)(c->ledger.area + t->spec);
+    const struct wire_task *frame = task_spec(c, t);
     struct wire_buf spec;
     int r = 0;
 
@@ -303,7 +303,7 @@ static void call_fail(struct core *c, struct actor *a, uint32_t index, const cha
 
 void actor_enqueue(struct core *c, uint32_t index) {
     struct task *t = task_get(c, index);
-    struct wire_task *m = (void *)(c->ledger.area + t->spec);
+    struct wire_task *m = task_spec(c, t);
     struct actor *a = actor_get(c, &m->actor);
 
     SKATE_ASSERT(a); /* core_submit made it */
@@ -337,7 +337,7 @@ void actor_call_dropped(struct core *c, const struct skate_id *actor) {
 /* The last argument of a call is there. */
 void actor_call_ready(struct core *c, uint32_t index) {
     struct task *t = task_get(c, index);
-    const struct wire_task *m = (const void *)(c->ledger.area + t->spec);
+    const struct wire_task *m = task_spec(c, t);
     struct actor *a = actor_get(c, &m->actor);
 
     if (t->state == TASK_DEPS) {
@@ -353,7 +353,7 @@ void actor_call_done(struct core *c, struct actor *a) {
 
 /* Take a call out of the queue of its actor; false: it is not there. */
 bool actor_unqueue(struct core *c, uint32_t index) {
-    const struct wire_task *m = (const void *)(c->ledger.area + task_get(c, index)->spec);
+    const struct wire_task *m = task_spec(c, task_get(c, index));
     struct actor *a = actor_get(c, &m->actor);
     uint32_t before = NONE, at = a ? a->head : NONE;
 

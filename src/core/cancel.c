@@ -50,7 +50,7 @@ static bool lies_on(struct core *c, const struct worker *w, uint32_t index) {
 
 static struct link *link_of(struct core *c, uint32_t index) {
     struct task *t = task_get(c, index);
-    const struct wire_task *m = (const void *)(c->ledger.area + t->spec);
+    const struct wire_task *m = task_spec(c, t);
     struct sched_class *k;
     struct actor *a;
 
@@ -73,7 +73,7 @@ static void tell(struct core *c, struct link *l, const struct skate_id *task, un
 
 static int task_cancel(struct core *c, uint32_t index, unsigned flags) {
     struct task *t = task_get(c, index);
-    const struct wire_task *m = (const void *)(c->ledger.area + t->spec);
+    const struct wire_task *m = task_spec(c, t);
     struct skate_id actor = t->kind == 1 ? m->actor : t->id;
     bool call = t->kind == 1;
 

@@ -13,13 +13,17 @@ static inline struct task *task_get(struct core *c, uint32_t index) {
     return &c->task_v[index];
 }
 
+static inline struct wire_task *task_spec(const struct core *c, const struct task *t) {
+    return (void *)(c->ledger.area + c->ledger.slots[t->slot].offset);
+}
+
 static inline uint32_t task_spec_len(const struct core *c, const struct task *t) {
     return (uint32_t)c->ledger.slots[t->slot].size;
 }
 
 /* The task that submitted it, or NULL: its id lies behind the frame. */
 static inline const struct skate_id *task_parent(const struct core *c, const struct task *t) {
-    return t->has_parent ? (const void *)(c->ledger.area + t->spec + task_spec_len(c, t)) : NULL;
+    return t->has_parent ? (const void *)((uint8_t *)task_spec(c, t) + task_spec_len(c, t)) : NULL;
 }
 
 static inline uint32_t object_find(struct core *c, const struct skate_id *id) {

@@ -62,8 +62,9 @@ enum task_state { TASK_FREE, TASK_DEPS, TASK_QUEUED, TASK_PUSHED, TASK_KEPT };
 struct task {
     struct skate_id id;
     uint8_t state, kind;
-    bool sought;       /* a lease near its arguments was asked for */
-    bool cancelled;    /* pushed, and its worker was told: not to be tried again */
+    bool has_parent;   /* task_parent() */
+    bool sought : 1;   /* a lease near its arguments was asked for */
+    bool cancelled : 1; /* pushed, and its worker was told: not to be tried again */
     uint32_t next;
     uint32_t cls;      /* class index, or actor index for methods and constructors */
     uint32_t missing;  /* dependencies not ready */
@@ -72,14 +73,12 @@ struct task {
     uint32_t hold_count, returns;
     int32_t retries;
     uint32_t attempt, flags;
-    uint32_t slot;           /* its ledger slot: place and size of its spec */
-    uint64_t spec;           /* the task frame in the ledger's area */
+    uint32_t slot;           /* its ledger slot: place and size of its spec, the task frame */
     uint32_t function;       /* index of its definition, NONE for methods */
     uint32_t sequence; /* on the worker's ring */
     uint32_t before;         /* pushed: the one before it in its list; kept: the older one */
-    bool has_parent;         /* task_parent() */
 };
-_Static_assert(sizeof(struct task) == 96, "queues are long: each byte counts a million times");
+_Static_assert(sizeof(struct task) == 88, "queues are long: each byte counts a million times");
 
 struct worker { /* a leased worker, or the process of an actor */
     uint64_t proc;

@@ -74,7 +74,7 @@ static void cut(char out[TRACE_NAME], const char *text, uint32_t len) {
 /* A record about a task of ours, in whose words it is not known to a worker. */
 static void note_task(struct core *c, const struct task *t, enum trace_state state,
                       const char *error, size_t error_len) {
-    const struct wire_task *m = (const void *)(c->ledger.area + t->spec);
+    const struct wire_task *m = task_spec(c, t);
     char name[TRACE_NAME], method[TRACE_NAME];
     uint32_t name_len, method_len;
     const char *p = wire_task_name(m, &name_len), *q = wire_task_method(m, &method_len);
@@ -189,7 +189,7 @@ static void tasks_rows(struct core *c, struct wire_row_list *r) {
             r->total++;
             continue;
         }
-        m = (const void *)(c->ledger.area + t->spec);
+        m = task_spec(c, t);
         wire_init(&b, stack, sizeof stack);
         row = wire_begin(&b, WIRE_TASK_ROW);
         row->task = t->id;

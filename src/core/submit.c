@@ -78,7 +78,7 @@ void task_end(struct core *c, uint32_t index) {
     if (t->slot != NONE) {
         /* First: a freed piece is overwritten. */
         ledger_slot_free(&c->ledger, LEDGER_OF_TASKS, t->slot);
-        ledger_free(&c->ledger, t->spec,
+        ledger_free(&c->ledger, c->ledger.slots[t->slot].offset,
                     task_spec_len(c, t) + (t->has_parent ? sizeof t->id : 0));
     }
     t->holds = NULL;
@@ -113,16 +113,16 @@ static int spec_build(struct core *c, struct task *t, const struct core_task *in
     uint64_t bytes = sizeof(struct wire_task) + ((name + 7) & ~(size_t)7) +
                      ((method + 7) & ~(size_t)7) + (in->dep_count + 1) * sizeof *args +
                      t->ref_count * sizeof *t->holds + ((data + 7) & ~UINT64_C(7));
-    uint64_t all = bytes + (id_is_nil(parent) ? 0 : sizeof *parent);
+    uint64_t at, all = bytes + (id_is_nil(parent) ? 0 : sizeof *parent);
     struct ledger_slot *s;
     struct wire_task *m;
     struct wire_buf b;
     struct wire_val *deps;
     uint8_t *room;
-    int r = bytes > LIMIT_FRAME_BYTES ? -SKATE_ENOMEM : ledger_alloc(&c->ledger, all, &t->spec);
+    int r = bytes > LIMIT_FRAME_BYTES ? -SKATE_ENOMEM : ledger_alloc(&c->ledger, all, &at);
 
     if (r < 0) return r;
-    wire_init(&b, c->ledger.area + t->spec, (uint32_t)bytes);
+    wire_init(&b, c->ledger.area + at, (uint32_t)bytes);
     m = WIRE_BEGIN_INLINE(&b, task, WIRE_TASK);
     m->task = t->id;
     m->actor = in->actor;
@@ -141,16 +141,16 @@ static int spec_build(struct core *c, struct task *t, const struct core_task *in
     r = b.heap ? -SKATE_ENOMEM : wire_end(&b); /* heap: the sum above was wrong */
     if (r == 0) r = ledger_slot_take(&c->ledger, LEDGER_OF_TASKS, &t->slot);
     if (r < 0) {
-        ledger_free(&c->ledger, t->spec, all);
+        ledger_free(&c->ledger, at, all);
         wire_release(&b);
         t->slot = NONE;
         return r;
     }
     t->has_parent = all > bytes;
-    if (t->has_parent) memcpy(c->ledger.area + t->spec + b.len, parent, sizeof *parent);
+    if (t->has_parent) memcpy(c->ledger.area + at + b.len, parent, sizeof *parent);
     s = &c->ledger.slots[t->slot];
     s->id = t->id;
-    s->offset = t->spec;
+    s->offset = at;
     s->size = b.len;
     s->holder = 0;
     ledger_move(&c->ledger, t->slot, LEDGER_TASK, 0, 0);
@@ -427,7 +427,7 @@ void task_fail(struct core *c, uint32_t index, const char *system_text) {
 
 /* The frame with the values of its dependencies put in. */
 static int frame_with_deps(struct core *c, struct task *t, struct wire_buf *b) {
-    const struct wire_task *spec = (const void *)(c->ledger.area + t->spec);
+    const struct wire_task *spec = task_spec(c, t);
     uint32_t n, name_len, method_len, ref_len, data_len, at, nrefs = t->ref_count;
     const char *name = wire_task_name(spec, &name_len);
     const char *method = wire_task_method(spec, &method_len);
@@ -498,7 +498,7 @@ static int push_function(struct core *c, struct link *l, uint64_t fn) {
 
 int task_push(struct core *c, uint32_t index, struct worker *w) {
     struct task *t = task_get(c, index);
-    struct wire_task *m = (void *)(c->ledger.area + t->spec);
+    struct wire_task *m = task_spec(c, t);
     uint64_t stack[LIMIT_RING_FRAME / 8];
     struct wire_buf b;
     struct link *l = w->link;

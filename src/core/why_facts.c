@@ -21,7 +21,7 @@ static const char *seconds_since(int64_t then_ns, char out[32]) {
 /* ---- tasks of ours ---- */
 
 static const struct wire_task *spec_of(struct core *c, const struct task *t) {
-    return (const void *)(c->ledger.area + t->spec);
+    return task_spec(c, t);
 }
 
 /* "f" of a task, "A.m" of a call, at most 80 bytes of it. */
