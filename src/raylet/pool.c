@@ -95,7 +95,7 @@ static int start_worker(struct raylet *r, struct job *j, struct job_env *env) {
 }
 
 void pool_kick(struct raylet *r, struct job *j) {
-    if (!j->known) return;
+    if (!j->known || j->bye_to) return; /* its driver waits until the last of them is silent */
     for (struct job_env *e = &j->plain; e; e = e == &j->plain ? j->envs : e->next)
         while (e->starting < e->waiting && r->starting < RAYLET_STARTING_MAX)
             if (start_worker(r, j, e) < 0) break;
