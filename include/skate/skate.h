@@ -59,8 +59,9 @@ static inline void skate_options_init(struct skate_options *o) {
 
 /* BLOCKS. o may be NULL. A session of its own ends with skate_close() or with the process. */
 SKATE_API int skate_connect(const struct skate_options *o, skate_session **ret);
-/* Ends the session: its tasks, its actors that are not detached, its refs. No other thread may be
- * inside it or use it later. BLOCKS shortly. NULL is fine. Inside a task: does nothing. */
+/* Ends the session: its tasks, its actors that are not detached, its refs, and the values that were
+ * read from it, released or not. No other thread may be inside it or use it later. BLOCKS shortly.
+ * NULL is fine. Inside a task: does nothing. */
 SKATE_API void skate_close(skate_session *s);
 /* Every thread that is blocked in this session returns -SKATE_EINTR once, within a tenth of a
  * second (a task in a native worker: when it wakes). Async-signal-safe. */

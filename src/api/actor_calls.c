@@ -88,17 +88,22 @@ static int publish(skate_session *s, const struct skate_id *id, const char *libr
 
 /* ---- creation ---- */
 
+/* Once for each actor, however often it is found. */
 static int remember_retries(skate_session *s, const struct skate_id *id, int32_t count) {
-    struct api_retries *one = count ? malloc(sizeof *one) : NULL;
+    struct api_retries *one;
+    int r = 0;
 
     if (!count) return 0;
-    if (!one) return api_fail(-SKATE_ENOMEM, "no memory for an actor");
-    *one = (struct api_retries){.actor = *id, .count = count};
     (void)pthread_mutex_lock(&s->lock);
-    one->next = s->retries;
-    at_store_release(&s->retries, one);
+    for (one = s->retries; one && !id_equal(&one->actor, id);) one = one->next;
+    if (!one && (one = malloc(sizeof *one))) {
+        *one = (struct api_retries){.next = s->retries, .actor = *id, .count = count};
+        at_store_release(&s->retries, one);
+    } else if (!one) {
+        r = -SKATE_ENOMEM;
+    }
     (void)pthread_mutex_unlock(&s->lock);
-    return 0;
+    return r < 0 ? api_fail(r, "no memory for an actor") : 0;
 }
 
 static int32_t retries_of(skate_session *s, const struct skate_id *id) {

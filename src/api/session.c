@@ -31,6 +31,7 @@ static void in_child(void) {
     for (skate_session *s = all.sessions; s; s = s->next) {
         core_forked(s->c);
         s->forked = true;
+        (void)pthread_mutex_init(&s->lock, NULL); /* a thread that is not here may have held it */
         if (s->node) api_node_forked(s->node);
     }
     (void)pthread_mutex_unlock(&all.lock);
@@ -304,7 +305,7 @@ int skate_connect(const struct skate_options *given, skate_session **ret) {
     s = r == 0 ? session_new(c) : NULL;
     if (!s) {
         r = api_fail_in(NULL, r < 0 ? r : -SKATE_ENOMEM, &err);
-        if (c) core_close(c);
+        core_free(c);
         api_node_stop(node);
         return r;
     }
@@ -331,7 +332,7 @@ void skate_close(skate_session *s) {
                   &answer, &len) == 0)
         free(answer);
     list_remove(s);
-    core_close(s->c);
+    core_free(s->c);
     if (s->node && s->node->gcs_in >= 0) api_node_stop(s->node); /* not a forked child's */
     session_free(s);
 }

@@ -286,13 +286,12 @@ static void tables_release(struct core *c) {
     free(c->task_v);
 }
 
-static struct core *closed;
-
-void core_close(struct core *c) {
+/* False: there is nothing to be done. */
+static bool end(struct core *c) {
     struct map *maps[] = {&c->objects, &c->tasks, &c->workers, &c->actors, &c->functions,
                           &c->heritage.estates};
 
-    if (!c || c->forked) return; /* a forked child leaves all to its parent */
+    if (!c || c->forked) return false; /* a forked child leaves all to its parent */
     core_interrupt(c);
     if (c->thread_on) (void)pthread_join(c->thread, NULL);
     tables_release(c);
@@ -323,8 +322,25 @@ void core_close(struct core *c) {
     sites_release(c);
     free(c->env);
     c->stop = c->forked = true;
+    return true;
+}
+
+static struct core *closed;
+
+void core_close(struct core *c) {
+    if (!end(c)) return;
     c->closed_next = closed; /* late destructors must find it: kept, a few KB a session */
     closed = c;
+}
+
+void core_free(struct core *c) {
+    if (!end(c)) return;
+    if (c->arena) (void)munmap(c->arena, c->info.arena_bytes);
+    (void)pthread_cond_destroy(&c->cond);
+    (void)pthread_cond_destroy(&c->event_cond);
+    (void)pthread_mutex_destroy(&c->lock);
+    (void)pthread_mutex_destroy(&c->drop_lock);
+    free(c);
 }
 
 /* ---- calls ---- */

@@ -44,8 +44,10 @@ SKATE_NODISCARD int core_connect(const char *socket_path, int64_t timeout_ns, st
 SKATE_NODISCARD int core_attach(int fd, struct core **ret, struct skate_error *err);
 const struct core_info *core_get_info(const struct core *c);
 void core_set_job(struct core *c, uint32_t job);
-/* Stop the core thread, close everything, free. No other thread may be inside. NULL is fine. */
+/* Stop the core thread, close everything. No other thread may be inside. NULL is fine. core_close
+ * leaves the struct and the arena to late users, core_free nothing: there must be none. */
 void core_close(struct core *c);
+void core_free(struct core *c);
 /* Wake all blocked threads with -SKATE_ESHUTDOWN; call before core_close. */
 void core_interrupt(struct core *c);
 /* In the child of a fork: make every later call return -SKATE_EFORKED, touch nothing else. */
@@ -178,9 +180,8 @@ struct core_actor {
     uint32_t dep_count;
 };
 /* Create (asynchronously; anonymous actors answer at once, named ones after the GCS did: BLOCKS).
- * The id is also a ref: handles are counted with core_ref_add/drop on it; when the last handle of
- * all processes is gone the actor ends after its queued calls. The caller gets one local ref.
- * -SKATE_EEXIST: the name is taken. */
+ * The id is also a ref: handles are counted with core_ref_add/drop on it; when the last one of all
+ * is gone the actor ends after its queued calls. The caller gets one. -SKATE_EEXIST: name taken. */
 SKATE_NODISCARD int core_actor_create(struct core *c, const struct core_actor *a,
                                       struct skate_id *ret_actor, struct skate_error *err);
 struct core_actor_state {
@@ -207,8 +208,7 @@ struct core_job {
     bool new_lease;               /* core_lease() says something else than before */
     void *frame;                  /* owned by the core; all of the above points into it */
 };
-/* The next task to run, its dependencies here and readable. BLOCKS. -SKATE_ESHUTDOWN: exit now
- * (core_exit_reason tells why). */
+/* The next task, its dependencies readable. BLOCKS. -SKATE_ESHUTDOWN: exit (core_exit_reason). */
 SKATE_NODISCARD int core_next(struct core *c, struct core_job **ret);
 /* A function of the owner of `job` by key. inline_copy as in core_read. */
 SKATE_NODISCARD int core_function(struct core *c, const struct core_job *job, uint64_t fn,

@@ -1,6 +1,27 @@
 /* Actors: called in order, by name, as values; many of them in one process. */
 #include "api_cases.h"
 
+#include <malloc.h>
+
+/* To be found by its name, again and again, costs no memory. */
+static void found_often(skate_session *s) {
+    struct skate_actor_options o;
+    skate_actor a, again;
+    size_t before = 0;
+
+    skate_actor_options_init(&o);
+    o.name = "tried again";
+    o.max_task_retries = 2;
+    OK(skate_c_actor(s, library, "counter", &o, NULL, 0, &a));
+    for (int i = 0; i < 2200; i++) {
+        if (i == 200) before = mallinfo2().uordblks;
+        OK(skate_get_actor(s, "tried again", NULL, &again));
+        skate_actor_drop(s, again);
+    }
+    CHECK(mallinfo2().uordblks < before + 48000);
+    skate_actor_drop(s, a);
+}
+
 void case_actors(skate_session *s) {
     struct skate_actor_options o;
     skate_value v = skate_int(10), got, handle;
@@ -56,6 +77,7 @@ void case_actors(skate_session *s) {
     skate_actor_drop(s, other);
     skate_actor_drop(s, a);
     skate_function_free(s, f);
+    found_often(s);
 }
 
 /* An actor that outlives this program... */

@@ -187,13 +187,24 @@ void case_hang(skate_session *s) {
     (void)skate_get(s, refs[0], -1, &v);
 }
 
-/* Two sessions in one process do not know of each other. */
+/* Pages of this process's address space. */
+static long mapped(void) {
+    FILE *f = fopen("/proc/self/statm", "r");
+    long pages = 0;
+
+    CHECK(f && fscanf(f, "%ld", &pages) == 1);
+    fclose(f);
+    return pages;
+}
+
+/* Two sessions in one process do not know of each other; one that is over leaves nothing. */
 void case_two(skate_session *s) {
     struct skate_options o;
     skate_value v = skate_int(4), args[2] = {v, v};
     skate_session *other;
     skate_function *add;
     skate_ref ref;
+    long before;
 
     skate_options_init(&o);
     o.address = "local";
@@ -206,6 +217,12 @@ void case_two(skate_session *s) {
     CHECK(again(s, v).as.i == 4);
     skate_close(other);
     skate_function_free(NULL, add);
+    before = mapped();
+    for (int i = 0; i < 3; i++) {
+        OK(skate_connect(&o, &other));
+        skate_close(other);
+    }
+    CHECK(mapped() - before < (64 << 20) / 4096);
     OK(skate_c_function(s, library, "add", NULL, &add));
     OK(skate_submit(s, add, args, 2, &ref));
     CHECK(get_int(s, ref) == 8);
@@ -255,10 +272,46 @@ void case_threads(skate_session *s) {
     for (int i = 0; i < 4; i++) CHECK(pthread_join(threads[i], NULL) == 0);
 }
 
+static volatile bool spawned;
+
+/* Holds the session's lock most of the time. */
+static void *spawn_badly(void *arg) {
+    skate_actor none = {{{0, 0}}, 0};
+    uint64_t first;
+    skate_ref done;
+
+    while (!spawned) CHECK(skate_spawn(arg, none, "none", NULL, 0, 1, &first, &done) < 0);
+    return NULL;
+}
+
+/* A child whose parent's other thread was in the middle of a call. */
+static void fork_amid(skate_session *s, skate_actor a) {
+    pthread_t other;
+    uint64_t first;
+    skate_ref done;
+    int status;
+
+    CHECK(pthread_create(&other, NULL, spawn_badly, s) == 0);
+    for (int i = 0; i < 60; i++) {
+        pid_t pid = fork();
+
+        CHECK(pid >= 0);
+        if (pid == 0) {
+            alarm(20);
+            FAILS(skate_spawn(s, a, "counter", NULL, 0, 1, &first, &done), SKATE_EFORKED, "forked");
+            _exit(7);
+        }
+        CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 7);
+    }
+    spawned = true;
+    CHECK(pthread_join(other, NULL) == 0);
+}
+
 void case_forks(skate_session *s) {
     skate_value v = skate_int(3), args[2] = {v, v}, got;
     skate_function *add;
     skate_ref ref, result;
+    skate_actor a;
     uint8_t ready;
     int status;
     pid_t pid;
@@ -282,4 +335,7 @@ void case_forks(skate_session *s) {
     CHECK(get_int(s, result) == 6);
     CHECK(get_int(s, ref) == 3);
     skate_function_free(s, add);
+    OK(skate_c_actor(s, library, "counter", NULL, NULL, 0, &a));
+    fork_amid(s, a);
+    skate_actor_drop(s, a);
 }
