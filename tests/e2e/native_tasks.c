@@ -49,6 +49,8 @@ SKATE_TASK(fails) {
     return skate_fail(call, "ValueError", "%s is bad", skate_arg_str(call, 0, NULL));
 }
 
+SKATE_TASK(latin) { return skate_fail(call, "ValueError", "a caf\xe9 and \xed\xa0\x80"); }
+
 SKATE_TASK(gives) { return (int)skate_arg_int(call, 0); }
 
 SKATE_TASK(says) {

@@ -112,6 +112,8 @@ def test_errors(cluster: Any, library: str) -> None:
 
     with pytest.raises(ValueError, match="wine is bad"):
         cluster.get(c_function(library, "fails").remote("wine"))
+    assert "ValueError: a caf? and ???" in error("latin")  # no UTF-8
+    assert "ééé?" in error("fails", "é" * 3000)  # cut in the middle of the last one
     assert "argument 1 of add must be an int, not str" in error("add", 1, "2")
     assert "add needs argument 1 (an int), and was given 1" in error("add", 1)
     assert "no such thing" in error("gives", -9)
