@@ -154,7 +154,12 @@ static int high_pipe(int fds[2]) {
     for (int i = 0; i < 2; i++) {
         int fd = fds[i] < 3 ? fcntl(fds[i], F_DUPFD_CLOEXEC, 3) : fds[i];
 
-        if (fd < 0) return (void)close(fds[0]), (void)close(fds[1]), -1;
+        if (fd < 0) {
+            (void)close(fds[0]);
+            (void)close(fds[1]);
+            fds[0] = fds[1] = -1; /* the caller closes what it has */
+            return -1;
+        }
         if (fd != fds[i]) (void)close(fds[i]);
         fds[i] = fd;
     }

@@ -329,7 +329,7 @@ skate_actor skate_task_actor(const skate_task *t) {
 }
 
 int skate_task_exit_actor(skate_task *t) {
-    if (t->job->kind != 1)
+    if (t->job->kind != 1 || t->quiet) /* quiet: the constructor of a spawned one */
         return api_fail(-SKATE_EINVAL, "skate_task_exit_actor() is for methods of actors");
     t->leaving = true;
     return 0;

@@ -144,6 +144,9 @@ void case_crowd(skate_session *s) {
     OK(skate_spawn(s, a, "counter", &v, 1, 3, &first, &ref));
     FAILS(skate_get(s, ref, 30000, &got), SKATE_ETASK, "begins at 0");
     skate_ref_drop(s, ref);
+    OK(skate_spawn(s, a, "hasty", NULL, 0, 1, &first, &ref));
+    FAILS(skate_get(s, ref, 30000, &got), SKATE_ETASK, "for methods of actors");
+    skate_ref_drop(s, ref);
     skate_actor_drop(s, a);
     free(calls);
 }

@@ -92,3 +92,11 @@ static int counter_poke(skate_task *call, void *self) {
 
 SKATE_ACTOR(counter, sizeof(struct counter), counter_make, NULL, SKATE_METHOD("add", counter_add),
             SKATE_METHOD("poke", counter_poke))
+
+/* It wants to end before it lives. */
+static int hasty_make(skate_task *call, void *self) {
+    (void)self;
+    return skate_task_exit_actor(call);
+}
+
+SKATE_ACTOR(hasty, 1, hasty_make, NULL, SKATE_METHOD("make", hasty_make))
