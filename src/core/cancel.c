@@ -96,8 +96,11 @@ static int task_cancel(struct core *c, uint32_t index, unsigned flags) {
 static void cancel_children(struct core *c, struct skate_id run, unsigned flags) {
     for (uint32_t i = 0; i < c->task_count; i++) {
         const struct task *t = task_get(c, i);
+        struct skate_id parent;
 
-        if (t->state == TASK_FREE || !t->has_parent || !id_equal(task_parent(c, t), &run)) continue;
+        if (t->state == TASK_FREE || !t->has_parent) continue;
+        parent = task_parent(c, t);
+        if (!id_equal(&parent, &run)) continue;
         (void)task_cancel(c, i, t->kind == 1 ? flags & ~(unsigned)CORE_CANCEL_FORCE : flags);
     }
 }

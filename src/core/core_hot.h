@@ -21,9 +21,12 @@ static inline uint32_t task_spec_len(const struct core *c, const struct task *t)
     return (uint32_t)c->ledger.slots[t->slot].size;
 }
 
-/* The task that submitted it, or NULL: its id lies behind the frame. */
-static inline const struct skate_id *task_parent(const struct core *c, const struct task *t) {
-    return t->has_parent ? (const void *)((uint8_t *)task_spec(c, t) + task_spec_len(c, t)) : NULL;
+/* The task that submitted it, or nil: its id lies behind the frame, at whatever address. */
+static inline struct skate_id task_parent(const struct core *c, const struct task *t) {
+    struct skate_id id = {0, 0};
+
+    if (t->has_parent) memcpy(&id, (uint8_t *)task_spec(c, t) + task_spec_len(c, t), sizeof id);
+    return id;
 }
 
 static inline uint32_t object_find(struct core *c, const struct skate_id *id) {

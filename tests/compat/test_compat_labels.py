@@ -110,7 +110,8 @@ def test_fallbacks_are_tried_in_order() -> None:
             {"label_selector": {"zone": "north"}},
         ],
     }
-    assert ray.get(zone.options(**options).remote(), timeout=WAIT) == "south"
+    task = zone.options(**options, num_cpus=0)  # fits now, wherever: the raylet here may not know
+    assert ray.get(task.remote(), timeout=WAIT) == "south"  # yet that the south is free again
     actor = Actor.options(**options).remote()
     assert ray.get(actor.zone.remote(), timeout=WAIT) == "south"
 
@@ -155,7 +156,8 @@ STRATEGIES = [
 @pytest.mark.parametrize("strategy,zones", STRATEGIES)
 def test_the_strategy_by_labels(strategy: Callable[[], Any], zones: set[str]) -> None:
     where = strategy()
-    assert ray.get(zone.options(scheduling_strategy=where).remote(), timeout=WAIT) in zones
+    task = zone.options(scheduling_strategy=where, num_cpus=0)  # as above
+    assert ray.get(task.remote(), timeout=WAIT) in zones
     actor = Actor.options(scheduling_strategy=where).remote()
     assert ray.get(actor.zone.remote(), timeout=WAIT) in zones
 
