@@ -8,7 +8,7 @@ rows reach 40 % of what bare Python does without a runtime.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 SYNC_FACTOR, ASYNC_SHARE = 3.0, 0.4
 
@@ -45,29 +45,27 @@ def _calls(name: str, text: str, group: str, rule: str, bar: float) -> Row:
     return Row(name, text, group, "/s", floor=floor, rule=rule, bar=bar)
 
 
+def _and_dict(row: Row) -> tuple[Row, Row]:
+    """A row, and the same with a dict as argument."""
+    return row, replace(row, name=f"{row.name}_dict", text="  the same, a dict as argument")
+
+
 ROWS: tuple[Row, ...] = (
     Row("import_to_first_result", "import to first result", "start", "s", True, bar=45),
     Row("shutdown", "shutdown", "start", "s", True),
-    _calls("tasks_sync", "tasks, one at a time", "tasks", "sync", 60),
-    _calls("tasks_sync_dict", "  the same, a dict as argument", "tasks", "sync", 60),
+    *_and_dict(_calls("tasks_sync", "tasks, one at a time", "tasks", "sync", 60)),
     _calls("tasks_async", "tasks, 1,000 at a time", "tasks", "async", 120),
     _calls("tasks_async_args", "  the same, two numbers as arguments", "tasks", "async", 100),
     _calls("tasks_async_dict", "  the same, a dict as argument", "tasks", "async", 100),
     _calls("tasks_chain_100", "chain of 100 dependent tasks", "tasks", "sync", 100),
     _calls("tasks_tree_255", "tree of 255 dependent tasks", "tasks", "sync", 100),
     Row("wait_1000", "1,000 tasks, wait one by one", "tasks", "/s", floor="pycall", bar=50),
-    _calls("actor_sync", "actor calls, one at a time", "calls", "sync", 30),
-    _calls("actor_sync_dict", "  the same, a dict as argument", "calls", "sync", 30),
-    _calls("actor_async", "actor calls, pipelined", "calls", "async", 50),
-    _calls("actor_async_dict", "  the same, a dict as argument", "calls", "async", 50),
-    _calls("actor_async_1_to_4", "actor calls, 1 to 4", "calls", "async", 50),
-    _calls("actor_async_1_to_4_dict", "  the same, a dict as argument", "calls", "async", 50),
-    _calls("actor_n_to_n", "actor calls, 4 to 4", "calls", "async", 50),
-    _calls("actor_n_to_n_dict", "  the same, a dict as argument", "calls", "async", 50),
-    Row("async_actor", "calls of an async actor", "calls", "/s", floor="asyncio", rule="async",
-        bar=40),
-    Row("async_actor_dict", "  the same, a dict as argument", "calls", "/s", floor="asyncio",
-        rule="async", bar=40),
+    *_and_dict(_calls("actor_sync", "actor calls, one at a time", "calls", "sync", 30)),
+    *_and_dict(_calls("actor_async", "actor calls, pipelined", "calls", "async", 50)),
+    *_and_dict(_calls("actor_async_1_to_4", "actor calls, 1 to 4", "calls", "async", 50)),
+    *_and_dict(_calls("actor_n_to_n", "actor calls, 4 to 4", "calls", "async", 50)),
+    *_and_dict(Row("async_actor", "calls of an async actor", "calls", "/s", floor="asyncio",
+                   rule="async", bar=40)),
     Row("put_small", "put of small values", "objects", "/s", bar=300),
     Row("put_small_dict", "put of small dicts", "objects", "/s", bar=300),
     Row("get_small", "get of small values", "objects", "/s", bar=100),

@@ -48,6 +48,18 @@ def begin(target: Target) -> float:
     return session_mb()
 
 
+def measured(
+    target: Target, name: str, before: float, work: Callable[[], Any]
+) -> Iterator[tuple[str, float]]:
+    """The time of this work, and the memory while what it returns is alive; ends the session."""
+    began = time.perf_counter()
+    kept = work()
+    yield f"scale_{name}_s", time.perf_counter() - began
+    yield f"scale_{name}_mb", session_mb() - before
+    del kept
+    target.ray.shutdown()
+
+
 def queue(target: Target, count: int) -> Iterator[tuple[str, float]]:
     """That many tasks wait behind others."""
     target.load()
@@ -94,11 +106,11 @@ def arguments(target: Target) -> Iterator[tuple[str, float]]:
         return sum(numbers)
 
     refs = [ray.put(i) for i in range(ARGUMENTS)]
-    began = time.perf_counter()
-    assert ray.get(total.remote(*refs)) == ARGUMENTS * (ARGUMENTS - 1) // 2
-    yield "scale_arguments_s", time.perf_counter() - began
-    yield "scale_arguments_mb", session_mb() - before
-    ray.shutdown()
+
+    def work() -> None:
+        assert ray.get(total.remote(*refs)) == ARGUMENTS * (ARGUMENTS - 1) // 2
+
+    yield from measured(target, "arguments", before, work)
 
 
 def returns(target: Target) -> Iterator[tuple[str, float]]:
@@ -110,12 +122,12 @@ def returns(target: Target) -> Iterator[tuple[str, float]]:
     def numbers(first: int) -> list[int]:
         return list(range(first, first + RETURNS))
 
-    began = time.perf_counter()
-    refs = numbers.remote(7)
-    assert ray.get(refs) == list(range(7, RETURNS + 7))
-    yield "scale_returns_s", time.perf_counter() - began
-    yield "scale_returns_mb", session_mb() - before
-    ray.shutdown()
+    def work() -> Any:
+        refs = numbers.remote(7)
+        assert ray.get(refs) == list(range(7, RETURNS + 7))
+        return refs
+
+    yield from measured(target, "returns", before, work)
 
 
 def recursion(target: Target) -> Iterator[tuple[str, float]]:
@@ -127,11 +139,10 @@ def recursion(target: Target) -> Iterator[tuple[str, float]]:
     def deep(depth: int) -> int:
         return 1 + ray.get(deep.remote(depth - 1)) if depth else 0
 
-    began = time.perf_counter()
-    assert ray.get(deep.remote(DEPTH)) == DEPTH
-    yield "scale_recursion_s", time.perf_counter() - began
-    yield "scale_recursion_mb", session_mb() - before
-    ray.shutdown()
+    def work() -> None:
+        assert ray.get(deep.remote(DEPTH)) == DEPTH
+
+    yield from measured(target, "recursion", before, work)
 
 
 def one_get(target: Target) -> Iterator[tuple[str, float]]:
@@ -145,11 +156,11 @@ def one_get(target: Target) -> Iterator[tuple[str, float]]:
 
     refs = [add.remote(i, 0.5) for i in range(REFS)]
     ray.wait(refs, num_returns=REFS)
-    began = time.perf_counter()
-    assert sum(ray.get(refs)) == REFS * REFS / 2
-    yield "scale_get_s", time.perf_counter() - began
-    yield "scale_get_mb", session_mb() - before
-    ray.shutdown()
+
+    def work() -> None:
+        assert sum(ray.get(refs)) == REFS * REFS / 2
+
+    yield from measured(target, "get", before, work)
 
 
 GROUPS: dict[str, Callable[[Target], Iterator[tuple[str, Any]]]] = {
