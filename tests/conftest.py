@@ -8,6 +8,7 @@ folder and no shared-memory name may be left; otherwise the module's last test r
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import shutil
 import signal
@@ -22,12 +23,14 @@ import pytest
 
 MARK = "SKATE_TEST_RUN"
 LEAK_PATIENCE_S = 5.0
+STDERR = pytest.StashKey[int]()  # the real one, which no test captures
 # Helpers of other libraries that outlive a module by design.
 ALLOWED = ("multiprocessing.resource_tracker", "pyspark", "java", "loky")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Give the run its mark and its temp folder before any test is imported."""
+    config.stash[STDERR] = os.dup(2)
     # Started in the background or by nohup: what is tested would inherit that these are ignored.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -44,6 +47,13 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     """Remove the run's temp folder."""
     if os.environ.get(MARK) == str(os.getpid()):
         shutil.rmtree(os.environ["TMPDIR"], ignore_errors=True)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A test whose own limit is above faulthandler_timeout has its stacks printed after that."""
+    limit = item.get_closest_marker("timeout")
+    if limit and 0 < float(item.config.getini("faulthandler_timeout")) < limit.args[0]:
+        faulthandler.dump_traceback_later(limit.args[0], file=item.config.stash[STDERR])
 
 
 def marked_processes() -> list[tuple[int, str]]:
