@@ -77,7 +77,8 @@ class UniqueID(BaseID):
 
     @classmethod
     def from_hex(cls, text: str) -> BaseID:
-        """From what hex() gave; not of a UniqueID itself, which says nothing of what it names."""
+        """From what hex() gave; not of a UniqueID itself, which says nothing of what it names
+        (as in Ray, where it is not to be had either)."""
         if cls is UniqueID:
             raise NotImplementedError("from_hex() of a UniqueID: use NodeID, WorkerID, ...")
         return cls(bytes.fromhex(text))

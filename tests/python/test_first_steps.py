@@ -117,6 +117,11 @@ def test_slips_are_answered_with_the_right_name():
         skate.runtime_env.mpi_init()
     with pytest.raises(exceptions.NotSupportedError, match="resource of your own"):
         skate.util.placement_group([{"CPU": 1}], bundle_label_selector=[{"zone": "a"}])
+    words = r"FunctionNode\(same.*Meanwhile: execute\(\) runs any graph"
+    with skate.dag.InputNode() as given:
+        graph = same.bind(given)
+    with pytest.raises(exceptions.NotSupportedError, match=words):
+        graph.experimental_compile()
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 
-from skate import _api
+from skate import _absent, _api
 from skate.dag.class_node import ClassMethodNode, ClassNode
 from skate.dag.dag_node import DAGNode, Execution, in_order
 from skate.dag.input_node import InputAttributeNode, InputNode
@@ -267,7 +267,5 @@ def _check(last: DAGNode, order: list[DAGNode]) -> None:
             )
         fine = (InputNode, InputAttributeNode, MultiOutputNode, ClassMethodNode)
         if not isinstance(node, fine):
-            raise NotImplementedError(
-                f"a graph that is compiled has methods of actors only, not {node!r}: execute() "
-                "runs any graph"
-            )
+            _absent.refuse(f"a compiled graph with {node!r}, which is no method of an actor",
+                           "execute() runs any graph")  # fmt: skip

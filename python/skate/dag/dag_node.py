@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import os
 from collections.abc import Iterator
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from skate.dag.compiled_dag_node import CompiledDAG
 
 
-class DAGNode:
+class DAGNode(abc.ABC):
     """A call that has not been made. Its arguments may be nodes, also inside of containers."""
 
     def __init__(
@@ -80,9 +81,9 @@ class DAGNode:
         yield from nodes_in(self._bound_args)
         yield from nodes_in(self._bound_kwargs)
 
+    @abc.abstractmethod
     def _run(self, execution: Execution) -> Any:
-        """Make the call; what it needs has been run."""
-        raise NotImplementedError  # each kind of node has its own
+        """Make the call; what it needs has been run. Each kind of node has its own."""
 
     def _title(self) -> str:
         """What it calls, for people."""

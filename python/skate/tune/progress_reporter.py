@@ -44,11 +44,11 @@ class ProgressReporter:
 
     def should_report(self, trials: list[Trial], done: bool = False) -> bool:
         """Whether to report now; called at every event."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define should_report()")
 
     def report(self, trials: list[Trial], done: bool, *sys_info: str) -> None:
         """Show where the experiment stands."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define report()")
 
 
 class CLIReporter(ProgressReporter):

@@ -18,7 +18,7 @@ class Domain:
 
     def draw(self, rng: random.Random) -> Any:
         """One value."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define draw() or sample()")
 
     def sample(self, config: Any = None, size: int = 1,
                random_state: random.Random | int | None = None) -> Any:

@@ -17,14 +17,17 @@ _REWARD = re.compile(r"(^|/|_)(reward|return)(_|$)")
 
 
 class Stopper:
-    """Called with every result; stop_all() ends the experiment."""
+    """Called with every result; stop_all() ends the experiment.
+
+    A method that a subclass does not define is found out when it is called.
+    """
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define __call__()")
 
     def stop_all(self) -> bool:
         """Whether every trial shall end now."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define stop_all()")
 
 
 class NoopStopper(Stopper):

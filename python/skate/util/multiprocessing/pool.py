@@ -6,6 +6,7 @@ a failed call is a PoolTaskError. Thread-safe. Tests: tests/compat/test_compat_p
 
 from __future__ import annotations
 
+import abc
 import itertools
 import threading
 import time
@@ -156,7 +157,7 @@ class AsyncResult:
         return self._collect()[0]
 
 
-class IMapIterator:
+class IMapIterator(abc.ABC):
     """Results of imap: takes items only as fast as its results are taken."""
 
     def __init__(
@@ -179,9 +180,9 @@ class IMapIterator:
         if chunk is not None:
             self._pending.append(self._pool._submit(self._function, _CALL, chunk))
 
+    @abc.abstractmethod
     def _take(self, timeout: float | None) -> Any:
-        """The chunk whose results come next."""
-        raise NotImplementedError  # the two subclasses
+        """The chunk whose results come next: the two subclasses differ in it."""
 
     def __iter__(self) -> Iterator[Any]:
         return self
