@@ -39,7 +39,13 @@ static struct actor *actor_add(struct core *c, const struct skate_id *id) {
     return a;
 }
 
+/* The path to the process it had knows it no longer. */
+static void lease_end(struct actor *a) {
+    if (a->worker.link && a->worker.link->lease == &a->worker) a->worker.link->lease = NULL;
+}
+
 void actor_free(struct actor *a) {
+    lease_end(a);
     free(a->reason);
     free(a->error);
     wire_release(&a->create);
@@ -487,6 +493,7 @@ void actors_on_state(struct core *c, const struct wire_actor_state *m) {
     } else if (a->state == ACTOR_ALIVE) {
         if (a->worker.inflight && a->worker.proc != m->proc) settle_inflight(c, a);
         a->incarnation = m->incarnation;
+        lease_end(a);
         a->worker.proc = m->proc;
         a->worker.link = link_get(c, m->proc);
         if (a->worker.link) a->worker.link->lease = &a->worker;

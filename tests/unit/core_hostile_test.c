@@ -1,53 +1,13 @@
-/* core_hostile_test.c - what another process once could do to a core, each by its name. The rig is
- * that of tests/fuzz/fuzz_core.c. links: base wire sched own core. */
-#include "../fuzz/fuzz_core.c"
-
-#include <setjmp.h>
-#include <stdarg.h>
-
-#include <cmocka.h>
-
-#include "base/futex.h"
+/* core_hostile_test.c - what another process once could do to a core, each by its name.
+ * links: base wire sched own core. */
+#include "core_side.c"
 #include "core/items.h"
 #include "hostile.c"
-
-#define HEAD(type, kind_)                                                                      \
-    {.size = sizeof(struct type), .kind = (kind_), .fixed = sizeof(struct type)}
-
-static struct side *rig;
-
-static int start_driver(void **state) {
-    (void)state;
-    rig = side_new(true);
-    return 0;
-}
 
 static int start_worker(void **state) {
     (void)state;
     rig = side_new(false);
     return 0;
-}
-
-static int stop(void **state) {
-    (void)state;
-    side_free(rig);
-    return 0;
-}
-
-/* As the raylet passes it on. */
-static void routed(uint64_t src, const void *frame, uint32_t len) {
-    struct wire_buf b;
-    struct wire_route *m;
-
-    wire_init(&b, NULL, 0);
-    m = wire_begin(&b, WIRE_ROUTE);
-    m->dst = SELF;
-    m->src = src;
-    WIRE_PUT(&b, route, frame, frame, len);
-    assert_int_equal(wire_end(&b), 0);
-    send_fds(rig->sock, b.p, b.len, NULL, 0);
-    wire_release(&b);
-    bell_ring(rig->bell, 0, BELL_URGENT);
 }
 
 static bool ready_within(const struct skate_id *id, int64_t ns) {
@@ -184,8 +144,7 @@ static void a_ref_twice(void **state) {
     WIRE_PUT(&b, actor_start, spec, spec.p, spec.len);
     WIRE_PUT(&b, actor_start, fn_value, &fn, sizeof fn);
     assert_int_equal(wire_end(&b), 0);
-    send_fds(rig->sock, b.p, b.len, NULL, 0);
-    bell_ring(rig->bell, 0, BELL_URGENT);
+    said(b.p, b.len);
     wire_release(&spec);
     wire_release(&b);
     settled();
@@ -210,8 +169,7 @@ static struct skate_id pushed_stream(uint64_t worker) {
     first = id_with_index(task, 1);
     core_ref_drop(rig->core, &first);
     g.req = rig->core->classes[t.cls].request;
-    send_fds(rig->sock, &g, sizeof g, NULL, 0);
-    bell_ring(rig->bell, 0, BELL_URGENT);
+    said(&g, sizeof g);
     settled();
     return task;
 }

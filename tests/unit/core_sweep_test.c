@@ -1,50 +1,8 @@
 /* core_sweep_test.c - what the dead leave behind in a core is freed, and they stay known as dead.
- * The rig is that of tests/fuzz/fuzz_core.c. links: base wire sched own core. */
-#include "../fuzz/fuzz_core.c"
+ * links: base wire sched own core. */
+#include "core_side.c"
 
-#include <setjmp.h>
-#include <stdarg.h>
-
-#include <cmocka.h>
-
-#include "base/futex.h"
-
-enum { STORM = 300, LEFT_MOST = 10, DEAD = 3 };
-#define HEAD(type, kind_)                                                                      \
-    {.size = sizeof(struct type), .kind = (kind_), .fixed = sizeof(struct type)}
-
-static struct side *rig;
-
-static int start_driver(void **state) {
-    (void)state;
-    rig = side_new(true);
-    return 0;
-}
-
-static int stop(void **state) {
-    (void)state;
-    side_free(rig);
-    return 0;
-}
-
-static void said(const void *frame, uint32_t len) { /* by the raylet */
-    send_fds(rig->sock, frame, len, NULL, 0);
-    bell_ring(rig->bell, 0, BELL_URGENT);
-}
-
-static void routed(uint64_t src, const void *frame, uint32_t len) {
-    struct wire_buf b;
-    struct wire_route *m;
-
-    wire_init(&b, NULL, 0);
-    m = wire_begin(&b, WIRE_ROUTE);
-    m->dst = SELF;
-    m->src = src;
-    WIRE_PUT(&b, route, frame, frame, len);
-    assert_int_equal(wire_end(&b), 0);
-    said(b.p, b.len);
-    wire_release(&b);
-}
+enum { STORM = 300, LEFT_MOST = 10, ALIVE = 1, DEAD = 3 };
 
 static void dies(uint64_t proc) {
     struct wire_proc_died m = {.head = HEAD(wire_proc_died, WIRE_PROC_DIED), .proc = proc};
@@ -112,11 +70,15 @@ static void dead_links(void **state) {
     (void)until(links_few);
 }
 
-static void state_of(const struct skate_id *actor, uint32_t state) {
+static void state_at(const struct skate_id *actor, uint32_t state, uint64_t proc) {
     struct wire_actor_state m = {.head = HEAD(wire_actor_state, WIRE_ACTOR_STATE),
-                                 .actor = *actor, .proc = PEER, .state = state};
+                                 .actor = *actor, .proc = proc, .state = state};
 
     routed(SKATE_GCS, &m, sizeof m);
+}
+
+static void state_of(const struct skate_id *actor, uint32_t state) {
+    state_at(actor, state, PEER);
 }
 
 static bool dead_now(const struct skate_id *actor) {
@@ -153,10 +115,48 @@ static void dead_actors(void **state) {
     assert_true(dead_now(&ids[1]));
 }
 
+static bool actors_own(const struct core_stats *s) { return s->actors == 1; }
+
+/* Whom the path to that process leads to. */
+static struct worker *lease_at(uint64_t proc) {
+    struct worker *w;
+
+    assert_int_equal(core_enter(rig->core), 0);
+    w = link_get(rig->core, proc)->lease;
+    core_leave(rig->core);
+    return w;
+}
+
+/* An actor is dead for the GCS while its process still winds up, whose path stays: it must not lead
+ * to the entry that is gone. So for the process that it had before a restart. */
+static void dead_actor_living_process(void **state) {
+    uint64_t first = proc_make(1, 20), second = proc_make(1, 21);
+    struct skate_id id = {proc_make(9, 5), 1 << 16};
+    int64_t end = time_now_ns() + INT64_C(60000000000);
+    struct core_actor_state st;
+
+    (void)state;
+    core_ref_add(rig->core, &id);
+    core_actor_state(rig->core, &id, &st);
+    state_at(&id, ALIVE, first);
+    while (!lease_at(first) && time_now_ns() < end) (void)poll(NULL, 0, 2);
+    assert_non_null(lease_at(first));
+    state_at(&id, ALIVE, second);
+    while (!lease_at(second) && time_now_ns() < end) (void)poll(NULL, 0, 2);
+    assert_non_null(lease_at(second));
+    assert_null(lease_at(first));
+    state_at(&id, DEAD, second);
+    while (!dead_now(&id) && time_now_ns() < end) (void)poll(NULL, 0, 2);
+    core_ref_drop(rig->core, &id);
+    (void)until(actors_own); /* that of the rig */
+    assert_null(lease_at(second));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(dead_links, start_driver, stop),
         cmocka_unit_test_setup_teardown(dead_actors, start_driver, stop),
+        cmocka_unit_test_setup_teardown(dead_actor_living_process, start_driver, stop),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
