@@ -40,7 +40,8 @@ enum skate_kind {
     SKATE_BOOL = 1,
     SKATE_INT = 2,   /* 64 bits, signed; a larger int of Python is SKATE_OPAQUE */
     SKATE_FLOAT = 3, /* a double */
-    SKATE_STR = 4,   /* UTF-8, size bytes, with a 0 behind them that is not counted */
+    SKATE_STR = 4,   /* UTF-8 (others are refused: -SKATE_EINVAL), size bytes; in a value that was
+                        read a 0 behind them that is not counted */
     SKATE_BYTES = 5,
     SKATE_LIST = 6, /* count values */
     SKATE_MAP = 7,  /* count pairs: items[2 * i] is a key, items[2 * i + 1] its value */

@@ -42,6 +42,7 @@ int api_define(skate_session *s, const char *kind, const char *library, const ch
     parts[n++] = skate_str(name);
     list = skate_list(parts, n);
     plain_out_init(&o);
+    o.any_text = library != NULL;
     r = plain_encode(&o, &list, &err);
     if (r == 0) {
         *ret = key_of(o.out, o.len);

@@ -29,6 +29,7 @@ struct plain_out {
     struct skate_id *refs, *deps, *puts; /* deps: of the slots; puts: those made by us */
     uint32_t ref_cap, dep_cap, dep_count, put_count, put_cap;
     bool heap;
+    bool any_text; /* a str need not be UTF-8: paths */
     struct skate_id refs_fixed[PLAIN_REFS], deps_fixed[PLAIN_REFS];
     _Alignas(8) uint8_t scratch[PLAIN_SCRATCH];
 };

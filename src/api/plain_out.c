@@ -7,15 +7,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/utf8.h"
 #include "wire/frame.h"
-
 
 void plain_out_init(struct plain_out *o) {
     o->v = (struct core_value){0};
     o->out = o->scratch;
     o->len = 0;
     o->cap = PLAIN_SCRATCH;
-    o->heap = false;
+    o->heap = o->any_text = false;
     o->refs = o->refs_fixed;
     o->deps = o->deps_fixed;
     o->puts = NULL;
@@ -197,6 +197,15 @@ static int refuse(const skate_value *v, struct skate_error *err) {
                     "skate_put() and give its ref", kind_name(v->kind));
 }
 
+/* A str whose bytes Python could not read is refused where it is made. */
+static int put_text(struct plain_out *o, const skate_value *v, struct skate_error *err) {
+    size_t n = v->as.s.size, good = o->any_text ? n : utf8_span(v->as.s.data, n);
+
+    if (good == n) return put_block(o, v, 0xa0, 0xdb);
+    return err_fail(err, -SKATE_EINVAL, "a str is UTF-8, and this one is not at byte %zu of %zu: "
+                    "give such bytes with skate_bytes()", good, n);
+}
+
 static int put(struct plain_out *o, const skate_value *v, int depth, struct skate_error *err);
 
 static int put_items(struct plain_out *o, const skate_value *v, int depth,
@@ -232,7 +241,7 @@ static int put(struct plain_out *o, const skate_value *v, int depth, struct skat
     case SKATE_BOOL:
     case SKATE_INT:
     case SKATE_FLOAT: return put_scalar(o, v);
-    case SKATE_STR: return put_block(o, v, 0xa0, 0xdb);
+    case SKATE_STR: return put_text(o, v, err);
     case SKATE_BYTES: return put_block(o, v, 0, 0xc6);
     case SKATE_REF: return put_ref(o, v);
     case SKATE_LIST:
@@ -319,6 +328,7 @@ int plain_pack(struct plain_out *o, const skate_value *v) {
     if (!p) return -SKATE_ENOMEM;
     memset(p, 0, 64);
     p[0] = FORMAT_MSGPACK;
+    o->any_text = true; /* paths of this machine */
     return plain_encode(o, v, &err);
 }
 

@@ -5,28 +5,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/utf8.h"
 #include "native/native_int.h"
 #include "wire/frame.h"
-
-/* How long the character at s is in UTF-8; 0: it is none. */
-static size_t character(const unsigned char *s) {
-    size_t n = s[0] < 0x80 ? 1 : s[0] < 0xc2 ? 0 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : 4;
-
-    if (s[0] > 0xf4) return 0;
-    for (size_t i = 1; i < n; i++)
-        if ((s[i] & 0xc0) != 0x80) return 0;
-    if (n == 3 && ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f))) return 0;
-    if (n == 4 && ((s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f))) return 0;
-    return n;
-}
-
-/* What a task says may be in any encoding, and cut anywhere: Python reads UTF-8 only. */
-static void make_utf8(char *text) {
-    for (size_t n; *text; text += n) {
-        n = character((const unsigned char *)text);
-        if (n == 0) *text = '?', n = 1;
-    }
-}
 
 int fault_set(struct skate_task *t, const char *type, const char *format, ...) {
     struct native_fault *f = &t->fault;
@@ -39,8 +20,8 @@ int fault_set(struct skate_task *t, const char *type, const char *format, ...) {
     va_start(args, format);
     (void)vsnprintf(f->text, sizeof f->text, format, args);
     va_end(args);
-    make_utf8(f->type);
-    make_utf8(f->text);
+    utf8_make(f->type); /* Python reads UTF-8 only */
+    utf8_make(f->text);
     return -SKATE_ETASK;
 }
 
@@ -146,6 +127,9 @@ int fault_finish(struct native_worker *w, struct core_job *job, const struct nat
     (void)snprintf(title, sizeof title, "ray::%s", function);
     (void)snprintf(trace, sizeof trace, "  in the C function %.200s\n%s: %s\n", w->task.what,
                    f->type, f->text);
+    utf8_make(function); /* a long name may have been cut inside of a character */
+    utf8_make(title);
+    utf8_make(trace);
     pair(&p, "pid", skate_int(getpid()));
     pair(&p, "ip", skate_str(core_get_info(w->c)->node_ip));
     pair(&p, "function", skate_str(function));

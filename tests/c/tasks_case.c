@@ -155,6 +155,9 @@ void case_bad(skate_session *s) {
     FAILS(skate_c_function(s, library, "add", &o, &f), SKATE_EINVAL, "_init");
     OK(skate_c_function(s, library, "add", NULL, &f));
     FAILS(skate_submit(s, f, NULL, 2, &ref), SKATE_EINVAL, "NULL");
+    v = skate_str("caf\xe9");
+    FAILS(skate_put(s, &v, &ref), SKATE_EINVAL, "UTF-8");
+    FAILS(skate_submit(s, f, &v, 1, &ref), SKATE_EINVAL, "not at byte 3 of 4");
     skate_function_free(s, f);
     skate_function_free(s, NULL);
     skate_actor_options_init(&ao);

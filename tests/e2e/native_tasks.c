@@ -51,6 +51,8 @@ SKATE_TASK(fails) {
 
 SKATE_TASK(latin) { return skate_fail(call, "ValueError", "a caf\xe9 and \xed\xa0\x80"); }
 
+SKATE_TASK(returns_latin) { return skate_return_str(call, "caf\xe9"); }
+
 SKATE_TASK(gives) { return (int)skate_arg_int(call, 0); }
 
 SKATE_TASK(says) {

@@ -113,6 +113,8 @@ def test_errors(cluster: Any, library: str) -> None:
     with pytest.raises(ValueError, match="wine is bad"):
         cluster.get(c_function(library, "fails").remote("wine"))
     assert "ValueError: a caf? and ???" in error("latin")  # no UTF-8
+    with pytest.raises(ValueError, match="is UTF-8, and this one is not at byte 3 of 4"):
+        cluster.get(c_function(library, "returns_latin").remote())
     assert "ééé?" in error("fails", "é" * 3000)  # cut in the middle of the last one
     assert "argument 1 of add must be an int, not str" in error("add", 1, "2")
     assert "add needs argument 1 (an int), and was given 1" in error("add", 1)

@@ -200,6 +200,12 @@ static void refusals(void **state) {
     assert_int_equal(again(&v, 0, &ret, &bytes), -SKATE_EINVAL);
     v = skate_of_ref((skate_ref){{0, 0}});
     assert_int_equal(again(&v, 0, &ret, &bytes), -SKATE_EINVAL);
+    pair[0] = skate_str("caf\xe9"); /* as a key, in a list, alone: Python could not read it */
+    v = skate_map(pair, 1);
+    assert_int_equal(again(&v, 0, &ret, &bytes), -SKATE_EINVAL);
+    v = skate_list(pair, 1);
+    assert_int_equal(again(&v, 0, &ret, &bytes), -SKATE_EINVAL);
+    assert_int_equal(again(&pair[0], 0, &ret, &bytes), -SKATE_EINVAL);
     v = skate_str("x");
     v.as.s.data = NULL;
     assert_int_equal(again(&v, 0, &ret, &bytes), -SKATE_EINVAL);
