@@ -259,23 +259,22 @@ static int get_all(skate_session *s, const struct skate_id *ids, uint32_t count,
 }
 
 /* ids of refs, and bytes behind them: one malloc for many, the caller's room for few. */
-static struct skate_id *ids_of(const skate_ref *refs, size_t count, size_t more, void *few,
-                               uint8_t **ret_bytes) {
+static int ids_of(const skate_ref *refs, size_t count, size_t more, struct skate_id *few,
+                  struct skate_id **ret) {
     struct skate_id *ids = few;
 
     if (count > UINT32_MAX / 64)
-        return (void)api_fail(-SKATE_ETOOBIG, "%zu refs are too many at once", count), NULL;
+        return api_fail(-SKATE_ETOOBIG, "%zu refs are too many at once", count);
     if (count > FEW) ids = malloc(count * sizeof *ids + more);
-    if (!ids) return (void)api_fail(-SKATE_ENOMEM, "no memory for %zu refs", count), NULL;
-    *ret_bytes = (uint8_t *)(ids + count);
+    if (!ids) return api_fail(-SKATE_ENOMEM, "no memory for %zu refs", count);
     for (size_t i = 0; i < count; i++) {
         ids[i] = api_id(refs[i]);
         if (!id_is_nil(&ids[i])) continue;
-        (void)api_fail(-SKATE_EINVAL, "ref %zu is empty (both its numbers are 0)", i);
         if (ids != few) free(ids);
-        return NULL;
+        return api_fail(-SKATE_EINVAL, "ref %zu is empty (both its numbers are 0)", i);
     }
-    return ids;
+    *ret = ids;
+    return 0;
 }
 
 int skate_get_many(skate_session *s, const skate_ref *refs, size_t count, int64_t timeout_ms,
@@ -287,8 +286,9 @@ int skate_get_many(skate_session *s, const skate_ref *refs, size_t count, int64_
 
     if (count == 0) return 0;
     if (!refs || !ret) return api_fail(-SKATE_EINVAL, "refs or ret is NULL");
-    ids = ids_of(refs, count, 2 * count, few, &ready);
-    if (!ids) return count > UINT32_MAX / 64 ? -SKATE_ETOOBIG : -SKATE_EINVAL;
+    r = ids_of(refs, count, 2 * count, few, &ids);
+    if (r < 0) return r;
+    ready = (uint8_t *)(ids + count);
     memset(ready, 0, 2 * count);
     memset(ret, 0, count * sizeof *ret);
     r = get_all(s, ids, (uint32_t)count, &t, ready, ret);
@@ -301,15 +301,14 @@ int skate_wait(skate_session *s, const skate_ref *refs, size_t count, size_t nee
                int64_t timeout_ms, uint8_t *ready) {
     struct skate_id few[FEW + FEW / 8], *ids;
     struct span t = span_of(s, need ? timeout_ms : 0);
-    uint8_t *unused;
     int r;
 
     if (need > count)
         return api_fail(-SKATE_EINVAL, "need is %zu, but there are %zu refs", need, count);
     if (count == 0) return 0;
     if (!refs || !ready) return api_fail(-SKATE_EINVAL, "refs or ready is NULL");
-    ids = ids_of(refs, count, 0, few, &unused);
-    if (!ids) return count > UINT32_MAX / 64 ? -SKATE_ETOOBIG : -SKATE_EINVAL;
+    r = ids_of(refs, count, 0, few, &ids);
+    if (r < 0) return r;
     r = wait_ready(s, ids, (uint32_t)count, (uint32_t)(need ? need : count), &t,
                    CORE_FETCH, ready);
     if (ids != few) free(ids);

@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -125,6 +126,25 @@ void case_waits(skate_session *s) {
 }
 
 /* The store holds 256 MiB: a larger value is refused, and what was there stays. */
+/* Room for the ids of so many refs is not to be had: said as that. */
+static void no_memory(skate_session *s) {
+    size_t count = 60 << 20; /* of 1 GB that is only reserved: nobody looks at the refs */
+    skate_ref *refs = calloc(count, sizeof *refs);
+    skate_value unused[1];
+    struct rlimit before, less;
+    uint8_t ready;
+
+    CHECK(refs && getrlimit(RLIMIT_AS, &before) == 0);
+    less = before;
+    less.rlim_cur = 64 << 20;
+    CHECK(setrlimit(RLIMIT_AS, &less) == 0);
+    FAILS(skate_get_many(s, refs, count, 0, unused), SKATE_ENOMEM, "no memory for");
+    FAILS(skate_wait(s, refs, count, 1, 0, &ready), SKATE_ENOMEM, "no memory for");
+    CHECK(setrlimit(RLIMIT_AS, &before) == 0);
+    FAILS(skate_wait(s, refs, (size_t)1 << 32, 1, 0, &ready), SKATE_ETOOBIG, "too many");
+    free(refs);
+}
+
 void case_full(skate_session *s) {
     size_t size = (size_t)300 << 20;
     char *large = calloc(1, size);
@@ -139,6 +159,7 @@ void case_full(skate_session *s) {
     skate_release(s, &v);
     skate_ref_drop(s, kept);
     free(large);
+    no_memory(s);
 }
 
 /* The node's daemon is killed: every call says so, and nothing hangs. */
