@@ -27,7 +27,15 @@
 #include "gcsd/gcsd.h"
 #include "raylet/raylet.h"
 
-enum { DO_ECHO = 1, DO_DIE = 2, DO_EXIT = 3, DO_PRINT = 4, DO_EXTENT = 5, DO_LAST_WORDS = 6 };
+enum {
+    DO_ECHO = 1,
+    DO_DIE = 2,
+    DO_EXIT = 3,
+    DO_PRINT = 4,
+    DO_EXTENT = 5,
+    DO_LAST_WORDS = 6,
+    DO_HOLD_PIPES = 7,
+};
 
 /* ---- the fake zygote and its workers (other processes) ---- */
 
@@ -85,6 +93,14 @@ static void put_route(int sock, uint64_t dst, uint64_t src, const void *frame, u
 #define HEAD(type, kind_)                                                                      \
     {.size = sizeof(struct type), .kind = (kind_), .fixed = sizeof(struct type)}
 
+/* A child of the worker that outlives it, with its pipes open; the raylet's end is its own. */
+static void hold_pipes(int sock) {
+    if (fork() > 0) return;
+    close(sock);
+    alarm(120);
+    for (;;) pause();
+}
+
 static void obey(int sock, uint64_t self, uint64_t driver, uint32_t what) {
     struct wire_unblocked echo = {.head = HEAD(wire_unblocked, WIRE_UNBLOCKED)};
     struct wire_extent_req ask = {.head = HEAD(wire_extent_req, WIRE_EXTENT_REQ), .bytes = 8192};
@@ -93,6 +109,7 @@ static void obey(int sock, uint64_t self, uint64_t driver, uint32_t what) {
     if (what == DO_EXIT) _exit(3);
     if (what == DO_PRINT && write(1, "\1f\1hello\nplain\nhalf", 19) != 19) _exit(9);
     if (what == DO_EXTENT && write(sock, &ask, sizeof ask) != sizeof ask) _exit(9);
+    if (what == DO_HOLD_PIPES) hold_pipes(sock);
     put_route(sock, driver, self, &echo, sizeof echo);
     if (what == DO_LAST_WORDS) _exit(0);
 }
@@ -140,6 +157,7 @@ static int zygote(void) {
         }
         if (poll(&p, 1, 5) <= 0) continue;
         if (!next_frame(3, frame, sizeof frame, 0)) return 0;
+        if (write(1, "fork\n", 5) != 5) return 1; /* its log: the test counts */
         pid = fork();
         if (pid == 0) {
             prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -501,6 +519,64 @@ static void test_end(void **state) {
     assert_int_equal(access(run_dir, F_OK), -1);
 }
 
+/* How often the zygote was asked for a worker. */
+static uint32_t forks(void) {
+    char path[100], line[16];
+    uint32_t n = 0;
+    FILE *f;
+
+    snprintf(path, sizeof path, "%s/logs/zygote.err", run_dir);
+    f = fopen(path, "re");
+    assert_non_null(f);
+    while (fgets(line, sizeof line, f)) n += !strcmp(line, "fork\n");
+    fclose(f);
+    return n;
+}
+
+/* The workers that the raylet has, or waits for; none that it has killed. */
+static uint32_t workers(void) {
+    struct wire_state_req ask = {.head = HEAD(wire_state_req, WIRE_STATE_REQ), .what = 3,
+                                 .max = 100};
+    const struct wire_state_rows *m;
+    const uint8_t *p;
+    uint32_t len, n = 0;
+
+    ask.head.call = 6;
+    say(&ask, sizeof ask);
+    m = await_kind(WIRE_STATE_ROWS);
+    p = wire_state_rows_frames(m, &len);
+    for (uint32_t at = 0; at < len;) {
+        const struct wire_proc_row *row = (const void *)(p + at);
+
+        n += row->role == PROC_WORKER && row->state != PROC_DOOMED;
+        at += (row->head.size + 7u) & ~7u;
+    }
+    return n;
+}
+
+/* A lease that is asked for after bye forks nobody: bye waits for the pipes of the job's workers,
+ * and a new one would hold its own open. */
+static void test_bye_forks_nobody(void **state) {
+    struct wire_bye bye = {.head = HEAD(wire_bye, WIRE_BYE)};
+    uint64_t a;
+
+    (void)state;
+    join();
+    ask_leases(7, 2, 1);
+    a = grant(7);
+    (void)grant(7); /* both that the job began with are there */
+    command(a, DO_HOLD_PIPES);
+    (void)await_kind(WIRE_UNBLOCKED);
+    assert_int_equal(workers(), 2);
+    assert_int_equal(forks(), 2);
+    bye.head.call = 4;
+    say(&bye, sizeof bye);
+    ask_leases(8, 2, 1);
+    assert_int_equal(((const struct wire_bye *)await_kind(WIRE_BYE))->head.call, 4);
+    assert_int_equal(workers(), 0);
+    assert_int_equal(forks(), 2);
+}
+
 static void test_lifeline(void **state) {
     int status;
 
@@ -521,6 +597,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test_setup_teardown(test_quarantine, start, stop),
         cmocka_unit_test_setup_teardown(test_logs, start, stop),
         cmocka_unit_test_setup_teardown(test_end, start, stop),
+        cmocka_unit_test_setup_teardown(test_bye_forks_nobody, start, stop),
         cmocka_unit_test_setup_teardown(test_lifeline, start, stop),
     };
     ssize_t n = readlink("/proc/self/exe", self_path, sizeof self_path - 1);
