@@ -1,5 +1,5 @@
-/* core_side.c - one core on the rig of tests/fuzz/fuzz_core.c, and frames to it as its raylet passes
- * them on: what core_hostile_ and core_sweep_test.c share. */
+/* core_side.c - one core on the rig of tests/fuzz/fuzz_core.c, and frames to it as its raylet
+ * passes them: what core_hostile_test.c and core_sweep_test.c share. */
 #include "../fuzz/fuzz_core.c"
 
 #include <setjmp.h>
