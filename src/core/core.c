@@ -382,7 +382,8 @@ int core_call(struct core *c, uint64_t dst, const void *frame, uint32_t len, int
     w.call = ++c->next_call;
     ((struct wire_head *)(void *)copy->data)->call = w.call;
     c->calls_open++;
-    if (wire_head(frame)->kind == WIRE_STATE_REQ) /* seldom: no channel for it */
+    if (wire_head(frame)->kind == WIRE_STATE_REQ ||
+        wire_head(frame)->kind == WIRE_STORE_STATS_REQ) /* seldom: no channel for it */
         r = proc_route(c, dst, copy->data, len);
     else
         r = proc_send(c, dst, copy->data, len, BELL_URGENT);

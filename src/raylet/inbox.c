@@ -34,6 +34,7 @@ static void on_extent_req(struct raylet *r, struct proc *p, const struct wire_ex
 
     if (e == -SKATE_EFULL && pulls_evict(r, m->bytes))
         e = extents_lend(r->extents, p->id, m->bytes, &span, &err);
+    r->counts.refused += e == -SKATE_EFULL;
     extent_answer(p, m->head.call, span, e, e < 0 ? err.text : "");
 }
 
@@ -110,6 +111,7 @@ void inbox_frame(struct raylet *r, uint64_t src, const struct wire_head *head) {
     case WIRE_LEASE_RETURN: grants_return(r, src, m); return;
     case WIRE_FREE: keeps_release(r, m); return;
     case WIRE_STATE_REQ: rows_answer(r, src, m); return;
+    case WIRE_STORE_STATS_REQ: store_stats_answer(r, src, m); return;
     case WIRE_WHY_REQ: why_answer(r, src, m); return;
     case WIRE_GROUP_ROOM: group_asks_on_room(r, src, m); return;
     case WIRE_EXTENTS_DONE:

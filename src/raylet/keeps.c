@@ -13,16 +13,16 @@
 
 enum { IDLE_MS = 2000 };
 
-static uint64_t keeper(const struct raylet *r) { return proc_make(r->node, UINT32_MAX); }
+uint64_t keeps_holder(const struct raylet *r) { return proc_make(r->node, UINT32_MAX); }
 
 int keeps_lend(struct raylet *r, const struct proc *p, uint64_t bytes, struct extent_span *ret,
                struct skate_error *err) {
     struct job *j = table_get(&r->jobs, p->job);
-    int e = j ? extents_lend(r->extents, keeper(r), bytes, ret, err) : -SKATE_ENOENT;
+    int e = j ? extents_lend(r->extents, keeps_holder(r), bytes, ret, err) : -SKATE_ENOENT;
 
     if (e < 0) return e;
     e = table_set(&r->kept, ret->offset, j);
-    if (e < 0 && extents_return(r->extents, keeper(r), ret->offset) < 0) SKATE_ASSERT(false);
+    if (e < 0 && extents_return(r->extents, keeps_holder(r), ret->offset) < 0) SKATE_ASSERT(false);
     return e;
 }
 
@@ -34,7 +34,7 @@ void keeps_release(struct raylet *r, const struct wire_free *m) {
     for (uint32_t i = 0; i < n; i++) {
         uint64_t at = offsets[i] - offsets[i] % EXTENT_PAGE; /* one object in each extent */
 
-        if (table_get(&r->kept, at) && extents_return(r->extents, keeper(r), at) == 0)
+        if (table_get(&r->kept, at) && extents_return(r->extents, keeps_holder(r), at) == 0)
             table_take(&r->kept, at);
     }
 }
@@ -54,7 +54,7 @@ static void sweep(struct raylet *r) {
     while (count < 64 && (j = table_next(&r->kept, &at, &offset)))
         if (j->ended && j->ended_number <= oldest) gone[count++] = offset;
     while (count > 0) {
-        if (extents_return(r->extents, keeper(r), gone[--count]) < 0) continue;
+        if (extents_return(r->extents, keeps_holder(r), gone[--count]) < 0) continue;
         table_take(&r->kept, gone[count]);
     }
 }

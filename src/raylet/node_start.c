@@ -22,6 +22,7 @@
 
 #include "base/assert.h"
 #include "base/futex.h"
+#include "raylet/answers.h"
 #include "raylet/bundles.h"
 #include "raylet/links.h"
 #include "raylet/pulls.h"
@@ -322,6 +323,7 @@ static void on_beat(void *arg) {
     links_beat(r);
     proc_beat(r);
     keeps_beat(r);
+    store_stats_beat(r);
     claims_check(r);
     while ((j = table_next(&r->jobs, &at, NULL)))
         if (j->waiting_count) pool_kick(r, j);

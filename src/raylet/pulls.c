@@ -347,6 +347,8 @@ void pulls_data(struct raylet *r, uint32_t node, const struct wire_bulk_data *m)
         return;
     }
     c->ready = true;
+    r->counts.pulls++;
+    r->counts.pulled_bytes += c->size;
     for (struct puller *p = c->pullers; p; p = p->next)
         if (p->waits) {
             p->waits = false;
@@ -389,11 +391,27 @@ void pulls_serve(struct raylet *r, struct conn *conn, const struct wire_bulk_get
         node_log("a chunk for %s is lost, ignoring", conn_peer(conn));
 }
 
+struct pulls_sum pulls_sum(const struct raylet *r) {
+    struct pulls_sum sum = {0};
+    const struct copy *c;
+    uint32_t at = 0;
+
+    while ((c = table_next(&r->pulls->by_offset, &at, NULL))) {
+        sum.copies++;
+        sum.bytes += c->size;
+        sum.unused += c->in_lru;
+        if (c->in_lru) sum.unused_bytes += c->size;
+    }
+    return sum;
+}
+
 bool pulls_evict(struct raylet *r, uint64_t bytes) {
     uint64_t freed = 0;
 
     while (freed < bytes && r->pulls->oldest) {
         freed += r->pulls->oldest->size;
+        r->counts.evictions++;
+        r->counts.evicted_bytes += r->pulls->oldest->size;
         drop(r, r->pulls->oldest);
     }
     return freed > 0;

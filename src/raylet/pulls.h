@@ -18,6 +18,11 @@ void pulls_holder_died(struct raylet *r, uint64_t holder, const char *why);
 void pulls_broken(struct raylet *r, uint32_t node, const char *why);
 void pulls_data(struct raylet *r, uint32_t node, const struct wire_bulk_data *m);
 void pulls_serve(struct raylet *r, struct conn *c, const struct wire_bulk_get *m);
+struct pulls_sum {
+    uint64_t copies, bytes;               /* all of them, those on their way too */
+    uint64_t unused, unused_bytes;        /* nobody holds them */
+};
+struct pulls_sum pulls_sum(const struct raylet *r); /* linear in the copies */
 /* Make room by dropping copies that nobody holds. True: something was freed. */
 bool pulls_evict(struct raylet *r, uint64_t bytes);
 

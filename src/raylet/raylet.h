@@ -19,6 +19,7 @@
 #include "sched/lease_queue.h"
 #include "sched/policy.h"
 #include "store/extents.h"
+#include "store/store_counts.h"
 #include "store/table.h"
 #include "store/quarantine.h"
 #include "wire/wire_gen.h"
@@ -102,6 +103,8 @@ struct raylet {
     uint8_t *arena;
     struct extents *extents;
     struct quarantine quarantine;
+    struct store_counts counts;   /* who does a thing counts it; told by store_stats.c */
+    struct store_history history;
     /* procs.c, deaths.c */
     struct table procs; /* number -> struct proc */
     uint32_t next_number;
@@ -219,29 +222,14 @@ void death_of_pid(struct raylet *r, pid_t pid, int wait_status, uint64_t peak_by
 
 void death_tell_again(struct raylet *r, uint64_t dead, uint64_t to); /* to: a process, a raylet */
 
-/* heirs.c */
-uint64_t heirs_adopt(struct raylet *r, struct proc *p, const char *text); /* the heir, or 0 */
-uint64_t heirs_of(const struct raylet *r, uint64_t dead);
-void heirs_note(struct raylet *r, uint64_t dead, uint64_t heir);
-bool heirs_forward(struct raylet *r, const struct wire_route *m); /* dst is dead: to its heir */
-void heirs_on_lease(struct raylet *r, uint64_t src, const struct wire_lease_heir *m);
-void heirs_welcome(struct raylet *r, struct proc *p);
-void heirs_tell_node(struct raylet *r, uint32_t node);
-void heirs_job_end(struct raylet *r, uint64_t driver);
-
 /* routes.c */
 void route_frame(struct raylet *r, const struct wire_route *m, uint64_t from);
 void route_send(struct raylet *r, uint64_t dst, const void *frame, uint32_t len);
 /* On behalf of src: an answer goes there. */
 void route_as(struct raylet *r, uint64_t dst, uint64_t src, const void *frame, uint32_t len);
 
-/* keeps.c */
-SKATE_NODISCARD int keeps_lend(struct raylet *r, const struct proc *p, uint64_t bytes,
-                               struct extent_span *ret, struct skate_error *err);
-void keeps_release(struct raylet *r, const struct wire_free *m);
-void keeps_stays(struct proc *p);
-void keeps_beat(struct raylet *r);
-
+#include "raylet/heirs.h"
+#include "raylet/keeps.h"
 #include "raylet/pool.h"
 #include "raylet/worker_logs.h"
 

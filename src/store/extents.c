@@ -362,6 +362,14 @@ uint64_t extents_used_by(const struct extents *e, uint64_t proc) {
     return h ? h->bytes : 0;
 }
 
+bool extents_next_holder(const struct extents *e, uint32_t *at, struct extent_holder *ret) {
+    const struct holder *h = table_next(&e->holders, at, NULL);
+
+    if (h)
+        *ret = (struct extent_holder){h->proc, h->bytes, h->pieces && h->pieces->state == HELD};
+    return h != NULL;
+}
+
 bool extents_is_valid(const struct extents *e) {
     uint64_t at = EXTENT_PAGE, used = 0;
     uint32_t free_pieces = 0;

@@ -48,6 +48,12 @@ bool extents_contains(const struct extents *e, uint64_t offset, uint64_t bytes);
 /* Bytes that are lent or held; and of one process. */
 uint64_t extents_used(const struct extents *e);
 uint64_t extents_used_by(const struct extents *e, uint64_t proc);
+/* One process that has some after another, in no order: start with *at = 0; false at the end. */
+struct extent_holder {
+    uint64_t proc, bytes;
+    bool held; /* it is dead */
+};
+bool extents_next_holder(const struct extents *e, uint32_t *at, struct extent_holder *ret);
 /* Check all invariants (tests; linear). */
 bool extents_is_valid(const struct extents *e);
 

@@ -10,6 +10,7 @@
 
 #include "store/extents.h"
 #include "store/quarantine.h"
+#include "store/store_counts.h"
 
 #define MIB (UINT64_C(1) << 20)
 
@@ -212,13 +213,61 @@ static void test_partly_used(void **state) {
     extents_free(e);
 }
 
+static void test_holders(void **state) {
+    struct extents *e = extents_new(16 * MIB);
+    struct extent_span a, b, c;
+    struct extent_holder h;
+    uint64_t lent = 0, held = 0;
+    uint32_t at = 0, n = 0;
+
+    (void)state;
+    assert_false(extents_next_holder(e, &at, &h));
+    assert_int_equal(extents_lend(e, 1, MIB, &a, NULL), 0);
+    assert_int_equal(extents_lend(e, 1, MIB, &b, NULL), 0);
+    assert_int_equal(extents_lend(e, 2, 3 * MIB, &c, NULL), 0);
+    assert_int_equal(extents_hold(e, 2), 3 * MIB);
+    for (at = 0; extents_next_holder(e, &at, &h); n++)
+        if (h.held)
+            held += h.bytes;
+        else
+            lent += h.bytes;
+    assert_int_equal(n, 2);
+    assert_int_equal(lent, 2 * MIB);
+    assert_int_equal(held, 3 * MIB);
+    extents_free(e);
+}
+
+static void test_rates(void **state) {
+    const int64_t second = INT64_C(1000000000);
+    struct store_history h = {0};
+    struct store_counts c = {0};
+    struct store_rates r = store_rates_of(&h, &c, second);
+
+    (void)state;
+    assert_int_equal(r.spill, 0); /* nothing to compare with */
+    for (int64_t s = 1; s <= 100; s++) { /* 1 MiB a second spilled from the 50th on */
+        if (s > 50) c.spilled_bytes += MIB;
+        if (s == 100) c.evicted_bytes = 20 * MIB;
+        store_history_add(&h, &c, s * second);
+    }
+    r = store_rates_of(&h, &c, 100 * second);
+    assert_int_equal(r.spill, MIB); /* over the ten seconds that are remembered */
+    assert_int_equal(r.evict, 2 * MIB);
+    assert_int_equal(r.restore, 0);
+    r = store_rates_of(&h, &c, 110 * second); /* nothing for ten seconds more */
+    assert_int_equal(r.spill, MIB / 2);
+    r = store_rates_of(&h, &c, 90 * second); /* no time has passed */
+    assert_int_equal(r.spill, 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_lend_and_return), cmocka_unit_test(test_warm_goes_back),
         cmocka_unit_test(test_full),            cmocka_unit_test(test_held_until_released),
         cmocka_unit_test(test_contains),        cmocka_unit_test(test_walk),
         cmocka_unit_test(test_quarantine),
-        cmocka_unit_test(test_partly_used),
+        cmocka_unit_test(test_partly_used),     cmocka_unit_test(test_holders),
+        cmocka_unit_test(test_rates),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
