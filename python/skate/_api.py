@@ -158,7 +158,7 @@ def init(
         _labels.check_node_labels(labels)
     if resources is not None and not isinstance(resources, dict):
         raise TypeError(f"resources must be a dict of names and amounts, not {resources!r}")
-    from skate import _init_config, _node
+    from skate import _init_config, _node, _store_config
 
     config = _program_config(job_config, runtime_env, namespace)
     config |= _system_settings(kwargs.get("_system_config"))
@@ -175,20 +175,18 @@ def init(
             store = _store_bytes(object_store_memory)
             ip = _node_ip_address or "127.0.0.1"
             offered = _node.node_resources(ip, True, num_cpus, num_gpus, _memory, store, resources)
+            more = _store_config.settings(
+                kwargs.get("object_spilling_directory"), kwargs.get("_system_config")
+            )
             node = _node.Node(_node.new_session_dir(_temp_dir, False), _node.new_key())
             node.start_gcs(ip)
-            node.start_raylet(ip, offered, store, labels, _node_name or "")
+            node.start_raylet(ip, offered, store, labels, _node_name or "", more=more)
             _warm_up()
             _node.sweep_dead(base)
             node.raylet.wait_ready()
             socket_path = node.socket_path
         else:
-            if any(a is not None for a in amounts):
-                raise ValueError(
-                    "num_cpus, num_gpus, resources, labels and object_store_memory are the "
-                    "node's business: they cannot be given when joining a cluster"
-                )
-            socket_path = _node.find_raylet(base, found)
+            socket_path = _joined_socket(base, found, amounts, kwargs.get("_system_config"))
         return _join(node, socket_path, config, log_to_driver)
     except BaseException:
         if _core.epoch():
@@ -196,6 +194,24 @@ def init(
         if node is not None:
             node.stop()
         raise
+
+
+def _joined_socket(base: str, found: str, amounts: tuple[Any, ...], system: Any) -> str:
+    """The socket of the node to join. ValueError for what only its starter may say."""
+    from skate import _node, _store_config
+
+    if any(a is not None for a in amounts):
+        raise ValueError(
+            "num_cpus, num_gpus, resources, labels and object_store_memory are the "
+            "node's business: they cannot be given when joining a cluster"
+        )
+    useless = _store_config.of_node(system)
+    if useless:
+        raise ValueError(
+            "how a node spills objects is the node's business: when joining a cluster, "
+            f"leave out of _system_config: {', '.join(useless)}"
+        )
+    return _node.find_raylet(base, found)
 
 
 def _warm_up() -> None:

@@ -420,9 +420,10 @@ class Node:
         lasting: bool = False,
         port: int = 0,
         alone: bool = False,
+        more: list[tuple[str, Any]] | None = None,
     ) -> None:
         """Start the raylet; wait_ready() of it is for the caller. alone: its end does not end
-        the control store, nor the other way round."""
+        the control store, nor the other way round. more: settings beyond the usual ones."""
         settings = [
             ("cluster_key", self.key), ("gcs", self.gcs_address), ("node_ip", ip),
             ("listen_port", port), ("session_dir", self.session_dir),
@@ -433,7 +434,7 @@ class Node:
             ("labels", ",".join(f"{k}={v}" for k, v in (labels or {}).items())),
             ("arena_bytes", max(store_bytes & ~4095, 4096)), ("node_name", name or ip),
             ("is_head", int(head)), ("local_session", int(not lasting and not alone)),
-            *self._life(lasting),
+            *self._life(lasting), *(more or ()),
         ]  # fmt: skip
         self.raylet = Daemon("skate-raylet", settings, self._log_path("raylet", lasting))
 

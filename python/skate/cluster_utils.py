@@ -11,7 +11,7 @@ import signal
 import time
 from typing import Any
 
-from skate import _labels, _node
+from skate import _labels, _node, _store_config
 
 
 class ClusterNode:
@@ -93,12 +93,15 @@ class Cluster:
         labels: dict[str, str] | None = None,
         node_name: str = "",
         memory: int | None = None,
+        object_spilling_directory: Any = None,
+        _system_config: dict[str, Any] | None = None,
         **ignored: Any,
     ) -> ClusterNode:
         """Start a node (1 CPU and a store of 150 MiB unless said otherwise) and wait until the
         cluster knows it."""
         if labels:
             _labels.check_node_labels(labels)
+        more = _store_config.settings(object_spilling_directory, _system_config)
         node = _node.Node(_node.new_session_dir(), self._key)
         store = object_store_memory or 150 << 20
         amounts = _node.node_resources(
@@ -112,7 +115,7 @@ class Cluster:
                 self._gcs = node
             node.gcs_address = self.address
             node.start_raylet(
-                "127.0.0.1", amounts, store, labels, node_name, head=head, alone=True
+                "127.0.0.1", amounts, store, labels, node_name, head=head, alone=True, more=more
             )
             added = ClusterNode(self, node)
         except BaseException:

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -50,6 +51,41 @@ static int parse_gcs(struct raylet_settings *s, const char *value) {
     return net_parse_address(value, s->gcs_ip, &s->gcs_port);
 }
 
+/* A heap copy in *at, instead of what is there; NULL for nothing. */
+static int keep_text(char **at, const char *text) {
+    char *copy = *text ? strdup(text) : NULL;
+
+    if (*text && !copy) return -SKATE_ENOMEM;
+    if (*at) net_wipe(*at, strlen(*at));
+    free(*at);
+    *at = copy;
+    return 0;
+}
+
+static int parse_real(const char *text, double max, double *ret) {
+    char *end;
+    double x = strtod(text, &end);
+
+    if (end == text || *end || !(x >= 0) || x > max) return -SKATE_EINVAL;
+    *ret = x;
+    return 0;
+}
+
+/* How the store spills and waits; 1: none of these keys. */
+static int set_store(struct raylet_settings *s, const char *key, const char *value) {
+    const uint64_t most = UINT64_MAX / 2;
+
+    if (!strcmp(key, "spill")) return keep_text(&s->spill, value);
+    if (!strcmp(key, "spill_options")) return keep_text(&s->spill_options, value);
+    if (!strcmp(key, "spill_remote")) return s->spill_remote = !strcmp(value, "1"), 0;
+    if (!strcmp(key, "spill_threshold")) return parse_real(value, 1.0, &s->spill_threshold);
+    if (!strcmp(key, "spill_min_bytes")) return parse_u64(value, most, &s->spill_min_bytes);
+    if (!strcmp(key, "spill_file_bytes")) return parse_u64(value, most, &s->spill_file_bytes);
+    if (!strcmp(key, "store_wait_s")) return parse_real(value, 1e9, &s->store_wait_s);
+    if (!strcmp(key, "span")) return parse_u64(value, most, &s->span);
+    return 1;
+}
+
 static int parse_number(struct raylet_settings *s, const char *key, const char *value) {
     static const char *const known[] = {"listen_port", "arena_bytes", "is_head", "local_session",
                                         "lifeline_pid"};
@@ -78,6 +114,9 @@ static int parse_number(struct raylet_settings *s, const char *key, const char *
 
 /* Unknown keys are skipped: a newer starter may say more. */
 static int set_one(struct raylet_settings *s, const char *key, char *value) {
+    int e = set_store(s, key, value);
+
+    if (e <= 0) return e;
     if (!strcmp(key, "cluster_key")) return net_key_from_hex(value, strlen(value), s->key);
     if (!strcmp(key, "gcs")) return parse_gcs(s, value);
     if (!strcmp(key, "node_ip")) return copy_text(s->node_ip, sizeof s->node_ip, value);
@@ -98,10 +137,19 @@ static int set_one(struct raylet_settings *s, const char *key, char *value) {
     return parse_number(s, key, value);
 }
 
+/* Where objects go when nobody has said it. */
+static int default_spill(struct raylet_settings *s) {
+    char path[sizeof s->run_dir + 8];
+
+    snprintf(path, sizeof path, "%s/spill", s->run_dir);
+    return keep_text(&s->spill, path);
+}
+
 int raylet_settings_parse(char *line, struct raylet_settings *ret, struct skate_error *err) {
-    struct raylet_settings s = {.arena_bytes = 256 << 20};
+    struct raylet_settings s = {.arena_bytes = 256 << 20, .spill_threshold = 0.8,
+                                .store_wait_s = 30};
     char *save = NULL;
-    bool has_key = false;
+    bool has_key = false, has_spill = false;
 
     for (char *p = strtok_r(line, "\t\n", &save); p; p = strtok_r(NULL, "\t\n", &save)) {
         char *equals = strchr(p, '=');
@@ -116,12 +164,17 @@ int raylet_settings_parse(char *line, struct raylet_settings *ret, struct skate_
             return err_fail(err, -SKATE_EINVAL, "the setting %s cannot be read", p);
         }
         has_key = has_key || !strcmp(p, "cluster_key");
+        has_spill = has_spill || !strcmp(p, "spill");
     }
     if (!has_key || !s.gcs_port || !s.node_ip[0] || !s.run_dir[0] || !s.python[0] ||
         s.arena_bytes < 65536) {
         raylet_settings_release(&s);
         return err_fail(err, -SKATE_EINVAL, "one of the settings cluster_key, gcs, node_ip, "
                           "run_dir, python, arena_bytes is missing");
+    }
+    if (!has_spill && default_spill(&s) < 0) {
+        raylet_settings_release(&s);
+        return err_fail(err, -SKATE_ENOMEM, "out of memory");
     }
     *ret = s;
     net_wipe(s.key, sizeof s.key);
@@ -155,5 +208,7 @@ int raylet_settings_read(int fd, struct raylet_settings *ret, struct skate_error
 void raylet_settings_release(struct raylet_settings *s) {
     free(s->python_path);
     s->python_path = NULL;
+    (void)keep_text(&s->spill, "");
+    (void)keep_text(&s->spill_options, "");
     net_wipe(s->key, sizeof s->key);
 }

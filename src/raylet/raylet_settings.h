@@ -1,7 +1,8 @@
 /* raylet_settings.h - the one line of settings that a raylet reads from its stdin at start.
  *
- * key=value pairs separated by tabs, ended by a newline. The line may hold the cluster's key: the
- * buffer is wiped after use. Blocks until the line is there (start-up only).
+ * key=value pairs separated by tabs, ended by a newline. The line holds the cluster's key, and
+ * maybe what opens a spill target: the buffer is wiped after use. Blocks until the line is there
+ * (start-up only).
  * Tests: tests/unit/raylet_settings_test.c. */
 #ifndef SKATE_RAYLET_SETTINGS_H
 #define SKATE_RAYLET_SETTINGS_H
@@ -32,6 +33,17 @@ struct raylet_settings {
     char node_name[128];
     bool is_head, local_session, no_lifeline;
     uint32_t lifeline_pid; /* 0: none */
+
+    /* The object store beyond its memory: docs/spilling.md. */
+    char *spill; /* heap: folders joined by ':', or URIs joined by ' '; NULL: nothing is spilled.
+                    Not said: the folder "spill" of run_dir */
+    bool spill_remote;    /* URIs, which only the helper can write */
+    char *spill_options;  /* heap: JSON for it, may hold secrets; NULL: none */
+    double spill_threshold; /* part of arena_bytes in use from which on objects are written out */
+    uint64_t spill_min_bytes;  /* written in one go, when there is as much; 0: no such wish */
+    uint64_t spill_file_bytes; /* largest file that objects share; 0: chosen */
+    double store_wait_s; /* how long a put waits for room in a full store before it fails */
+    uint64_t span;       /* bytes of the arena's address range; 0: chosen */
 };
 
 /* Parse a line (changed in place). -SKATE_EINVAL with the reason. */

@@ -45,6 +45,36 @@ static void test_good(void **state) {
     assert_int_equal(s.key[1], 0);
 }
 
+static void test_store(void **state) {
+    struct raylet_settings s;
+    struct skate_error err = {""};
+
+    (void)state;
+    assert_int_equal(parse(KEY REST, &s, &err), 0);
+    assert_string_equal(s.spill, "/r/spill");
+    assert_false(s.spill_remote);
+    assert_null(s.spill_options);
+    assert_true(s.spill_threshold == 0.8 && s.store_wait_s == 30 && s.span == 0);
+    raylet_settings_release(&s);
+    assert_null(s.spill);
+    assert_int_equal(parse(KEY REST "\tspill=/a:/b c\tspill_threshold=0.5\tstore_wait_s=1.5"
+                           "\tspan=1073741824\tspill_min_bytes=100\tspill_file_bytes=200",
+                           &s, &err), 0);
+    assert_string_equal(s.spill, "/a:/b c");
+    assert_true(s.spill_threshold == 0.5 && s.store_wait_s == 1.5 && s.span == 1 << 30);
+    assert_true(s.spill_min_bytes == 100 && s.spill_file_bytes == 200);
+    raylet_settings_release(&s);
+    assert_int_equal(parse(KEY REST "\tspill=s3://b/a=b\tspill_remote=1\tspill_options={\"a\": 1}",
+                           &s, &err), 0);
+    assert_string_equal(s.spill, "s3://b/a=b");
+    assert_string_equal(s.spill_options, "{\"a\": 1}");
+    assert_true(s.spill_remote);
+    raylet_settings_release(&s);
+    assert_int_equal(parse(KEY REST "\tspill=", &s, &err), 0);
+    assert_null(s.spill); /* switched off */
+    raylet_settings_release(&s);
+}
+
 /* Each bad line is refused, with a text that names the setting and never its value. */
 static void test_bad(void **state) {
     static const char *lines[][2] = {
@@ -63,6 +93,12 @@ static void test_bad(void **state) {
         {KEY REST "\tresources=CPU:-1", "resources"},
         {KEY REST "\tresources=CPU:nan", "resources"},
         {KEY REST "\tresources=:1", "resources"},
+        {KEY REST "\tspill_threshold=1.1", "spill_threshold"},
+        {KEY REST "\tspill_threshold=nan", "spill_threshold"},
+        {KEY REST "\tstore_wait_s=-1", "store_wait_s"},
+        {KEY REST "\tstore_wait_s=", "store_wait_s"},
+        {KEY REST "\tspan=x", "span"},
+        {KEY REST "\tspill_file_bytes=-1", "spill_file_bytes"},
     };
     struct raylet_settings s;
 
@@ -94,7 +130,8 @@ static void test_read(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_good), cmocka_unit_test(test_bad),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_good), cmocka_unit_test(test_store),
+                                       cmocka_unit_test(test_bad),
                                        cmocka_unit_test(test_read)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from skate import _core, _labels, _node
+from skate import _core, _labels, _node, _store_config
 
 DEFAULT_PORT = 6379
 
@@ -21,7 +21,7 @@ _FLAGS_WITH_VALUE = (
     "worker-port-list", "ray-client-server-port", "include-dashboard", "dashboard-host",
     "dashboard-port", "dashboard-agent-listen-port", "dashboard-agent-grpc-port",
     "runtime-env-agent-port", "metrics-export-port", "plasma-directory",
-    "object-spilling-directory", "system-config", "autoscaling-config", "redis-password",
+    "autoscaling-config", "redis-password",
     "redis-username", "include-log-monitor", "system-reserved-cpu", "system-reserved-memory",
     "cgroup-path", "log-style", "log-color",
 )  # fmt: skip
@@ -61,6 +61,8 @@ def _ignored(function: Any) -> Any:
 @click.option("--object-store-memory", type=float, help="Bytes of the object store.")
 @click.option("--block", is_flag=True, help="Stay, and end the daemons with this command.")
 @click.option("--temp-dir", help="Folder for the session's files.")
+@click.option("--object-spilling-directory", help="Folder or URI for objects beyond the store.")
+@click.option("--system-config", help='Settings of the node, as JSON: {"name": value}.')
 @click.option("--node-ip-address", help="Address of this node for the others.")
 @click.option("--node-name", help="Name of this node.")
 @click.option("--cluster-key-file", help="File with the key of the cluster to join.")
@@ -77,14 +79,15 @@ def start(head: bool, address: str | None, **options: Any) -> None:
         click.echo(f"skate: without a meaning here, ignored: {names}", err=True)
     try:
         node = _start_node(head, address, options)
-    except (OSError, ValueError, TypeError, RuntimeError) as error:
-        _fail(str(error))
+    except (OSError, ValueError, TypeError, RuntimeError, ImportError) as error:
+        plain = isinstance(error, OSError) and error.strerror and not error.filename
+        _fail(error.strerror if plain else str(error))  # type: ignore[union-attr]
     if options["block"]:
         _block(node)
 
 
 def _start_node(head: bool, address: str | None, options: dict[str, Any]) -> _node.Node:
-    resources = _json_resources(options["resources"])
+    resources = _json_of("--resources", options["resources"])
     labels = _labels.parse_node_labels(options["labels"] or "")
     store = options["object_store_memory"]
     if store is not None and store < 1 << 20:
@@ -98,6 +101,9 @@ def _start_node(head: bool, address: str | None, options: dict[str, Any]) -> _no
         ip, head, options["num_cpus"], options["num_gpus"], options["memory"], store_bytes,
         resources,
     )  # fmt: skip
+    more = _store_config.settings(
+        options["object_spilling_directory"], _json_of("--system-config", options["system_config"])
+    )
     key, gcs_address = (_node.new_key(), "") if head else _find_cluster(base, address, options)
     node = _node.Node(_node.new_session_dir(options["temp_dir"]), key)
     lasting = not options["block"]
@@ -108,7 +114,7 @@ def _start_node(head: bool, address: str | None, options: dict[str, Any]) -> _no
         else:
             node.gcs_address = gcs_address
         node.start_raylet(ip, offered, store_bytes, labels, options["node_name"] or "", head,
-                          lasting)  # fmt: skip
+                          lasting, more=more)  # fmt: skip
         assert node.raylet is not None
         node.raylet.wait_ready()
         if head:
@@ -136,15 +142,15 @@ def _own_ip(address: str | None) -> str:
     return _node.own_ip()
 
 
-def _json_resources(text: str | None) -> dict[str, float] | None:
+def _json_of(flag: str, text: str | None) -> dict[str, Any] | None:
     if not text:
         return None
     try:
         found = json.loads(text)
     except ValueError as error:
-        raise ValueError(f"--resources is not JSON ({error}): {text}") from None
+        raise ValueError(f"{flag} is not JSON ({error}): {text}") from None
     if not isinstance(found, dict):
-        raise ValueError(f'--resources must be like {{"name": 1}}, not {text}')
+        raise ValueError(f'{flag} must be like {{"name": 1}}, not {text}')
     return found
 
 

@@ -57,7 +57,7 @@ class Head:
         self.address = f"{ip}:{self._gcs.wait_ready()['port']}"
 
     def _start_raylet(self, shape: NodeShape, ip: str, key: str) -> None:
-        from skate import _node
+        from skate import _node, _store_config
 
         store = shape.object_store_memory
         if store is None:
@@ -75,6 +75,7 @@ class Head:
             ("labels", ",".join(f"{k}={v}" for k, v in shape.labels.items())),
             ("arena_bytes", max(store & ~4095, 4096)), ("node_name", "head"),
             ("is_head", 1), ("local_session", 0), ("lifeline_pid", os.getpid()),
+            *_store_config.settings(),
         ]  # fmt: skip
         log = os.path.join(self.session_dir, "logs", "raylet.err")
         self._raylet = _node.Daemon("skate-raylet", settings, log)

@@ -228,7 +228,7 @@ def make_run_dir(settings: NodeSettings, grant: Grant) -> str:
 
 def settings_line(settings: NodeSettings, grant: Grant, directory: str) -> str:
     """The daemon's line of settings: key=value pairs divided by tabs."""
-    from skate import _node
+    from skate import _node, _store_config
 
     ip = own_ip(settings.gcs)
     cpus = settings.cpus or grant.cpus
@@ -253,6 +253,7 @@ def settings_line(settings: NodeSettings, grant: Grant, directory: str) -> str:
         "is_head": "0",
         "lifeline_pid": str(os.getpid()),
         "local_session": "0",
+        **{key: str(value) for key, value in _store_config.settings()},
     }
     return "\t".join(f"{key}={value}" for key, value in pairs.items()) + "\n"
 
