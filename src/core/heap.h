@@ -5,11 +5,16 @@
  * (up to HEAP_SPARE_BYTES). Allocator data is private memory; in the segment lies only a 64-byte
  * object header in front of each object's bytes. Offsets given out are those of the bytes.
  *
- * The core's mutex guards it. Lending is the caller's business (`lend` may sleep for the raylet's
- * answer). Tests: tests/unit/heap_test.c. */
+ * An object is sealed when its bytes are complete. An extent whose objects are all sealed may be
+ * offered: its bytes may then leave memory (the raylet writes them to a file), so nothing is put
+ * there any more, and it goes back as soon as its last object is freed.
+ *
+ * The core's mutex guards it. Lending is the caller's business: `lend` may sleep for the raylet's
+ * answer, and meanwhile anything here may be called. Tests: tests/unit/core_heap_test.c. */
 #ifndef SKATE_CORE_HEAP_H
 #define SKATE_CORE_HEAP_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -18,6 +23,8 @@
 
 #define HEAP_SPARE_BYTES (UINT64_C(512) << 20)
 
+/* lend: an address range of `bytes` (a multiple of a page) at least; only `bytes` of it are paid
+ * for and touched. give_back must not call into the heap. */
 struct heap_env {
     int (*lend)(void *arg, uint64_t bytes, uint64_t *ret_offset, uint64_t *ret_bytes,
                 struct skate_error *err);
@@ -37,6 +44,22 @@ SKATE_NODISCARD int heap_alloc(struct heap *h, uint64_t bytes, const struct skat
                                struct skate_error *err);
 /* Give one back. -SKATE_ENOENT when no object lies there (a peer's mistake; nothing changed). */
 int heap_free(struct heap *h, uint64_t offset);
+/* The object's bytes are complete and do not change any more. What lies nowhere, or is sealed
+ * already, is left alone. */
+void heap_seal(struct heap *h, uint64_t offset);
+
+struct heap_offer {
+    uint64_t offset, bytes; /* of an extent; bytes: those that may have pages */
+};
+/* Make room of `bytes`: first extents without objects are given back, then at most `max` extents of
+ * sealed objects are offered, the longest sealed first, for which `fit` (NULL: any) says that they
+ * may leave; it must not call into the heap. Returns how many stand in ret. */
+uint32_t heap_offer(struct heap *h, uint64_t bytes,
+                    bool (*fit)(void *arg, uint64_t offset, uint64_t bytes), void *arg,
+                    struct heap_offer *ret, uint32_t max);
+/* The extent at `offset` is offered no longer: a small one takes objects again. One that is gone
+ * already is left alone. */
+void heap_take_back(struct heap *h, uint64_t offset);
 uint64_t heap_held(const struct heap *h); /* bytes of lent extents */
 uint32_t heap_live(const struct heap *h); /* objects; linear in the extents */
 

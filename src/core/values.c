@@ -47,6 +47,7 @@ int object_store(struct core *c, const struct core_value *v, const struct skate_
         r = core_enter(c);
         if (r < 0) (void)pthread_mutex_lock(&c->lock); /* the caller expects the lock */
     }
+    heap_seal(c->heap, offset);
     *ret = (struct wire_val){.kind = VAL_ARENA, .format = v->format, .flags = v->flags,
                              .id = *id, .holder = c->info.proc, .offset = offset, .size = size};
     return 0;
