@@ -5,7 +5,8 @@ lies here, built in the same way. Both run in turn (whoever goes first goes seco
 with the rows of this tree's bench. A row falls when the median of its ratios new/old is below 1 by
 more than its noise, and four of five pairs say so. The noise is the width of the middle half of the
 ratios, and never less than 5 %. What others disturbed (more than 0.3 of a core) is measured again,
-and left out if it stays so. Exit status 1 when a row falls, 2 when too few pairs of a row are left.
+and left out if it stays so. Rows that take long are measured when they are named. Exit status 1
+when a row falls, 2 when too few pairs of a row are left.
 
 usage: compare.py REV [--rows A,B] [--pairs N] [--seconds S]
 """
@@ -24,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "bench"))
 
 import load
-from bench_rows import ROWS, Row, groups_of
+from bench_rows import PAIRS_MOST, ROWS, Row, groups_of
 from child_process import run_child
 from run import FOREIGN_MAX, git, say
 from table import lines_of, number, with_unit
@@ -170,7 +171,8 @@ def main() -> int:
         parser.error(f"unknown rows: {', '.join(sorted(unknown))}" if unknown else
                      f"no such revision: {args.rev}" if not commit else
                      "--pairs and --seconds must be positive")
-    rows = [row for row in ROWS if not wanted or row.name in wanted]
+    rows = [row for row in ROWS
+            if (row.name in wanted if wanted else row.group not in PAIRS_MOST)]
     load.become_reaper()
     sites = {"old": build_site(old_tree(commit), FOLDER / f"old-{commit}"),
              "new": build_site(ROOT, FOLDER / "new")}

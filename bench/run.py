@@ -1,11 +1,12 @@
 """Skate beside Ray 2.60.0, and beside what the machine itself can do.
 
-Each row is measured in fresh processes, Ray and Skate in turn, at least five times; a ratio is
-taken within each pair, and the table shows the median of the ratios with their least and greatest
-(a ratio above 1 says that Skate is better). A pair during which others used more than 0.3 of a
-core is void and is measured again, a few times at most. Beside a row stands its floor, measured in
-the same run by bench/micro: bare processes with nothing of a runtime between them. Rows of scale
-and of the C interface are Skate's alone. What each row has to reach: bench/bench_rows.py.
+Each row is measured in fresh processes, Ray and Skate in turn, five times (the long ones two or
+three times); a ratio is taken within each pair, and the table shows the median of the ratios with
+their least and greatest (a ratio above 1 says that Skate is better). A pair during which others
+used more than 0.3 of a core is void and is measured again, a few times at most. Beside a row stands
+its floor, measured in the same run by bench/micro: bare processes with nothing of a runtime between
+them. Rows of scale and of the C interface are Skate's alone. What each row has to reach:
+bench/bench_rows.py.
 
 usage: run.py [--rows A,B] [--pairs N] [--quick] [--skip-ray] [--no-scale] [--json FILE]
 """
@@ -30,7 +31,7 @@ sys.path.insert(0, str(ROOT / "bench"))
 
 import load
 import table
-from bench_rows import ALL, NATIVE, ROWS, SCALE, Row, groups_of
+from bench_rows import ALL, FLOORS, NATIVE, PAIRS_MOST, ROWS, SCALE, Row, groups_of
 from child_process import RAY_PYTHON, run_child, run_lines
 
 NATIVE_DIR = ROOT / "bench" / "native"
@@ -87,7 +88,10 @@ class Bench:
             pair = Pair(most=self.others)
             with load.CpuLoad() as others:
                 for target in targets:
-                    pair.values[target] = run_child(target, group, self.seconds)
+                    found = run_child(target, group, self.seconds)
+                    for name in found.keys() & FLOORS:  # floors that a group measures itself
+                        self.floors.setdefault(name, []).append(found.pop(name))
+                    pair.values[target] = found
             pair.foreign = others.cores
             self.pairs.setdefault(group, []).append(pair)
             if not pair.void:
@@ -192,8 +196,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rows", default="", help=f"only these, separated by commas: {names}")
     parser.add_argument("--pairs", type=int, default=5, help="how often each side is run (5)")
     parser.add_argument("--seconds", type=float, default=1.0, help="least length of a row (1)")
-    parser.add_argument("--minutes", type=float, default=22.0,
-                        help="after that no further pair begins (22)")
+    parser.add_argument("--minutes", type=float, default=26.0,
+                        help="after that no further pair begins (26)")
     parser.add_argument("--others", type=float, default=FOREIGN_MAX, metavar="CORES",
                         help=f"above which a pair is void ({FOREIGN_MAX})")
     parser.add_argument("--quick", action="store_true", help="half a second a row")
@@ -228,8 +232,10 @@ def measure(bench: Bench, args: argparse.Namespace, targets: list[str], rows: li
         # Whoever goes first in one pair goes second in the next.
         order = targets if index % 2 == 0 else targets[::-1]
         for group in groups_of(rows):
-            say(f"pair {index + 1} of {args.pairs}: {group} ...")
-            bench.measure_pair(group, order)
+            count = min(args.pairs, PAIRS_MOST.get(group, args.pairs))
+            if index < count:
+                say(f"pair {index + 1} of {count}: {group} ...")
+                bench.measure_pair(group, order, 1 if group in PAIRS_MOST else RETRIES)
         bench.measure_floor()
 
 

@@ -55,6 +55,36 @@ def test_a_disturbed_pair_does_not_count():
     assert only_void["all_void"] and table.pairs_cell(only_void) == "ALL 1 VOID"
 
 
+def test_a_row_of_the_disk_is_judged_by_the_disk():
+    row = next(row for row in rows.ROWS if row.name == "spill_write")
+    found = run.summarise(row, [pair("spill_write", 0.5, 1.7)], {"disk_write": 2.0})
+    assert found["bar_met"] is True and found["floor_met"] is True
+    assert readme_numbers.bar_of(found) == "80 % of the disk"
+    found = run.summarise(row, [pair("spill_write", 0.5, 1.5)], {"disk_write": 2.0})
+    assert found["floor_met"] is False and found["floor_text"] == "75 %"
+    assert readme_numbers.bar_of(found) == "80 % of the disk (missed)"
+    assert "disk_write 2: 75 %, MISSED" in table.floor_cell(found)
+
+
+def test_a_group_may_bring_its_floor_and_run_less_often(monkeypatch):
+    calls = []
+
+    def child(target: str, group: str, seconds: float) -> dict[str, float]:
+        calls.append((target, group))
+        return {"spill_write": 1.0, "disk_write": 2.0} if group == "spill" else {"shutdown": 0.1}
+
+    monkeypatch.setattr(run, "run_child", child)
+    monkeypatch.setattr(run.Bench, "measure_floor", lambda self: None)
+    bench = run.Bench(0.1, 1.0, 1e9)
+    args = run.argparse.Namespace(pairs=5, minutes=1.0)
+    wanted = [row for row in rows.ROWS if row.name in ("shutdown", "spill_write")]
+    run.measure(bench, args, ["ray", "skate"], wanted, [])
+    assert len(bench.pairs["start"]) == 5 and calls.count(("ray", "start")) == 5
+    assert len(bench.pairs["spill"]) == rows.PAIRS_MOST["spill"] < 5
+    assert bench.floors["disk_write"] == [2.0] * 2 * rows.PAIRS_MOST["spill"]
+    assert bench.pairs["spill"][0].values["skate"] == {"spill_write": 1.0}
+
+
 def test_a_bound_is_judged_without_ray():
     quiet, loud = (run.summarise(IDLE, [run.Pair({"skate": {"idle_cpu": value}})], {})
                    for value in (0.2, 0.7))

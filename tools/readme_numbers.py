@@ -18,6 +18,7 @@ sys.path.insert(0, str(ROOT / "bench"))
 import bench_rows  # noqa: E402
 import plot  # noqa: E402  (of the bench)
 
+DISK_ROWS = frozenset(row.name for row in bench_rows.ROWS if row.rule == "disk")
 README, MEASURING = ROOT / "README.md", ROOT / "docs" / "internals" / "measuring.md"
 
 
@@ -60,6 +61,9 @@ def where(m: dict[str, Any]) -> str:
 
 def bar_of(r: dict[str, Any]) -> str:
     """What a row is to reach; in words only when it does not."""
+    if r["row"] in DISK_ROWS:
+        share = f"{100 * bench_rows.SHARES['disk']:.0f} % of the disk"
+        return share + ("" if r["floor_met"] else " (missed)")
     if r["bar"]:
         return f"{r['bar']:.0f}" + ("" if r["bar_met"] else " (missed)")
     if r["limit"] is not None:
@@ -71,12 +75,13 @@ def table(results: dict[str, Any]) -> str:
     """Beside Ray: what was measured where, then the rows."""
     m, floor, texts = results["machine"], results["floor"], row_texts()
     both = [r for r in results["rows"] if r["ratio"] is not None]
+    few = " or ".join(map(str, sorted(set(bench_rows.PAIRS_MOST.values()))))
     void = sum(1 for r in both if r["all_void"])
     head = (
         f"{where(m)} Ray is {m['versions'].get('ray', 'not measured')}; both ran in turn, "
-        f"{max((r['pairs'] for r in both), default=0)} times; the ratio is the median of the "
-        "pairs' ratios (least to greatest), above 1 where Skate is better; the bar is what we hold "
-        "ourselves to."
+        f"{max((r['pairs'] for r in both), default=0)} times (what takes long {few} times); the "
+        "ratio is the median of the pairs' ratios (least to greatest), above 1 where Skate is "
+        "better; the bar is what we hold ourselves to."
         + (f" In {void} rows all pairs were disturbed by others." if void else "")
     )
     below = (
@@ -86,6 +91,9 @@ def table(results: dict[str, Any]) -> str:
         f"{floor['fork']:,.0f} forks/s. Bare Python: {floor['pycall']:,.0f} calls/s of a function "
         f"in another process, {floor['asyncio']:,.0f} asyncio tasks/s."
     )
+    if "disk_write" in floor:
+        below += (f" The disk, by dd with direct I/O: {floor['disk_write']:.2f} GB/s written, "
+                  f"{floor['disk_read']:.2f} GB/s read.")
     lines = ["| | Ray | Skate | ratio | bar |", "| --- | ---: | ---: | ---: | ---: |"]
     for r in both:
         bar = bar_of(r)

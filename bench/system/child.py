@@ -30,6 +30,10 @@ def rows_of(group: str) -> Row:
         from rows_memory import idle as rows
     elif group == "queue":
         from rows_memory import queued_tasks as rows
+    elif group == "spill":
+        from rows_spill import spilled_and_restored as rows
+    elif group == "sort":
+        from rows_spill import sort_of_5x as rows
     elif group.startswith("scale_"):
         from rows_scale import GROUPS
 

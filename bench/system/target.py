@@ -39,9 +39,9 @@ class Target:
         self.ray = ray
         return ray
 
-    def init(self) -> None:
+    def init(self, **more: Any) -> None:
         """Start a cluster of its own, with the same options for both."""
-        options: dict[str, Any] = {"num_cpus": CPUS, "log_to_driver": False}
+        options: dict[str, Any] = {"num_cpus": CPUS, "log_to_driver": False, **more}
         if self.name == "ray":
             options |= {"address": "local", "include_dashboard": False, "logging_level": "error",
                         "_temp_dir": self.temp_dir}
