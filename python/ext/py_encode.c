@@ -4,8 +4,8 @@
  * tuples, lists and dicts of them: no Python code runs. Everything else is PICKLE5: header {u32
  * buffers, u32 0, u64 pickle bytes, then u64 offset and u64 length of each buffer}, the pickle,
  * each out-of-band buffer at a multiple of 64, so that arrays are read in place. A lone bytes
- * object is RAW. A mutable container met twice goes to pickle, which keeps it one object. What is
- * for other languages (`plain`) has two forms more, TENSOR and ARROW, made by skate._plain.
+ * object is RAW, a lone table ARROW. A mutable container met twice goes to pickle, which keeps it
+ * one object. What is for other languages (`plain`) has the form TENSOR, too, made by skate._plain.
  *
  * Extensions of MSGPACK: 1 tuple (its items as an array), 2 argument slot (u32), 3 ref (16 bytes),
  * 4 actor (16 bytes, and a u64: which one of its process; for other languages only).
@@ -395,8 +395,39 @@ static int lay_out(struct py_value *pv) {
     return 0;
 }
 
+/* ---- tensors and tables ---- */
+
+/* (format, header, data), see skate._plain.Laid. A table's data is a list of buffers as its library
+ * has them: they are put together where they are stored. */
+static int encode_laid(struct py_value *pv, PyObject *made) {
+    PyObject *data;
+    Py_ssize_t n;
+    int format;
+
+    if (!PyArg_ParseTuple(made, "iSO", &format, &pv->pickle, &data)) return pv->pickle = NULL, -1;
+    Py_INCREF(pv->pickle);
+    n = PyList_Check(data) ? PyList_Size(data) : 1;
+    pv->views = calloc((size_t)n + 1, sizeof *pv->views);
+    if (n + 1 > PY_PARTS) pv->parts = malloc(((size_t)n + 1) * sizeof *pv->parts);
+    if (!pv->views || !pv->parts) return PyErr_NoMemory(), -1;
+    pv->parts[0] = (struct core_part){PyBytes_AsString(pv->pickle),
+                                      (uint64_t)PyBytes_Size(pv->pickle), 64};
+    for (Py_ssize_t i = 0; i < n; i++) {
+        Py_buffer *view = &pv->views[i];
+        PyObject *o = PyList_Check(data) ? PyList_GetItem(data, i) : data;
+
+        if (!o || PyObject_GetBuffer(o, view, PyBUF_SIMPLE) < 0) return -1;
+        pv->view_count++;
+        pv->parts[i + 1] = (struct core_part){view->buf, (uint64_t)view->len, i ? 1 : 64};
+    }
+    pv->v.format = (uint8_t)format;
+    pv->v.part_count = (uint32_t)n + 1;
+    pv->v.parts = pv->parts;
+    return PLAIN;
+}
+
 static int encode_pickle(struct py_value *pv, PyObject *o) {
-    PyObject *dumps = py_hook(HOOK_DUMPS);
+    PyObject *dumps = py_hook(HOOK_DUMPS), *made;
 
     forget(pv);
     if (!dumps) return -1;
@@ -404,34 +435,22 @@ static int encode_pickle(struct py_value *pv, PyObject *o) {
     if (!pv->buffers) return -1;
     pv->outer = collector;
     collector = pv;
-    pv->pickle = PyObject_CallFunctionObjArgs(dumps, o, pv->buffers, NULL);
+    made = PyObject_CallFunctionObjArgs(dumps, o, pv->buffers, NULL);
     collector = pv->outer;
-    if (!pv->pickle) return -1;
-    if (!PyBytes_Check(pv->pickle))
+    if (!made) return -1;
+    if (Py_TYPE(made) == py.laid_type) {
+        int r = encode_laid(pv, made);
+
+        Py_DECREF(made);
+        return r;
+    }
+    pv->pickle = made;
+    if (!PyBytes_Check(made))
         return PyErr_SetString(PyExc_TypeError, "dumps() gives bytes"), -1;
     return lay_out(pv);
 }
 
-/* ---- tensors and tables ---- */
-
-static int encode_laid(struct py_value *pv, PyObject *made) {
-    int format;
-    PyObject *data;
-
-    if (!PyArg_ParseTuple(made, "iSO", &format, &pv->pickle, &data)) return pv->pickle = NULL, -1;
-    Py_INCREF(pv->pickle);
-    pv->views = calloc(1, sizeof *pv->views);
-    if (!pv->views) return PyErr_NoMemory(), -1;
-    if (PyObject_GetBuffer(data, &pv->views[0], PyBUF_SIMPLE) < 0) return -1;
-    pv->view_count = 1;
-    pv->parts[0] = (struct core_part){PyBytes_AsString(pv->pickle),
-                                      (uint64_t)PyBytes_Size(pv->pickle), 64};
-    pv->parts[1] = (struct core_part){pv->views[0].buf, (uint64_t)pv->views[0].len, 64};
-    pv->v.format = (uint8_t)format;
-    pv->v.part_count = 2;
-    pv->v.parts = pv->parts;
-    return PLAIN;
-}
+/* ---- forms for every language ---- */
 
 /* laid(type): how tuples are marked that encode_laid() takes. */
 PyObject *py_set_laid(PyObject *module, PyObject *type) {

@@ -30,13 +30,14 @@ _NUMBERS = {name: number for number, name in enumerate(_DTYPES) if name}
 
 
 class Laid(tuple):  # type: ignore[type-arg]
-    """(format, header, data) of an array or a table; stored and sent as such."""
+    """(format, header, data) of an array or a table; stored and sent as such. data: bytes, or a
+    list of what they are put together from."""
 
     __slots__ = ()
 
     def __reduce__(self) -> tuple[Any, ...]:
         kind, header, data = self  # it is inside of something that is pickled
-        return _unlaid, (kind, header, bytes(data))
+        return _unlaid, (kind, header, b"".join(data if type(data) is list else (data,)))
 
 
 def _unlaid(kind: int, header: bytes, data: bytes) -> Any:
@@ -70,7 +71,7 @@ def form(obj: Any) -> Laid | None:
         return _lay_out_array(obj)
     if module == "torch":
         return _lay_out_torch(obj)
-    if module == "pyarrow":
+    if module in ("pyarrow", "polars"):
         return _lay_out_table(obj)
     return None
 
@@ -182,14 +183,11 @@ def _lay_out_torch(tensor: Any) -> Laid | None:
 
 
 def _lay_out_table(table: Any) -> Laid | None:
-    import pyarrow
-
-    if not isinstance(table, (pyarrow.Table, pyarrow.RecordBatch)):
+    try:
+        from skate import _arrow
+    except ImportError:  # polars alone is there
         return None
-    sink = pyarrow.BufferOutputStream()
-    with pyarrow.ipc.new_stream(sink, table.schema) as writer:
-        writer.write(table)
-    return Laid((ARROW, b"", sink.getvalue()))
+    return _arrow.plain_form(table)
 
 
 # --------------------------------------------------------------------------- and back
@@ -208,7 +206,7 @@ def tensor(data: Any) -> Any:
         raise ValueError(f"a malformed tensor: element type {number}, {ndim} dimensions")
     shape = struct.unpack_from(f"<{ndim}q", view, 8)
     start = (8 + 8 * ndim + 63) & ~63
-    numpy = _need("numpy", "a tensor")
+    numpy = need("numpy", "a tensor")
     dtype = numpy.dtype(_bfloat16() if number == _BF16 else _DTYPES[number])
     count = _elements(shape)
     if len(view) < start or count * dtype.itemsize != len(view) - start:
@@ -228,17 +226,20 @@ def _elements(shape: tuple[int, ...]) -> int:
 
 
 def _bfloat16() -> Any:
-    return _need("ml_dtypes", "a tensor of bfloat16").bfloat16
+    return need("ml_dtypes", "a tensor of bfloat16").bfloat16
 
 
 def arrow(data: Any) -> Any:
-    """A pyarrow.Table whose columns lie where the bytes do. ImportError when pyarrow is missing."""
-    pyarrow = _need("pyarrow", "an Arrow table")
-    with pyarrow.ipc.open_stream(pyarrow.py_buffer(data)) as reader:
-        return reader.read_all()
+    """A pyarrow.Table whose columns lie where the bytes do, or what else the stream was made of
+    (_arrow.read). ImportError when pyarrow is missing."""
+    need("pyarrow", "an Arrow table")
+    from skate import _arrow
+
+    return _arrow.read(data)
 
 
-def _need(module: str, what: str) -> Any:
+def need(module: str, what: str) -> Any:
+    """The module. ImportError that says what it is needed for."""
     import importlib
 
     try:

@@ -90,9 +90,17 @@ _PLAIN_KINDS = frozenset(
 )  # fmt: skip
 
 
-def dumps(obj: Any, buffers: list[Any]) -> bytes:
-    """Pickle, protocol 5; large buffers are appended to `buffers` instead."""
+_TABLES = frozenset(("pyarrow.lib", "polars.dataframe.frame"))
+_COLUMNS = frozenset((*_TABLES, "polars.series.series"))
+
+
+def dumps(obj: Any, buffers: list[Any]) -> Any:
+    """Pickle, protocol 5; large buffers are appended to `buffers` instead. A table: _plain.Laid."""
     kind = type(obj)
+    if kind.__module__ in _TABLES and kind not in _custom:
+        laid = _lay_out_table(obj)
+        if laid is not None:
+            return laid
     if kind.__module__ == "numpy" and kind.__name__ == "ndarray" and not (
         obj.dtype.hasobject or kind in _custom
     ):
@@ -107,6 +115,14 @@ def dumps(obj: Any, buffers: list[Any]) -> bytes:
         del buffers[:]
         _core.forget_refs()  # those met so far come again
     return _cloud_dumps(obj, buffers)
+
+
+def _lay_out_table(obj: Any) -> Any:
+    try:
+        from skate import _arrow
+    except ImportError:  # polars without pyarrow
+        return None
+    return _arrow.lay_out(obj)
 
 
 _slots_pickler: Any = None
@@ -129,6 +145,10 @@ def _cloud_pickler() -> Any:
                     made = _torch.reduce(obj)
                     if made is not None:
                         return made
+                if type(obj).__module__ in _COLUMNS:
+                    made = _reduce_columns(obj)
+                    if made is not None:
+                        return made
                 made = super().reducer_override(obj)
                 if isinstance(obj, type) and type(made) is tuple and obj.__dict__.get("__slots__"):
                     args = made[1]
@@ -138,6 +158,14 @@ def _cloud_pickler() -> Any:
 
         _slots_pickler = SlotsPickler
     return _slots_pickler
+
+
+def _reduce_columns(obj: Any) -> Any:
+    try:
+        from skate import _arrow
+    except ImportError:
+        return None
+    return _arrow.reduce(obj)
 
 
 def _cloud_dumps(obj: Any, buffers: list[Any]) -> bytes:

@@ -63,6 +63,29 @@ def test_the_example_with_a_table_of_python(ray: Any, built: Path) -> None:
     assert out.to_pydict() == {"name": ["x", "y"], "sum": [1.0, 6.0], "count": [1, 2]}
 
 
+def test_c_reads_what_python_stores_as_ever(ray: Any, built: Path) -> None:
+    """put(), results and generators of Python store tables so that C can read them."""
+    total = c_function(str(built / "arrow_aggregation.so"), "total")
+    city = pa.array(["Bern", "Thun", "Bern"] * 5_000)
+    table = pa.table({"city": city, "chf": np.arange(15_000.0)}, metadata={"a": "b"})
+    expected = ray.get(total.remote(table, "city", "chf"))
+
+    @ray.remote
+    def same(table: Any) -> Any:
+        return table
+
+    @ray.remote
+    def items(table: Any) -> Any:
+        yield table
+
+    [item] = list(items.remote(table))
+    batch = table.combine_chunks().to_batches()[0]
+    for ref in (ray.put(table), same.remote(table), item, ray.put(batch)):
+        assert ray.get(total.remote(ref, "city", "chf")) == expected
+    with pytest.raises(TypeError, match=r"cross_language.put\(\)"):
+        ray.get(total.remote(ray.put([table]), "city", "chf"))
+
+
 def test_the_example_with_many_groups(ray: Any, built: Path) -> None:
     rows = 100_000
     keys = [f"key {i * 7919 % 5000}" for i in range(rows)]
