@@ -1,4 +1,7 @@
-"""URIs that objects may be spilled to: what fsspec must know of them, without importing much."""
+"""URIs that objects may be spilled to: what fsspec must know of them, and whether it works.
+
+fsspec and what it brings (threads, too) is not imported here but in a process of its own.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*(::[a-z][a-z0-9+.-]*)*://")
+_TRY_S = 60
 _READ_ONLY = frozenset(("http", "https", "data", "zip", "tar", "git", "github", "libarchive"))
 
 
@@ -66,3 +70,38 @@ def _need(known: dict[str, Any], protocol: str, name: str) -> None:
         f"{missing}" + (f" ({hint})" if hint else ""),
         name=missing,
     )
+
+
+def try_out(uris: list[str], options: str, name: str) -> None:
+    """Write, read and remove a small file at each, in a process of its own. OSError (of which
+    PermissionError, ConnectionError) with the reason. options: JSON, for fsspec."""
+    if all(uri.startswith("memory://") for uri in uris):
+        return
+    import json
+    import subprocess
+    import sys
+
+    from skate import _spill_remote
+
+    given = {"path": sys.path, "uris": uris, "options": json.loads(options or "{}")}
+    boot = (
+        "import json, sys; given = json.load(sys.stdin); sys.path[:] = given['path']; "
+        "from skate._spill_remote import try_out; try_out(given)"
+    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-E", "-s", "-c", boot], input=json.dumps(given),
+            capture_output=True, text=True, timeout=_TRY_S,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        where = hidden(", ".join(uris))
+        raise TimeoutError(f"{name}: {where} did not answer within {_TRY_S} s") from None
+    kind, _, text = done.stdout.partition(" ")
+    if kind == str(_spill_remote.OK):
+        return
+    text = f"{name}: cannot spill objects to {text or hidden(done.stderr.strip()[-500:])}"
+    if kind == str(_spill_remote.REFUSED):
+        raise PermissionError(text)
+    if kind == str(_spill_remote.TRANSIENT):
+        raise ConnectionError(text)
+    raise OSError(text)

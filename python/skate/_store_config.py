@@ -22,8 +22,9 @@ KEYS = (
     "max_fused_object_count", "store_wait_s", "store_span_bytes",
 )  # fmt: skip
 _REMOTE_TYPES = ("smart_open", "fsspec", "ray_storage")
-_MOST_TARGETS = 64
+_MOST_TARGETS = 16
 _MOST_TEXT = 64 << 10  # of the settings' line
+_MOST_PATH = 360
 
 
 def settings(directory: Any = None, system: Any = None) -> list[tuple[str, Any]]:
@@ -145,6 +146,7 @@ def _spill_lines(targets: list[str], options: str, name: str) -> list[tuple[str,
 
         for uri in targets:
             _spill_uri.check(uri, name)
+        _spill_uri.try_out(targets, options, name)
         out: list[tuple[str, Any]] = [("spill", " ".join(targets)), ("spill_remote", 1)]
         if options:
             out.append(("spill_options", options))
@@ -162,6 +164,8 @@ def _folder(path: str, name: str) -> str:
     path = os.path.abspath(os.path.expanduser(path))
     if any(c in path for c in ":\t\n\0"):
         raise ValueError(f"{name}: the path of a folder has no colon, tab or newline: {path!r}")
+    if len(os.fsencode(path)) > _MOST_PATH:
+        raise ValueError(f"{name}: the path of a folder has at most {_MOST_PATH} bytes: {path!r}")
     probe = os.path.join(path, f".skate-probe-{os.getpid()}-{os.urandom(4).hex()}")
     try:
         os.makedirs(path, mode=0o700, exist_ok=True)
