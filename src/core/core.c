@@ -15,6 +15,14 @@
 
 static void list_init(struct frame_list *l) { l->tail = &l->head; }
 
+/* A table that takes memory where it is written to; NULL: none. */
+static void *table(size_t bytes) {
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    return p == MAP_FAILED ? NULL : p;
+}
+
 static struct core *core_new(int fd) {
     struct core *c = calloc(1, sizeof *c);
     pthread_condattr_t attr;
@@ -40,10 +48,13 @@ static struct core *core_new(int fd) {
     list_init(&c->replies);
     list_init(&c->events);
     c->run_tail = &c->run_head;
-    c->object_v = mmap(NULL, LEDGER_OBJECTS * sizeof *c->object_v, PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (c->object_v == MAP_FAILED) return free(c), NULL;
-    return c;
+    c->object_v = table(LEDGER_OBJECTS * sizeof *c->object_v);
+    c->more_v = table(LEDGER_OBJECTS * sizeof *c->more_v);
+    if (c->object_v && c->more_v) return c;
+    if (c->object_v) (void)munmap(c->object_v, LEDGER_OBJECTS * sizeof *c->object_v);
+    if (c->more_v) (void)munmap(c->more_v, LEDGER_OBJECTS * sizeof *c->more_v);
+    free(c);
+    return NULL;
 }
 
 static int lend(void *arg, uint64_t bytes, uint64_t *ret_offset, uint64_t *ret_bytes,
@@ -107,6 +118,7 @@ static int map_shared(struct core *c, const int *fds) {
     (void)madvise(c->ledger_map, LEDGER_BYTES, MADV_DONTFORK);
     (void)madvise(c->bell, 4096, MADV_DONTFORK);
     ledger_init(&c->ledger, c->ledger_map, c->info.proc);
+    index_init(&c->objects, &c->ledger.slots[0].id, sizeof *c->ledger.slots);
     trace_init(&c->trace, (uint8_t *)c->ledger_map + LEDGER_TRACE_OFFSET, c->info.proc);
     return heap_new(&env, &c->heap);
 }
@@ -288,7 +300,7 @@ static void tables_release(struct core *c) {
 
 /* False: there is nothing to be done. */
 static bool end(struct core *c) {
-    struct map *maps[] = {&c->objects, &c->tasks, &c->workers, &c->actors, &c->functions,
+    struct map *maps[] = {&c->tasks, &c->workers, &c->actors, &c->functions,
                           &c->heritage.estates};
 
     if (!c || c->forked) return false; /* a forked child leaves all to its parent */
@@ -299,6 +311,7 @@ static bool end(struct core *c) {
     runs_free(c);
     watches_release(c);
     for (size_t i = 0; i < sizeof maps / sizeof *maps; i++) map_release(maps[i]);
+    index_release(&c->objects);
     links_release(c);
     sweep_release(c);
     frames_release(&c->deferred);
@@ -309,6 +322,7 @@ static bool end(struct core *c) {
     if (c->ledger_map) (void)munmap(c->ledger_map, LEDGER_BYTES);
     if (c->bell) (void)munmap(c->bell, 4096);
     (void)munmap(c->object_v, LEDGER_OBJECTS * sizeof *c->object_v);
+    (void)munmap(c->more_v, LEDGER_OBJECTS * sizeof *c->more_v);
     /* The read-only arena stays mapped: views of it may still be in the caller's hands. */
     if (c->arena_fd >= 0) (void)close(c->arena_fd);
     for (uint32_t i = 0; i < c->in_fd_count; i++) (void)close(c->in_fds[i]);

@@ -30,7 +30,30 @@ static inline struct skate_id task_parent(const struct core *c, const struct tas
 }
 
 static inline uint32_t object_find(struct core *c, const struct skate_id *id) {
-    return map_get(&c->objects, id);
+    return index_get(&c->objects, id);
+}
+
+/* What the object contains, or NULL. */
+static inline struct id_list *object_contained(const struct core *c, uint32_t slot) {
+    uint64_t at = c->ledger.slots[slot].contained;
+
+    return at ? (void *)(c->ledger.area + at - 1) : NULL;
+}
+
+/* The part of it that few have: to be read, */
+static inline struct object_more object_more(const struct core *c, uint32_t slot) {
+    return c->object_v[slot].more ? c->more_v[slot] : (struct object_more){0};
+}
+
+/* and to be written to. */
+static inline struct object_more *object_more_of(struct core *c, uint32_t slot) {
+    if (!c->object_v[slot].more) c->more_v[slot] = (struct object_more){0};
+    c->object_v[slot].more = true;
+    return &c->more_v[slot];
+}
+
+static inline uint64_t object_copy_at(const struct core *c, uint32_t slot) {
+    return c->object_v[slot].more ? c->more_v[slot].local_offset : 0;
 }
 
 static inline bool object_ready(struct core *c, uint32_t slot) {

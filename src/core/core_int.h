@@ -12,10 +12,12 @@
 
 #include "base/assert.h"
 #include "base/doorbell.h"
+#include "base/index.h"
 #include "base/map.h"
 #include "base/ring.h"
 #include "core/core.h"
 #include "core/core_frames.h"
+#include "core/core_objects.h"
 #include "core/core_async.h"
 #include "core/heap.h"
 #include "core/lineage.h"
@@ -25,36 +27,6 @@
 
 enum { NONE = 0xffffffff, DRAIN_BATCH = 512, EVENTS_MAX = 20000 };
 enum { EVENT_BYTES_MAX = 64 << 20, SPIN_FULL = 1200 /* a pause is 10 to 40 ns */ };
-
-struct borrower {
-    struct borrower *next;
-    uint64_t proc;
-    int64_t count; /* borrows known to us; below zero for a moment, see 0001 */
-    bool wants;    /* asked for the value and waits */
-};
-struct dependent {
-    struct dependent *next;
-    uint32_t task;
-};
-/* Working state of the object in ledger slot i; objects[i]. The slot holds id, state and counts. */
-struct object {
-    struct borrower *borrowers;
-    struct dependent *dependents;
-    struct id_list *contained; /* in the ledger's byte area */
-    uint64_t local_offset; /* where a pulled copy lies in this node's arena, 0: none */
-    uint32_t registered;   /* foreign: borrows registered for us at the owner */
-    uint32_t local, holds; /* local refs; holds of tasks, pins, containers */
-    uint8_t requested;     /* foreign: value_req is out */
-    uint8_t pulling;
-    uint8_t waited;
-    uint8_t evicted; /* ours: its bytes are gone; its task makes it again when it is needed */
-    uint8_t kept;    /* ours: its task is kept */
-    uint8_t why;     /* ours: why it cannot be made again (lineage.c) */
-    uint32_t lineage; /* ours: kept tasks that name it */
-    uint8_t claimed; /* of a dead owner: its heir was told that we have it */
-    uint8_t limbo;   /* inherited: enum limbo (estate.c) */
-    uint32_t heard_ms; /* inherited: when somebody last spoke of it */
-};
 
 /* KEPT: over, but a result of it may have to be made again (lineage.c). */
 enum task_state { TASK_FREE, TASK_DEPS, TASK_QUEUED, TASK_PUSHED, TASK_KEPT };
@@ -173,8 +145,9 @@ struct core {
     struct link *by_bit[LIMIT_CHANNELS];
     struct link *backlogs;
 
-    struct map objects;    /* id -> slot */
+    struct index objects;  /* id -> slot */
     struct object *object_v;
+    struct object_more *more_v; /* sparse: see object_more() */
     uint64_t next_seq;
     struct skate_id *drops;
     uint32_t drop_count, drop_cap;

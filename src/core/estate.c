@@ -82,14 +82,16 @@ void estates_free(struct core *c) {
 
 static uint32_t now_ms(void) { return (uint32_t)(time_now_ns() / 1000000); }
 
-static bool in_grace(const struct object *o) { return now_ms() - o->heard_ms < GRACE_MS; }
+static bool in_grace(const struct core *c, uint32_t slot) {
+    return now_ms() - object_more(c, slot).heard_ms < GRACE_MS;
+}
 
 bool estate_keeps(struct core *c, uint32_t slot) {
     struct object *o = &c->object_v[slot];
     const struct skate_id *id = &c->ledger.slots[slot].id;
 
     if (o->limbo == LIMBO_OVER || id_index(id) == SKATE_INDEX_TASK || !estate_owns(c, id) ||
-        !in_grace(o))
+        !in_grace(c, slot))
         return false;
     if (o->limbo != LIMBO_NO) return true;
     if (c->heritage.limbo_count == c->heritage.limbo_cap) {
@@ -111,7 +113,7 @@ static bool limbo_judge(struct core *c, const struct limbo_entry *e) {
     struct object *o = slot == MAP_NONE ? NULL : &c->object_v[slot];
 
     if (!o || o->limbo == LIMBO_NO) return true;
-    if (in_grace(o)) return false;
+    if (in_grace(c, slot)) return false;
     o->limbo = LIMBO_NO;
     if (o->local || o->holds || o->borrowers || o->pulling) return true;
     o->limbo = LIMBO_OVER;
@@ -140,7 +142,7 @@ void estate_claim(struct core *c, const struct skate_id *id, uint64_t proc, bool
     struct borrower *b;
 
     if (slot == MAP_NONE || !l || l->death) return;
-    c->object_v[slot].heard_ms = now_ms();
+    object_more_of(c, slot)->heard_ms = now_ms();
     if (!own_word) return;
     b = borrower_of(c, slot, proc, true);
     if (b) b->count = 1;
@@ -153,7 +155,7 @@ void estate_release(struct core *c, const struct skate_id *id, uint64_t proc) {
 
     if (!b) return;
     b->count = 0;
-    c->object_v[slot].heard_ms = now_ms();
+    object_more_of(c, slot)->heard_ms = now_ms();
     borrowers_tidy(c, slot);
 }
 
@@ -292,7 +294,7 @@ static void inherit(struct core *c, const struct wire_val *v, const uint8_t *dat
 
     if (slot == NONE) return;
     c->object_v[slot].holds++;
-    c->object_v[slot].heard_ms = now_ms();
+    object_more_of(c, slot)->heard_ms = now_ms();
     c->object_v[slot].registered = 0; /* we were a borrower; the account is closed */
     if (v->kind == VAL_NONE || object_ready(c, slot))
         object_drop_refs(c, v, refs); /* its bytes are those that we know of */

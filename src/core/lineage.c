@@ -87,8 +87,8 @@ static void forget(struct core *c, uint32_t index) {
         uint32_t slot = counted(c, &t->holds[i]) ? object_find(c, &t->holds[i]) : MAP_NONE;
 
         if (slot == MAP_NONE) continue;
-        SKATE_ASSERT(c->object_v[slot].lineage > 0);
-        if (--c->object_v[slot].lineage) continue;
+        SKATE_ASSERT(object_more(c, slot).lineage > 0);
+        if (--object_more_of(c, slot)->lineage) continue;
         c->object_v[slot].local++;
         core_ref_drop(c, &t->holds[i]);
     }
@@ -139,7 +139,7 @@ bool lineage_keep(struct core *c, uint32_t index) {
         uint32_t slot = object_find(c, &t->holds[i]);
 
         if (slot == MAP_NONE) continue;
-        if (counted(c, &t->holds[i])) c->object_v[slot].lineage++;
+        if (counted(c, &t->holds[i])) object_more_of(c, slot)->lineage++;
         object_unhold(c, &t->holds[i]);
     }
     trim(c);
@@ -195,8 +195,8 @@ static void hold_again(struct core *c, const struct skate_id *id) {
     }
     object_hold(c, id);
     slot = object_find(c, id);
-    if (slot != MAP_NONE && counted(c, id) && c->object_v[slot].lineage)
-        c->object_v[slot].lineage--;
+    if (slot != MAP_NONE && counted(c, id) && object_more(c, slot).lineage)
+        object_more_of(c, slot)->lineage--;
 }
 
 static void run_again(struct core *c, uint32_t index) {
@@ -260,10 +260,10 @@ static void owned_lost(struct core *c, uint32_t slot) {
     struct ledger_slot *s = &c->ledger.slots[slot];
     struct object *o = &c->object_v[slot];
 
-    if (o->local_offset) {
+    if (object_copy_at(c, slot)) {
         uint64_t was = s->holder;
 
-        s->offset = o->local_offset;
+        s->offset = object_copy_at(c, slot);
         s->holder = proc_raylet(c->info.proc);
         link_arena(c, was, -1);
         return;
@@ -294,7 +294,7 @@ void lineage_lost(struct core *c, uint32_t slot, const char *why) {
     c->lineage.why = why;
     if (object_is_ours(c, &c->ledger.slots[slot].id))
         owned_lost(c, slot);
-    else if (!c->object_v[slot].local_offset)
+    else if (!object_copy_at(c, slot))
         borrowed_lost(c, slot);
     c->lineage.why = NULL;
 }

@@ -20,7 +20,7 @@ int core_locate(struct core *c, const struct skate_id *id, struct core_place *re
         ret->size = s->size;
         ret->node = proc_node(ledger_state_of(s) == LEDGER_ARENA ? s->holder : id->owner);
         ret->copied = ledger_state_of(s) == LEDGER_ARENA &&
-                      ret->node != proc_node(c->info.proc) && c->object_v[slot].local_offset;
+                      ret->node != proc_node(c->info.proc) && object_copy_at(c, slot);
     }
     core_leave(c);
     return 0;

@@ -18,7 +18,7 @@ static bool owned(const struct core *c, const struct skate_id *id) {
 bool object_is_ours(const struct core *c, const struct skate_id *id) { return owned(c, id); }
 
 uint32_t object_make(struct core *c, const struct skate_id *id) {
-    uint32_t slot = map_get(&c->objects, id);
+    uint32_t slot = object_find(c, id);
 
     return slot != MAP_NONE ? slot : object_new(c, id);
 }
@@ -28,11 +28,11 @@ uint32_t object_new(struct core *c, const struct skate_id *id) {
     uint32_t slot;
 
     if (ledger_slot_take(&c->ledger, LEDGER_OF_OBJECTS, &slot) < 0) return NONE;
-    if (map_put(&c->objects, id, slot) < 0)
-        return ledger_slot_free(&c->ledger, LEDGER_OF_OBJECTS, slot), NONE;
-    c->object_v[slot] = (struct object){0};
     s = &c->ledger.slots[slot];
     s->id = *id;
+    if (index_put(&c->objects, slot) < 0)
+        return ledger_slot_free(&c->ledger, LEDGER_OF_OBJECTS, slot), NONE;
+    c->object_v[slot] = (struct object){0};
     s->refs = s->borrows = 0;
     s->holder = s->offset = s->size = s->contained = 0;
     ledger_move(&c->ledger, slot, LEDGER_PENDING, 0, 0);
@@ -78,8 +78,11 @@ void object_release(struct core *c, const struct skate_id *id, uint32_t n) {
     (void)proc_send(c, id->owner, &m, sizeof m, BELL_QUIET);
 }
 
-static void contained_drop(struct core *c, struct id_list *in) {
+static void contained_drop(struct core *c, uint32_t slot) {
+    struct id_list *in = object_contained(c, slot);
+
     if (!in) return;
+    c->ledger.slots[slot].contained = 0;
     for (uint64_t i = 0; i < in->count; i++) core_ref_drop(c, &in->ids[i]);
     ledger_free(&c->ledger, (uint64_t)((uint8_t *)in - c->ledger.area),
                 sizeof *in + in->count * sizeof *in->ids);
@@ -93,12 +96,11 @@ static void object_delete(struct core *c, uint32_t slot) {
     ledger_move(&c->ledger, slot, LEDGER_FREE, 0, 0); /* first: freed pieces are overwritten */
     if (ledger_state_of(&was) == LEDGER_INLINE) ledger_free(&c->ledger, was.offset, was.size);
     if (ledger_state_of(&was) == LEDGER_ARENA) {
-        if (o->local_offset) unpull(c, o->local_offset);
+        if (o->more && object_copy_at(c, slot)) unpull(c, object_copy_at(c, slot));
         free_bytes(c, was.holder, was.offset, owned(c, &id));
     }
     if (o->registered || o->claimed) object_release(c, &id, o->registered ? o->registered : 1);
-    contained_drop(c, o->contained);
-    o->contained = NULL;
+    contained_drop(c, slot);
     if (o->kept) lineage_result_gone(c, &id);
     while (o->dependents) {
         struct dependent *d = o->dependents;
@@ -106,7 +108,7 @@ static void object_delete(struct core *c, uint32_t slot) {
         o->dependents = d->next;
         free(d);
     }
-    (void)map_remove(&c->objects, &id);
+    (void)index_remove(&c->objects, &id);
     ledger_slot_free(&c->ledger, LEDGER_OF_OBJECTS, slot);
 }
 
@@ -119,7 +121,7 @@ void object_check(struct core *c, uint32_t slot) {
     if (o->borrowers) return;
     if (o->pulling) return; /* its answer is on the way */
     if (c->heritage.estates.count && estate_keeps(c, slot)) return;
-    if (o->lineage) return lineage_evict(c, slot);
+    if (o->more && object_more(c, slot).lineage) return lineage_evict(c, slot);
     if (owned(c, &id) && id_index(&id) == SKATE_INDEX_TASK) {
         actor_handles_gone(c, &id);
         stream_handle_gone(c, &id);
@@ -363,7 +365,7 @@ void object_val(struct core *c, uint32_t slot, struct wire_val *ret, const uint8
 
 static void send_value(struct core *c, uint32_t slot, uint64_t to) {
     uint64_t stack[LIMIT_RING_FRAME / 8];
-    struct id_list *in = c->object_v[slot].contained;
+    struct id_list *in = object_contained(c, slot);
     const uint8_t *data;
     struct wire_val v;
     struct wire_buf b;
@@ -434,19 +436,16 @@ void object_drop_refs(struct core *c, const struct wire_val *v, const struct ska
 
 void object_unset(struct core *c, uint32_t slot, bool free_it) {
     struct ledger_slot *s = &c->ledger.slots[slot], was = *s;
-    struct object *o = &c->object_v[slot];
 
     SKATE_ASSERT(ledger_state_of(s) == LEDGER_ARENA);
     ledger_move(&c->ledger, slot, LEDGER_PENDING, 0, 0);
-    s->contained = 0;
-    if (o->local_offset) unpull(c, o->local_offset);
-    o->local_offset = 0;
+    if (object_copy_at(c, slot)) unpull(c, object_copy_at(c, slot));
+    if (c->object_v[slot].more) c->more_v[slot].local_offset = 0;
     if (free_it)
         free_bytes(c, was.holder, was.offset, owned(c, &s->id));
     else
         link_arena(c, was.holder, -1);
-    contained_drop(c, o->contained);
-    o->contained = NULL;
+    contained_drop(c, slot);
 }
 
 /* What a value contains goes on record before the value does. */
@@ -459,7 +458,6 @@ static void contained_set(struct core *c, uint32_t slot, const struct skate_id *
     in->count = n;
     memcpy(in->ids, refs, n * sizeof *refs);
     c->ledger.slots[slot].contained = at + 1;
-    c->object_v[slot].contained = in;
 }
 
 /* told: whoever sent the value has told the owners of the refs in it that we hold them. */
@@ -494,7 +492,7 @@ static void set_value(struct core *c, uint32_t slot, const struct wire_val *v,
         link_arena(c, v->holder, 1);
         ledger_move(&c->ledger, slot, LEDGER_ARENA, v->format, v->flags);
     }
-    in = c->object_v[slot].contained;
+    in = object_contained(c, slot);
     for (uint64_t i = 0; in && i < in->count; i++)
         if (told)
             object_registered(c, &in->ids[i]);
@@ -611,7 +609,7 @@ void objects_on_pulled(struct core *c, const struct wire_pulled *m) {
     o->pulling = 0;
     if (m->status == 0 && m->offset <= c->info.arena_bytes &&
         m->size <= c->info.arena_bytes - m->offset && m->size == c->ledger.slots[slot].size)
-        o->local_offset = m->offset;
+        object_more_of(c, slot)->local_offset = m->offset;
     else if (ledger_state_of(&c->ledger.slots[slot]) == LEDGER_ARENA)
         pull_failed(c, slot, m);
     slot = object_find(c, &m->obj);

@@ -215,7 +215,7 @@ static uint32_t *count_holds(struct core *c, uint32_t slots) {
 
     if (!n) return NULL;
     for (uint32_t i = 0; i < slots; i++) {
-        const struct id_list *in = c->object_v[i].contained;
+        const struct id_list *in = object_contained(c, i);
         enum ledger_state state = ledger_state_of(&c->ledger.slots[i]);
 
         if (state != LEDGER_INLINE && state != LEDGER_ARENA) continue;

@@ -16,7 +16,9 @@
 
 static bool owns_objects(const struct core *c) {
     for (uint32_t i = 0; c->objects.count && i <= c->objects.mask; i++)
-        if (c->objects.cells[i].used && c->objects.cells[i].key.owner == c->info.proc) return true;
+        if (c->objects.cells[i].used &&
+            c->ledger.slots[c->objects.cells[i].used - 1].id.owner == c->info.proc)
+            return true;
     return false;
 }
 

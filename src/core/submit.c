@@ -444,7 +444,7 @@ static int frame_with_deps(struct core *c, struct task *t, struct wire_buf *b) {
     at = (data_len + 63) & ~63u;
     for (uint32_t i = 0; i < t->dep_count; i++) {
         uint32_t slot = object_find(c, &t->holds[i]);
-        struct id_list *in = c->object_v[slot].contained;
+        struct id_list *in = object_contained(c, slot);
 
         object_val(c, slot, &deps[i], &bytes[i]);
         deps[i].off = at;
@@ -465,7 +465,7 @@ static int frame_with_deps(struct core *c, struct task *t, struct wire_buf *b) {
     for (uint32_t i = 0; room && i < t->dep_count; i++)
         if (deps[i].nref)
             memcpy(room + deps[i].ref0 * sizeof *refs,
-                   c->object_v[object_find(c, &t->holds[i])].contained->ids,
+                   object_contained(c, object_find(c, &t->holds[i]))->ids,
                    deps[i].nref * sizeof *refs);
     room = WIRE_PUT(b, task, data, NULL, at);
     if (room && data_len) memcpy(room, data, data_len);

@@ -107,7 +107,7 @@ bool usable(struct core *c, uint32_t slot, bool fetch) {
     struct ledger_slot *s = &c->ledger.slots[slot];
 
     if (!object_ready(c, slot)) return false;
-    if (ledger_state_of(s) == LEDGER_INLINE || c->object_v[slot].local_offset) return true;
+    if (ledger_state_of(s) == LEDGER_INLINE || object_copy_at(c, slot)) return true;
     if (proc_node(s->holder) == proc_node(c->info.proc) &&
         (proc_number(s->holder) || object_bytes(c, slot))) /* else a pulled copy: ask where */
         return true;
@@ -233,8 +233,8 @@ uint32_t core_peek(struct core *c, const struct skate_id *ids, uint32_t count, u
 const uint8_t *object_bytes(struct core *c, uint32_t slot) {
     struct ledger_slot *s = &c->ledger.slots[slot];
     bool here = proc_node(s->holder) == proc_node(c->info.proc) &&
-                !c->object_v[slot].local_offset;
-    uint64_t at = here ? s->offset : c->object_v[slot].local_offset;
+                !object_copy_at(c, slot);
+    uint64_t at = here ? s->offset : object_copy_at(c, slot);
 
     if (at == 0 || at > c->info.arena_bytes || s->size > c->info.arena_bytes - at) return NULL;
     if (here) {

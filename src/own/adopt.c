@@ -13,7 +13,7 @@ static const struct ledger_slot *slot_at(const struct adopt *a, uint32_t i) {
 
 /* [offset, offset + bytes) of the byte area, or NULL when it does not lie inside what was used. */
 static const uint8_t *area_at(const struct adopt *a, uint64_t offset, uint64_t bytes) {
-    if (offset > a->area_used || bytes > a->area_used - offset || offset % 64) return NULL;
+    if (offset > a->area_used || bytes > a->area_used - offset || offset % 16) return NULL;
     return a->map + LEDGER_AREA_OFFSET + offset;
 }
 

@@ -1,6 +1,7 @@
-/* ledger.c - see ledger.h. The byte area is a bump pointer with one free list for each of 72 size
- * classes (64 bytes and up, four steps for each power of two); the link of a free piece lies in
- * the piece itself, since a free piece holds nothing of record. */
+/* ledger.c - see ledger.h. The byte area is a bump pointer with one free list for each of 152 size
+ * classes (by 16 bytes to 1,024, by 32 to 2,048, then four steps for each power of two, so that a
+ * million small values waste little); the link of a free piece lies in the piece itself, since a
+ * free piece holds nothing of record. */
 #include "own/ledger.h"
 
 #include <stdlib.h>
@@ -70,20 +71,26 @@ void ledger_slot_free(struct ledger *l, enum ledger_pool pool, uint32_t slot) {
     p->free[p->free_count++] = slot;
 }
 
-/* Class of a size, and the size of that class: 64, 128, 192, 256, 320, 384, 448, 512, 640, ... */
+/* Class of a size, and the size of that class. */
 static inline unsigned class_of(uint64_t bytes, uint64_t *ret_size) {
-    uint64_t units = (bytes + 63) / 64, step;
+    uint64_t units, step;
     unsigned shift = 0;
 
-    if (units <= 4) { /* most pieces */
+    if (bytes <= 1024) { /* most pieces */
+        units = (bytes + 15) / 16;
         units += units == 0;
-        return *ret_size = units * 64, (unsigned)units - 1;
+        return *ret_size = units * 16, (unsigned)units - 1;
     }
-    while (units > (UINT64_C(4) << shift)) shift++;
-    step = UINT64_C(1) << (shift - 1);
-    units = (units + step - 1) / step;
-    *ret_size = units * step * 64;
-    return 4 * shift + (unsigned)(units - 5);
+    if (bytes <= 2048) {
+        units = (bytes + 31) / 32;
+        return *ret_size = units * 32, (unsigned)units + 31; /* 33 to 64: classes 64 to 95 */
+    }
+    units = (bytes + 511) / 512;
+    while (units > (UINT64_C(8) << shift)) shift++;
+    step = UINT64_C(1) << shift;
+    units = (units + step - 1) / step; /* 5 to 8 */
+    *ret_size = units * step * 512;
+    return 96 + 4 * shift + (unsigned)(units - 5);
 }
 
 int ledger_alloc(struct ledger *l, uint64_t bytes, uint64_t *ret_offset) {

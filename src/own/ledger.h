@@ -64,7 +64,7 @@ struct ledger_header {
 #define LEDGER_TRACE_OFFSET (LEDGER_AREA_OFFSET + LEDGER_AREA) /* trace.h */
 #define LEDGER_BYTES (LEDGER_TRACE_OFFSET + TRACE_BYTES)
 
-enum { LEDGER_CLASSES = 72 }; /* up to 32 MB in one piece: a call with very many refs */
+enum { LEDGER_CLASSES = 152 }; /* up to 32 MB in one piece: a call with very many refs */
 
 /* Slots of objects and of tasks come from pages of their own: a table beside the slots that only
  * objects need (core.object_v) then costs nothing for those of tasks. */
@@ -109,7 +109,7 @@ static inline uint16_t ledger_flags_of(const struct ledger_slot *s) {
     return (uint16_t)(s->state >> 16);
 }
 
-/* Room for `bytes` in the area, 64-byte aligned; -SKATE_EFULL. Freed with the same size. */
+/* Room for `bytes` in the area, 16-byte aligned; -SKATE_EFULL. Freed with the same size. */
 SKATE_NODISCARD int ledger_alloc(struct ledger *l, uint64_t bytes, uint64_t *ret_offset);
 void ledger_free(struct ledger *l, uint64_t offset, uint64_t bytes);
 

@@ -124,6 +124,7 @@ static void core_begin(int *ret_peer) {
     assert_true(core.object_v != MAP_FAILED);
     assert_int_equal(heap_new(&env, &core.heap), 0);
     ledger_init(&core.ledger, map, ME);
+    index_init(&core.objects, &core.ledger.slots[0].id, sizeof *core.ledger.slots);
     *ret_peer = pair[1];
 }
 
