@@ -113,6 +113,18 @@ SCALE: tuple[Row, ...] = (
     Row("scale_recursion_mb", "  memory of all processes", "scale_recursion", "MB", True),
     Row("scale_get_s", "10,000 refs in one get", "scale_get", "s", True),
     Row("scale_get_mb", "  memory of all processes", "scale_get", "MB", True),
+    Row("scale_small_rate", "1,000,000 live objects of 100 bytes: put", "scale_small_objects",
+        "/s"),
+    Row("scale_small_flat", "  rate of the last 20,000, % of the first", "scale_small_objects", "%",
+        limit=80),
+    Row("scale_small_bytes", "  memory beside each", "scale_small_objects", "bytes", True,
+        limit=200),
+    Row("scale_first_put", "first put of 100 MB in a fresh process", "scale_large_objects", "GB/s"),
+    Row("scale_first_read", "  first read, in a fresh worker", "scale_large_objects", "GB/s"),
+    Row("scale_put_share", "  put again, % of a memcpy to warm shared memory",
+        "scale_large_objects", "%", limit=90),
+    Row("scale_view_us", "  get of it, beyond that of a number", "scale_large_objects", "us", True,
+        limit=5),
 )
 
 # Of programs in bench/native (see its README); what they print beyond these gets a line, too.

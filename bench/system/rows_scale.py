@@ -14,6 +14,7 @@ from typing import Any
 
 import load
 from rows_memory import drained, private_mb, submitted
+from rows_store import large_objects, small_objects
 from target import Target
 
 ACTORS = 2000
@@ -173,4 +174,6 @@ GROUPS: dict[str, Callable[[Target], Iterator[tuple[str, Any]]]] = {
     "scale_returns": returns,
     "scale_recursion": recursion,
     "scale_get": one_get,
+    "scale_small_objects": small_objects,
+    "scale_large_objects": large_objects,
 }
