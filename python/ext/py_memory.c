@@ -2,9 +2,10 @@
  *
  * The arena is mapped read-only. A Memory is a second, private mapping of the same pages: what is
  * read is the arena's, what is written becomes this process's own, a page at a time. It keeps the
- * Buffer it was made of, so that the pages stay what they are. Small ones are plain copies. When
- * the session ends the pages that were not written are made private, too. Any thread that holds
- * the interpreter lock; never blocks. Tests: tests/python/test_writable.py. */
+ * Buffer it was made of, and with that the pin of the value, for its whole life: pages that were
+ * not written to are the store's still, and must be neither reused nor spilled. Small ones are
+ * plain copies. When the session ends the pages that were not written are made private, too. Any
+ * thread that holds the interpreter lock; never blocks. Tests: tests/python/test_writable.py. */
 #include "core/locate.h"
 #include "core/private_view.h"
 #include "py.h"
@@ -23,6 +24,7 @@ struct memory {
     void *map;      /* of map_len bytes; or, when that is 0, what free() takes */
     size_t map_len;
     PyObject *base;
+    bool shy; /* writable for those only who ask for that */
     struct memory *before, *after; /* in the list of those that are mapped */
 };
 static struct memory *mapped;
@@ -60,8 +62,9 @@ static void memory_dealloc(PyObject *self) {
 
 static int memory_get(PyObject *self, Py_buffer *view, int flags) {
     struct memory *m = as_memory(self);
+    int readonly = m->shy && !(flags & PyBUF_WRITABLE);
 
-    return PyBuffer_FillInfo(view, self, m->data, m->len, 0, flags);
+    return PyBuffer_FillInfo(view, self, m->data, m->len, readonly, flags);
 }
 
 static Py_ssize_t memory_len(PyObject *self) { return as_memory(self)->len; }
@@ -95,6 +98,7 @@ static PyObject *memory_new(const void *from, Py_ssize_t len, PyObject *base) {
     m->map = NULL;
     m->map_len = 0;
     m->base = NULL;
+    m->shy = false;
     if (len >= SMALL && py.core &&
         core_private_view(py.core, from, (uint64_t)len, &m->map, &m->map_len) == 0) {
         size_t page = (size_t)sysconf(_SC_PAGESIZE);
@@ -114,19 +118,24 @@ static PyObject *memory_new(const void *from, Py_ssize_t len, PyObject *base) {
     return (PyObject *)m;
 }
 
-PyObject *py_memory_of(PyObject *buffer) {
+static PyObject *memory_of(PyObject *buffer, bool shy) {
     Py_buffer view;
     PyObject *out;
 
     if (PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE) < 0) return NULL;
     out = memory_new(view.buf, view.len, buffer);
     PyBuffer_Release(&view);
+    if (out) as_memory(out)->shy = shy;
     return out;
 }
 
+/* For pickle. What its maker could not write to pickle would wrap into a read-only view, unless it
+ * looks like one already; numpy asks for the right to write, and gets it. */
+PyObject *py_memory_of(PyObject *buffer) { return memory_of(buffer, true); }
+
 PyObject *py_writable(PyObject *module, PyObject *buffer) {
     (void)module;
-    return py_memory_of(buffer);
+    return memory_of(buffer, false);
 }
 
 PyObject *py_locate(PyObject *module, PyObject *ref) {

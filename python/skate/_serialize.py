@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from _pickle import Pickler, PicklingError
+from _pickle import PickleBuffer, Pickler, PicklingError
 from _pickle import dumps as _pickle_dumps
 
 from skate import _core, exceptions
@@ -79,6 +79,8 @@ class _PlainPickler(Pickler):
                 obj.__module__.startswith(("numpy", "skate.")) and "<" not in obj.__qualname__
             ):
                 return NotImplemented
+        elif _is_array(kind):
+            return _reduce_array(obj)
         elif _by_reference(kind):
             return NotImplemented
         raise _NotSafe
@@ -88,6 +90,64 @@ _PLAIN_KINDS = frozenset(
     ("complex", "bytearray", "set", "frozenset", "range", "slice", "ellipsis", "NoneType",
      "NotImplementedType", "builtin_function_or_method", "PickleBuffer")
 )  # fmt: skip
+
+
+# ------------------------------------------------------------------------------- arrays of numpy
+
+
+_ARRAYS = frozenset(("ndarray", "memmap", "matrix", "recarray"))
+_ORDINARY = frozenset("biufcSU")  # kinds of elements that numpy itself pickles without a copy
+
+
+def _is_array(kind: type) -> bool:
+    return kind.__name__ in _ARRAYS and kind.__module__ in ("numpy", "numpy.rec")
+
+
+def _reduce_array(array: Any) -> Any:
+    """How to pickle an array that numpy would copy into the pickle: of dates, records, and types
+    of other packages, of numpy's subclasses, or with gaps. NotImplemented: numpy does it well."""
+    kind, dtype, flags = type(array), array.dtype, array.flags
+    gaps = not (flags.c_contiguous or flags.f_contiguous)
+    own = kind.__name__ == "ndarray"
+    if not gaps and own and dtype.kind in _ORDINARY and dtype.isbuiltin != 2:
+        return NotImplemented
+    if dtype.hasobject or not array.nbytes:
+        return NotImplemented
+    if gaps:
+        array = array.copy()
+    import numpy
+
+    try:
+        bare = array.view(numpy.ndarray)
+        turned = not bare.flags.c_contiguous
+        flat = (bare.T if turned else bare).reshape(-1).view(numpy.uint8)
+        shape = bare.T.shape if turned else bare.shape
+    except (TypeError, ValueError):
+        return NotImplemented
+    return rebuild_array, (PickleBuffer(flat), dtype, shape, turned, None if own else kind)
+
+
+def rebuild_array(data: Any, dtype: Any, shape: Any, turned: bool, kind: Any) -> Any:
+    """At the receiver: an array where the bytes lie."""
+    import numpy
+
+    made = numpy.frombuffer(data, numpy.uint8).view(dtype).reshape(shape)
+    if turned:
+        made = made.T
+    return made if kind is None else made.view(kind)
+
+
+class _Reduced:
+    """Pickled as what it was made of says."""
+
+    def __init__(self, made: Any) -> None:
+        self._made = made
+
+    def __reduce__(self) -> Any:
+        return self._made
+
+
+# --------------------------------------------------------------------------------------- pickles
 
 
 _TABLES = frozenset(("pyarrow.lib", "polars.dataframe.frame"))
@@ -104,8 +164,9 @@ def dumps(obj: Any, buffers: list[Any]) -> Any:
     if kind.__module__ == "numpy" and kind.__name__ == "ndarray" and not (
         obj.dtype.hasobject or kind in _custom
     ):
-        if not (obj.flags.c_contiguous or obj.flags.f_contiguous):
-            obj = obj.copy()
+        made = _reduce_array(obj)
+        if made is not NotImplemented:
+            obj = _Reduced(made)
         return _pickle_dumps(obj, protocol=5, buffer_callback=buffers.append)
     out = io.BytesIO()
     try:
@@ -145,6 +206,8 @@ def _cloud_pickler() -> Any:
                     made = _torch.reduce(obj)
                     if made is not None:
                         return made
+                if _is_array(type(obj)):
+                    return _reduce_array(obj)
                 if type(obj).__module__ in _COLUMNS:
                     made = _reduce_columns(obj)
                     if made is not None:

@@ -19,6 +19,21 @@ PICKLED, ARROW = 3, 5
 ROWS = 20_000
 
 
+@pytest.fixture(scope="module", autouse=True)
+def at_the_end():
+    if skate.is_initialized():
+        skate.shutdown()
+    yield
+    skate.shutdown()
+
+
+@pytest.fixture
+def session():
+    """One for all tests of this file."""
+    if not skate.is_initialized():
+        skate.init(address="local", num_cpus=2)
+
+
 @skate.remote
 def echo(value):
     return value
@@ -216,8 +231,7 @@ def test_a_private_copy_of_a_table_may_be_written_to(session):
     assert mine["n"][0].as_py() == 77 and skate.get(ref) == table
 
 
-def test_it_outlives_its_ref_and_its_session():
-    skate.init(address="local", num_cpus=1)
+def test_it_outlives_its_ref_and_its_session(session):
     table, frame = wide_table(), polars_frame()
     got, other = skate.get(skate.put(table)), skate.get(skate.put(frame))
     for _ in range(5):
