@@ -433,12 +433,12 @@ def main() -> None:
     for i, sock in enumerate(socks):
         slot = Slot(sock, target, view[i * slot_bytes : (i + 1) * slot_bytes])
         threading.Thread(target=slot.serve, daemon=True).start()
-    _reply(control, START, 0, 0, None)
     threading.Thread(target=target.sweep, daemon=True).start()
     try:
+        _reply(control, START, 0, 0, None)
         _receive(control, 1)
     except (EOFError, OSError):
-        pass
+        pass  # the end, also when our answer is not awaited any more
     cleaner = threading.Thread(target=target.remove_all, daemon=True)
     cleaner.start()
     cleaner.join(CLEAN_S)

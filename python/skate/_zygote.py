@@ -222,7 +222,8 @@ def _remove_run_dir(path: str) -> None:
         except OSError:
             continue
         for name in names:
-            if name in ("raylet.sock", "address") or name.startswith(("worker-", "zygote")):
+            own = ("raylet.sock", "address", "spill.err")
+            if name in own or name.startswith(("worker-", "zygote")):
                 try:
                     os.unlink(os.path.join(folder, name))
                 except OSError:

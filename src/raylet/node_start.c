@@ -105,7 +105,7 @@ static void remove_files(struct raylet *r) {
         while ((d = readdir(dir)))
             if (!strcmp(d->d_name, "raylet.sock") || !strcmp(d->d_name, "address") ||
                 !strncmp(d->d_name, "worker-", 7) ||
-                !strncmp(d->d_name, "zygote", 6))
+                !strncmp(d->d_name, "zygote", 6) || !strcmp(d->d_name, "spill.err"))
                 (void)unlinkat(dirfd(dir), d->d_name, 0);
         closedir(dir);
         (void)rmdir(path);
