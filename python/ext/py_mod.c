@@ -3,6 +3,7 @@
  * Called by skate's Python modules only; none of it is public. See py.h for the rules of locks. */
 #include "py_stream.h"
 
+#include "core/later.h"
 #include "core/lineage.h"
 
 #include <stdlib.h>
@@ -336,6 +337,17 @@ static PyObject *mod_lineage_max(PyObject *module, PyObject *bytes) {
     Py_RETURN_NONE;
 }
 
+static PyObject *mod_memory_retries(PyObject *module, PyObject *args) {
+    int retries;
+    unsigned pause_ms;
+
+    (void)module;
+    if (!PyArg_ParseTuple(args, "iI", &retries, &pause_ms)) return NULL;
+    if (!py.core) return py_fail(SKATE_ESHUTDOWN, NULL);
+    core_memory_retries(py.core, retries, pause_ms);
+    Py_RETURN_NONE;
+}
+
 static PyObject *mod_actor_state(PyObject *module, PyObject *ref) {
     struct core_actor_state s = {0};
 
@@ -418,6 +430,7 @@ static PyMethodDef methods[] = {
     {"event_wake", mod_event_wake, METH_NOARGS, NULL},
     {"stats", mod_stats, METH_NOARGS, NULL},
     {"lineage_max", mod_lineage_max, METH_O, NULL},
+    {"memory_retries", mod_memory_retries, METH_VARARGS, NULL},
     {"actor_state", mod_actor_state, METH_O, NULL},
     {"pack", mod_pack, METH_O, NULL},
     {"unpack", mod_unpack, METH_O, NULL},

@@ -208,8 +208,8 @@ def _joined_socket(base: str, found: str, amounts: tuple[Any, ...], system: Any)
     useless = _store_config.of_node(system)
     if useless:
         raise ValueError(
-            "how a node spills objects is the node's business: when joining a cluster, "
-            f"leave out of _system_config: {', '.join(useless)}"
+            "how a node spills objects and protects its memory is the node's business: when "
+            f"joining a cluster, leave out of _system_config: {', '.join(useless)}"
         )
     return _node.find_raylet(base, found)
 
@@ -309,13 +309,16 @@ def _job_env(runtime_env: dict[str, Any] | None) -> dict[str, Any]:
 
 def _system_settings(given: Any) -> dict[str, int]:
     """What we know of _system_config (or RAY_<name> in the environment), for the job's workers."""
+    from skate import _memory_config
+
     name = "max_lineage_bytes"
+    out = _memory_config.retries(given)
     value = (given or {}).get(name, os.environ.get(f"RAY_{name}"))
     if value is None:
-        return {}
+        return out
     try:
         if int(value) >= 0:
-            return {name: int(value)}
+            return {**out, name: int(value)}
     except (TypeError, ValueError):
         pass
     raise ValueError(f"{name} must be a number of bytes, 0 or more, not {value!r}")
@@ -324,11 +327,12 @@ def _system_settings(given: Any) -> dict[str, int]:
 def _join(
     node: Any, socket_path: str, config: dict[str, Any], show: bool
 ) -> RayContext:
-    from skate import _logs, _runtime_env
+    from skate import _logs, _memory_config, _runtime_env
 
     _core.connect(socket_path, _CALL_TIMEOUT_S)
     if "max_lineage_bytes" in config:
         _core.lineage_max(config["max_lineage_bytes"])
+    _memory_config.take_on(config)
     info = _core.info()
     if config["runtime_env"]:
         from skate import _env_packages

@@ -382,21 +382,26 @@ def _init_failed(payload: dict[str, Any], text: str) -> BaseException:
 # ----------------------------------------------------------------------------- errors of the core
 
 
+_ACTOR_ENDS: dict[str, type[exceptions.RayActorError]] = {
+    "actor_died": exceptions.ActorDiedError,
+    "actor_unavailable": exceptions.ActorUnavailableError,
+    "actor_oom": exceptions.ActorOutOfMemoryError,
+    "actor_oom_again": exceptions.ActorRestartsOutOfMemoryError,
+}
+
+
 def system_error(value: bytes, ref: bytes) -> BaseException:
     """The exception for an error value that the core made: RAW bytes "kind\\ntext"."""
     head, _, text = bytes(value).decode("utf-8", "replace").partition("\n")
     kind, _, more = head.partition(" ")
-    if kind in ("actor_died", "actor_unavailable"):
+    if kind in _ACTOR_ENDS:
         words = more.split()
         actor = words[0] if words else None
         failed = len(words) > 1 and words[1] == "1"
         if not text.startswith("The actor"):
-            state = "is dead" if kind == "actor_died" else "cannot be reached"
+            state = "is dead" if kind in ("actor_died", "actor_oom") else "cannot be reached"
             text = f"The actor {state}: {text}"
-        make = (
-            exceptions.ActorDiedError if kind == "actor_died" else exceptions.ActorUnavailableError
-        )
-        return make(text, actor, failed)
+        return _ACTOR_ENDS[kind](text, actor, failed)
     if kind == "task_cancelled":
         from skate import _ids
 
@@ -414,6 +419,7 @@ def system_error(value: bytes, ref: bytes) -> BaseException:
         return lost(name, None, "", f"Failed to retrieve object {name}: {text}")
     simple = {
         "worker_crashed": exceptions.WorkerCrashedError,
+        "out_of_memory": exceptions.OutOfMemoryError,
         "node_died": exceptions.NodeDiedError,
         "raylet_died": exceptions.LocalRayletDiedError,
         "store_full": exceptions.ObjectStoreFullError,

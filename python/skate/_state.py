@@ -33,7 +33,8 @@ _ERRORS = {
     "worker_died": "WORKER_DIED", "worker_crashed": "WORKER_DIED", "actor_died": "ACTOR_DIED",
     "actor_unavailable": "ACTOR_UNAVAILABLE", "task_cancelled": "TASK_CANCELLED",
     "dependency": "TASK_EXECUTION_EXCEPTION", "owner_died": "OWNER_DIED",
-    "object_lost": "OBJECT_LOST", "node_died": "NODE_DIED",
+    "object_lost": "OBJECT_LOST", "node_died": "NODE_DIED", "out_of_memory": "OUT_OF_MEMORY",
+    "actor_oom": "OUT_OF_MEMORY", "actor_oom_again": "OUT_OF_MEMORY",
 }  # fmt: skip
 
 

@@ -1,5 +1,5 @@
 """How a node's object store spills and waits: what init(), `skate start` and the environment say,
-checked, as settings of its raylet.
+checked, as settings of its raylet; with those of _memory_config.
 
 Each key of KEYS is looked for in _system_config, then in SKATE_<key>, then in RAY_<key>. The
 argument object_spilling_directory stands over all of them.
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 
+from skate import _memory_config
 from skate._init_config import variable
 
 TYPE_CHECKING = False  # typing is slow to import
@@ -55,12 +56,13 @@ def settings(directory: Any = None, system: Any = None) -> list[tuple[str, Any]]
         if value is not None
     ]
     _whole(told, "max_fused_object_count", 1)  # files are as large as they should be
-    return out
+    return out + _memory_config.settings(system)
 
 
 def of_node(given: Any) -> list[str]:
-    """Those of our keys that a _system_config has."""
-    return [key for key in KEYS if isinstance(given, dict) and key in given]
+    """Those of a node's keys that a _system_config has."""
+    keys = (*KEYS, *_memory_config.KEYS)
+    return [key for key in keys if isinstance(given, dict) and key in given]
 
 
 def _told(system: Any) -> dict[str, Any]:
@@ -68,7 +70,8 @@ def _told(system: Any) -> dict[str, Any]:
         raise TypeError(f"_system_config must be a dict, not {system!r}")
     found = {key: variable(key) for key in KEYS}
     told = {key: text for key, text in found.items() if text is not None}
-    told |= {key: system[key] for key in of_node(system) if system[key] is not None}
+    given = system or {}
+    told |= {key: given[key] for key in KEYS if given.get(key) is not None}
     return told
 
 

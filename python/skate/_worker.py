@@ -464,6 +464,10 @@ def main(fd: int, fresh: bool = False) -> None:
     config = _core.unpack(info["config"]) if info["config"] else {}
     if "max_lineage_bytes" in config:
         _core.lineage_max(config["max_lineage_bytes"])
+    if "task_oom_retries" in config or "task_oom_retry_delay_base_ms" in config:
+        from skate import _memory_config
+
+        _memory_config.take_on(config)
     _take_on(config, trouble)
     faulthandler.enable(2)  # a crash in C code leaves the Python lines that led to it
     offer_stacks()

@@ -249,7 +249,15 @@ class OutOfDiskError(RayError):
 
 
 class OutOfMemoryError(RayError):
-    """The node has no memory left."""
+    """The node has no memory left, or a task used more than it may: its worker was ended."""
+
+
+class ActorOutOfMemoryError(OutOfMemoryError, ActorDiedError):
+    """The actor was ended for want of memory, for good: both of the classes above it."""
+
+
+class ActorRestartsOutOfMemoryError(OutOfMemoryError, ActorUnavailableError):
+    """The actor was ended for want of memory during this call, and restarts."""
 
 
 class NodeDiedError(RayError):

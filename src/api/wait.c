@@ -30,6 +30,8 @@ static int code_of_kind(const char *kind, size_t n) {
         int code;
     } table[] = {
         {"worker_crashed", SKATE_ECRASH},   {"node_died", SKATE_ECRASH},
+        {"out_of_memory", SKATE_ECRASH},    {"actor_oom", SKATE_EACTOR},
+        {"actor_oom_again", SKATE_EACTOR},
         {"actor_died", SKATE_EACTOR},       {"actor_unavailable", SKATE_EACTOR},
         {"actor_pg_removed", SKATE_EACTOR}, {"actor_unschedulable", SKATE_EACTOR},
         {"task_cancelled", SKATE_ECANCELLED}, {"pg_removed", SKATE_ECANCELLED},

@@ -12,6 +12,7 @@
 #include "core/core_int.h"
 
 enum { ACTOR_PENDING, ACTOR_ALIVE, ACTOR_RESTARTING, ACTOR_DEAD, ACTOR_UNKNOWN };
+enum { ACTOR_STARVED = 3 /* cause: ended for want of memory */ };
 /* A handle may be here before the actor's creation is at the GCS, which came by another path. */
 enum { ASK_MOST = 50 };
 enum { WINDOW = 2000, WIDE_WINDOW = 1 << 16 }; /* calls in flight to one actor; that runs many */
@@ -271,12 +272,13 @@ int core_actor_create(struct core *c, const struct core_actor *in, struct skate_
 /* ---- calls ---- */
 
 static void text_of(const struct actor *a, const char *kind, char *out, size_t cap) {
-    if (a->state == ACTOR_DEAD && a->cause) {
+    if (a->state == ACTOR_DEAD && a->cause && a->cause != ACTOR_STARVED) {
         (void)snprintf(out, cap, "%s\n%s", a->cause == 1 ? "actor_pg_removed"
                                                          : "actor_unschedulable",
                        a->reason ? a->reason : "it can never be placed");
         return;
     }
+    if (a->cause == ACTOR_STARVED) kind = a->state == ACTOR_DEAD ? "actor_oom" : "actor_oom_again";
     (void)snprintf(out, cap, "%s %016llx%016llx %d\n%s", kind,
                    (unsigned long long)__builtin_bswap64(a->id.owner),
                    (unsigned long long)__builtin_bswap64(a->id.seq), a->error != NULL,

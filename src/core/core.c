@@ -44,6 +44,8 @@ static struct core *core_new(int fd) {
     c->function_last = MAP_NONE;
     c->task_free = c->failing = c->lineage.redo = c->lineage.head = c->lineage.tail = NONE;
     c->lineage.max = LINEAGE_BYTES;
+    c->later.retries = -1;
+    c->later.pause_ms = 1000;
     list_init(&c->deferred);
     list_init(&c->replies);
     list_init(&c->events);
@@ -314,6 +316,7 @@ static bool end(struct core *c) {
     index_release(&c->objects);
     links_release(c);
     sweep_release(c);
+    free(c->later.v);
     frames_release(&c->deferred);
     frames_release(&c->replies);
     frames_release(&c->events);

@@ -47,6 +47,7 @@ struct link { /* the path to one other process */
     struct id_list *orphans;   /* its tasks that we are to finish though it is dead */
     char *death;               /* why it died, once it did */
     bool node_lost;            /* with its whole node */
+    uint32_t cause;            /* of its death, as in proc_died */
 };
 
 #endif

@@ -20,6 +20,7 @@
 #include "core/core_objects.h"
 #include "core/core_async.h"
 #include "core/heap.h"
+#include "core/later.h"
 #include "core/lineage.h"
 #include "core/sweep.h"
 #include "own/ledger.h"
@@ -37,6 +38,7 @@ struct task {
     bool has_parent;   /* task_parent() */
     bool sought : 1;   /* a lease near its arguments was asked for */
     bool cancelled : 1; /* pushed, and its worker was told: not to be tried again */
+    uint8_t starved : 5; /* workers of it that were ended for want of memory (later.c) */
     uint32_t next;
     uint32_t cls;      /* class index, or actor index for methods and constructors */
     uint32_t missing;  /* dependencies not ready */
@@ -176,6 +178,7 @@ struct core {
     uint32_t function_count, function_last; /* last: found last, MAP_NONE: none */
     uint64_t function_last_key;
 
+    struct later later;
     struct lineage lineage;
     struct heritage heritage;
 

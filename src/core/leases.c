@@ -108,7 +108,7 @@ bool class_unqueue(struct core *c, uint32_t index) {
     uint32_t before = NONE, at = k->head;
 
     for (; at != NONE && at != index; at = task_get(c, at)->next) before = at;
-    if (at == NONE) return false;
+    if (at == NONE) return later_take(c, index);
     if (before == NONE)
         k->head = task_get(c, at)->next;
     else
@@ -491,7 +491,8 @@ void leases_on_died(struct core *c, uint64_t proc, struct link *l) {
     if (!w) return;
     cls = w->cls;
     if (l->state == LINK_OPEN) started = at_load_acquire(&l->out.shared->started);
-    (void)snprintf(text, sizeof text, "%s\n%s", l->node_lost ? "node_died" : "worker_crashed",
+    (void)snprintf(text, sizeof text, "%s\n%s",
+                   l->node_lost ? "node_died" : l->cause ? "out_of_memory" : "worker_crashed",
                    l->death ? l->death : "it died");
     n = w->inflight;
     at = w->head;
@@ -504,11 +505,12 @@ void leases_on_died(struct core *c, uint64_t proc, struct link *l) {
     while (n-- > 0) {
         struct task *t = task_get(c, at);
         uint32_t next = t->next;
+        int64_t pause_ns;
 
         if (t->sequence <= started) vain = false;
-        if (task_lost(c, at, t->sequence <= started)) {
+        if (later_again(c, at, t->sequence <= started, l->cause, &pause_ns)) {
             c->waiting++;
-            class_enqueue(c, at, false);
+            later_add(c, at, pause_ns);
         } else if (t->cancelled) {
             c->waiting++;
             task_fail_cancelled(c, at);

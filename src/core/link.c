@@ -336,6 +336,7 @@ static void died(struct core *c, struct link *l, const struct wire_proc_died *m)
     l->death = strndup(text, n);
     sweep_note(c, l->proc);
     l->node_lost = proc_number(m->proc) == 0;
+    l->cause = l->node_lost ? 0 : m->cause;
     leases_on_died(c, l->proc, l);
     actors_on_died(c, l->proc);
     if (l->my_bit) c->by_bit[l->my_bit] = NULL;

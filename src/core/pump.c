@@ -368,6 +368,7 @@ static void *core_thread(void *arg) {
         /* leases are returned when idle, an interrupt is said again */
         if (c->workers.count || c->interrupt) sleep_ns = IDLE_TICK_NS;
         if (c->streams.count && streams_tick(c)) sleep_ns = IDLE_TICK_NS;
+        if (c->later.count && later_tick(c)) sleep_ns = IDLE_TICK_NS;
         if (c->watched) sleep_ns = watch_tick(c, sleep_ns);
         (void)pthread_mutex_unlock(&c->lock);
         if (futex_wait(&c->bell->core_bell, word, sleep_ns) == -SKATE_ETIMEOUT)

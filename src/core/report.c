@@ -27,7 +27,8 @@ static struct trace_slot *note_run(struct core *c, struct run *r) {
     s->task = j->task;
     s->actor = j->actor;
     s->begin_ns = r->began_ns;
-    s->kind = (uint16_t)j->kind;
+    s->kind = (uint8_t)j->kind;
+    s->once = (j->flags & CORE_ONCE) != 0;
     s->state = TRACE_RUNNING;
     s->attempt = j->attempt;
     trace_name(s, j->kind == 2 && j->cls ? j->cls : j->name,
@@ -85,7 +86,7 @@ static void note_task(struct core *c, const struct task *t, enum trace_state sta
     cut(method, q, method_len);
     s->task = t->id;
     s->actor = m->actor;
-    s->kind = (uint16_t)t->kind;
+    s->kind = (uint8_t)t->kind;
     s->state = (uint16_t)state;
     s->attempt = t->attempt;
     s->begin_ns = s->end_ns = time_now_ns();

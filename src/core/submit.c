@@ -129,7 +129,7 @@ static int spec_build(struct core *c, struct task *t, const struct core_task *in
     m->fn = in->fn;
     m->kind = t->kind;
     m->nreturns = in->returns;
-    m->flags = in->flags;
+    m->flags = in->flags | (in->retries == 0 ? (uint32_t)CORE_ONCE : 0);
     (void)WIRE_PUT_INLINE(&b, task, name, in->name, name);
     (void)WIRE_PUT_INLINE(&b, task, method, in->method, method);
     (void)WIRE_PUT_INLINE(&b, task, args, args, sizeof *args);

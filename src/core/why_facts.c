@@ -166,7 +166,11 @@ static void say_task(struct core *c, uint32_t index, struct why_fact *f) {
         say_deps(c, t, f);
     else if (t->kind == 0 && t->state == TASK_PUSHED)
         say_pushed(f, pushed_to(c, index), t->id);
-    else if (t->kind == 0 && t->state == TASK_QUEUED)
+    else if (later_left_ns(c, index) >= 0) {
+        why_say(f, " pauses %.0f s before it is tried again: it was ended for want of memory",
+                (double)later_left_ns(c, index) / 1e9);
+        f->end = WHY_GOES;
+    } else if (t->kind == 0 && t->state == TASK_QUEUED)
         say_queued(c, t, f);
     else
         f->end = WHY_GOES;

@@ -234,6 +234,7 @@ void gcs_actor_end(struct gcs *g, struct gcs_actor *a, const char *why, bool kil
     SKATE_ASSERT(a->state != GCS_DEAD);
     if (kill && a->state != GCS_PENDING) kill_worker(g, a->node, a->proc, &a->id, why);
     if (a->state == GCS_PENDING) gcs_place_remove(g, a);
+    if (a->state == GCS_PENDING && a->cause == GCS_STARVED) a->cause = 0; /* not of this end */
     gcs_place_uncharge(g, a);
     if (a->name[0]) {
         struct skate_id key = gcs_text_key(a->space, (uint32_t)strlen(a->space), a->name,
@@ -309,6 +310,7 @@ static void constructor_failed(struct gcs *g, struct gcs_actor *a,
     else
         (void)snprintf(text, sizeof text, "its constructor raised an exception");
     if (m->status == -SKATE_EDEAD) { /* the word of its raylet: the process died meanwhile */
+        a->cause = m->cause ? GCS_STARVED : 0;
         gcs_actor_lost(g, a, text, false);
         return;
     }
@@ -343,6 +345,7 @@ void gcs_actor_ready(struct gcs *g, const struct gcs_from *from, const struct wi
     a->pid = m->pid;
     free(a->reason);
     a->reason = NULL;
+    a->cause = 0;
     gcs_actor_move(g, a, GCS_ALIVE);
     gcs_actor_tell(g, a);
     if (a->unused) worker_exit(g, a);
@@ -467,6 +470,7 @@ void gcs_proc_died(struct gcs *g, const struct wire_proc_died *m) {
     if (proc_number(m->proc) == 0) return;
     death_text(m, text);
     gcs_unsubscribe(g, m->proc, false);
+    if (lost) lost->cause = m->cause ? GCS_STARVED : 0;
     if (lost) gcs_actor_lost(g, lost, text, m->intended != 0);
     for (uint32_t k = 0; k < g->job_count; k++)
         if (g->jobs[k]->live && g->jobs[k]->driver == m->proc) gcs_job_end(g, g->jobs[k], text);

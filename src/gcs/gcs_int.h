@@ -36,6 +36,7 @@ struct gcs_job {
 
 /* PENDING waits for a node; STARTING was sent to one; ALIVE after actor_ready. The legal moves:
  * PENDING -> STARTING -> ALIVE -> PENDING (a restart), STARTING -> PENDING, any -> DEAD. */
+enum { GCS_STARVED = 3 }; /* cause of an actor's death: its raylet ended it for want of memory */
 enum gcs_actor_state { GCS_PENDING, GCS_STARTING, GCS_ALIVE, GCS_DEAD };
 
 struct gcs_actor {

@@ -80,7 +80,9 @@ static void start(struct gcs *g, struct gcs_actor *a) {
     out->owner = a->owner;
     out->job = a->job;
     out->incarnation = a->incarnation;
-    out->flags = a->flags;
+    if (a->cause == GCS_STARVED) a->cause = 0; /* of its last life */
+    out->flags = a->flags & ~4u;
+    if (a->max_restarts < 0 || a->restarts < (uint32_t)a->max_restarts) out->flags |= 4;
     out->max_concurrency = m->max_concurrency;
     COPY(&b, name, m);
     COPY(&b, namespace, m);

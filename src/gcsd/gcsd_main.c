@@ -55,6 +55,15 @@ static void watch_lifeline(struct daemon *d, const struct gcsd_settings *s) {
         (void)fprintf(stderr, "stdin cannot be watched, ignoring\n"); /* a plain file */
 }
 
+/* The kernel shall end others first; that takes a capability, without it nothing changes. */
+static void protect_self(void) {
+    FILE *f = fopen("/proc/self/oom_score_adj", "we");
+
+    if (!f) return;
+    (void)fputs("-500", f);
+    (void)fclose(f);
+}
+
 static void more_files(void) {
     struct rlimit limit;
 
@@ -78,6 +87,7 @@ int main(void) {
 
     (void)signal(SIGPIPE, SIG_IGN);
     (void)setvbuf(stderr, NULL, _IOLBF, 0);
+    protect_self();
     more_files();
     r = gcsd_settings_read(STDIN_FILENO, &settings, &err);
     if (r < 0) return fail(r, err.text);

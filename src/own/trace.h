@@ -25,7 +25,8 @@ struct trace_slot {
         int64_t marks[2]; /* arguments read; function returned. 0: not noted */
         char error[TRACE_ERROR];
     } u;
-    uint16_t kind; /* 0 task 1 call 2 constructor */
+    uint8_t kind; /* 0 task 1 call 2 constructor */
+    uint8_t once; /* it is not to be tried again when its worker dies */
     uint16_t state;
     uint32_t attempt;
     char name[TRACE_NAME];

@@ -188,6 +188,8 @@ void actor_host_made(struct proc *p, struct placement *pl) {
     p->actor = pl->start->actor;
     p->incarnation = pl->start->incarnation;
     p->detached = pl->start->flags & 1;
+    p->again = (pl->start->flags & 4) != 0;
+    p->idle_since_ns = loop_now_ns(p->r->loop); /* its life begins */
     p->actor_told = false;
     if (owner && owner->state == PROC_LIVE) channels_open(owner, p, 0);
     tell_lease(p, pl->start);
@@ -250,6 +252,7 @@ void actor_host_died_early(struct proc *p, const char *text) {
     m->incarnation = p->incarnation;
     m->pid = p->pid;
     m->status = -SKATE_EDEAD;
+    m->cause = p->notes.cause;
     WIRE_PUT(&b, actor_ready, reason, text, strlen(text));
     if (wire_end(&b) == 0) links_to_gcs(p->r, b.p, b.len);
     wire_release(&b);

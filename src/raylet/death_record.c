@@ -30,7 +30,8 @@ void death_notes_output(struct death_notes *n, const char *text, uint32_t len) {
 
 void death_notes_release(struct death_notes *n) {
     free(n->tail);
-    n->tail = NULL;
+    free(n->verdict);
+    n->tail = n->verdict = NULL;
     n->tail_len = 0;
 }
 
@@ -104,6 +105,11 @@ void death_record(const struct death_facts *f, char out[DEATH_TEXT]) {
     const char *colon = why[0] ? ": " : "";
     struct text t = {out, 0, DEATH_TEXT};
 
+    if (f->notes->verdict && !f->intended) {
+        say(&t, "%s", f->notes->verdict);
+        if (f->notes->tail_len) say_output(&t, f->notes);
+        return;
+    }
     if (f->intended && why[0])
         say(&t, "%s process %u ended: %s", what, f->pid, why);
     else if (f->signal > 0)

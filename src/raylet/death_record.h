@@ -22,6 +22,7 @@ struct death {
     uint32_t pid;
     int32_t signal, code; /* of the wait status; -1 unknown */
     bool intended;
+    uint32_t cause; /* enum memory_cause */
     uint64_t heir; /* who owns what others hold of it; 0: nobody */
     char *text;
 };
@@ -31,6 +32,9 @@ struct death_notes {
     char *tail; /* the end of what it printed, DEATH_TAIL bytes at most */
     uint32_t tail_len;
     uint64_t peak_bytes; /* of its memory, once it is dead; 0 unknown */
+    char *verdict;       /* why it was ended for want of memory; then all that is said, but for
+                            what it printed */
+    uint32_t cause;      /* enum memory_cause */
 };
 void death_notes_output(struct death_notes *n, const char *text, uint32_t len);
 void death_notes_release(struct death_notes *n);

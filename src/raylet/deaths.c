@@ -57,6 +57,7 @@ static int build(struct wire_buf *b, const struct death *d) {
     m->code = d->code;
     m->intended = d->intended;
     m->heir = d->heir;
+    m->cause = d->cause;
     WIRE_PUT(b, proc_died, text, d->text, d->text ? strlen(d->text) : 0);
     return wire_end(b);
 }
@@ -195,6 +196,7 @@ void death_of(struct proc *p, int sig, int code) {
     if (p->stream) stream_drain(p->stream);
     if (!driver) logs_drain(r, p->id);
     d.intended = p->intended;
+    d.cause = p->intended ? 0 : p->notes.cause;
     describe(p, sig, code, text);
     rows_died(p);
     actor_host_died_early(p, d.text);
@@ -247,7 +249,8 @@ static void await_procs(struct raylet *r, uint64_t dead) {
 void death_heard(struct raylet *r, const struct wire_proc_died *m) {
     char copy[DEATH_TEXT];
     struct death d = {.proc = m->proc, .pid = m->pid, .signal = m->signal, .code = m->code,
-                      .intended = m->intended != 0, .heir = m->heir, .text = copy};
+                      .intended = m->intended != 0, .cause = m->cause, .heir = m->heir,
+                      .text = copy};
     const char *text;
     uint32_t len;
 

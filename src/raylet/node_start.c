@@ -25,6 +25,7 @@
 #include "raylet/answers.h"
 #include "raylet/bundles.h"
 #include "raylet/links.h"
+#include "raylet/memory_monitor.h"
 #include "raylet/pulls.h"
 #include "raylet/raylet.h"
 
@@ -362,12 +363,14 @@ int node_start(struct raylet *r, struct skate_error *err) {
     e = loop_new(&r->loop);
     if (e == 0) e = make_dirs(r, err);
     if (e == 0) e = watch_signals(r);
+    memory_protect_self();
     if (e == 0) e = zygote_start(r); /* first of all: it takes longest */
     if (e == 0) e = watch_lifelines(r, err);
     if (e == 0) e = make_arena(r, err);
     if (e == 0) e = make_socket(r, err);
     if (e == 0) e = make_timers(r);
     if (e == 0) e = pulls_start(r);
+    if (e == 0) e = memory_monitor_start(r);
     if (e < 0) return e;
     r->leases = groups_new(r) < 0 ? NULL : leases_new(LEASES_REQUESTS_MAX);
     if (!r->leases) return -SKATE_ENOMEM;

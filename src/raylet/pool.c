@@ -15,6 +15,7 @@
 #include "raylet/bundles.h"
 #include "base/futex.h"
 #include "raylet/links.h"
+#include "raylet/memory_monitor.h"
 #include "raylet/raylet.h"
 
 enum { PRESTART_MAX = 2, BYE_MS = 500 };
@@ -194,6 +195,7 @@ void pool_forked(struct raylet *r, struct proc *p, int pid) {
     r->starting--;
     p->pid = (uint32_t)pid;
     logs_set_pid(r, p->id, p->pid);
+    memory_prefer(p->pid);
     if (p->state == PROC_DOOMED) {
         kill(pid, SIGKILL);
     } else {

@@ -61,7 +61,7 @@ struct proc {
     struct death_notes notes;
     /* workers (pool.c) */
     enum work work;
-    bool blocked, detached, actor_told;
+    bool blocked, detached, again, actor_told; /* again: an actor that may be restarted */
     uint64_t owner, req;     /* WORK_LEASE */
     struct skate_id actor;   /* WORK_ACTOR */
     uint32_t incarnation;
@@ -84,6 +84,7 @@ struct job;
 struct job_env;
 struct dead_runs;
 struct links;
+struct memory_monitor;
 struct placement;
 struct pulls;
 struct raylet {
@@ -142,6 +143,7 @@ struct raylet {
     struct links *links;
     struct pulls *pulls;
     struct dead_runs *dead_runs; /* rows.c */
+    struct memory_monitor *memory; /* NULL: nobody looks */
     struct loop_timer *report_timer, *beat_timer;
     struct worker_log *logs; /* worker_logs.c */
     struct old_logs *old_logs;

@@ -86,6 +86,28 @@ static int set_store(struct raylet_settings *s, const char *key, const char *val
     return 1;
 }
 
+/* Memory protection; 1: none of these keys. */
+static int set_memory(struct memory_settings *m, const char *key, const char *value) {
+    const uint64_t most = INT64_MAX;
+    uint64_t n = 0;
+    int e = 1;
+
+    if (!strcmp(key, "memory_usage_threshold")) return parse_real(value, 1.0, &m->threshold);
+    if (!strcmp(key, "memory_monitor_refresh_ms")) return parse_u64(value, 3600000, &m->refresh_ms);
+    if (!strcmp(key, "memory_limit_bytes")) return parse_u64(value, most, &m->limit);
+    if (!strcmp(key, "idle_worker_killing_memory_threshold_bytes"))
+        return parse_u64(value, most, &m->idle_bytes);
+    if (!strcmp(key, "min_memory_free_bytes")) {
+        e = parse_u64(value, most, &n);
+        if (e == 0) m->min_free = (int64_t)n;
+    }
+    if (!strcmp(key, "enforce_task_memory")) {
+        e = parse_u64(value, 1, &n);
+        if (e == 0) m->enforce = n != 0;
+    }
+    return e;
+}
+
 static int parse_number(struct raylet_settings *s, const char *key, const char *value) {
     static const char *const known[] = {"listen_port", "arena_bytes", "is_head", "local_session",
                                         "lifeline_pid"};
@@ -116,6 +138,7 @@ static int parse_number(struct raylet_settings *s, const char *key, const char *
 static int set_one(struct raylet_settings *s, const char *key, char *value) {
     int e = set_store(s, key, value);
 
+    if (e > 0) e = set_memory(&s->memory, key, value);
     if (e <= 0) return e;
     if (!strcmp(key, "cluster_key")) return net_key_from_hex(value, strlen(value), s->key);
     if (!strcmp(key, "gcs")) return parse_gcs(s, value);
@@ -147,7 +170,9 @@ static int default_spill(struct raylet_settings *s) {
 
 int raylet_settings_parse(char *line, struct raylet_settings *ret, struct skate_error *err) {
     struct raylet_settings s = {.arena_bytes = 256 << 20, .spill_threshold = 0.8,
-                                .store_wait_s = 30};
+                                .store_wait_s = 30,
+                                .memory = {.refresh_ms = 250, .threshold = 0.95, .min_free = -1,
+                                           .idle_bytes = 128 << 20}};
     char *save = NULL;
     bool has_key = false, has_spill = false;
 

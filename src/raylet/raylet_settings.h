@@ -16,6 +16,16 @@
 #include "sched/labels.h"
 #include "sched/resources.h"
 
+/* Who is ended when memory runs out: docs/memory.md. */
+struct memory_settings {
+    uint64_t refresh_ms; /* how often it is looked; 0: never */
+    double threshold;    /* part of a limit */
+    int64_t min_free;    /* but only when less is free; -1: no such bound */
+    uint64_t limit;      /* of this node's workers and object store together; 0: none */
+    uint64_t idle_bytes; /* an idle worker that holds as much goes first */
+    bool enforce;        /* memory= of tasks and actors is a limit */
+};
+
 struct raylet_settings {
     uint8_t key[NET_KEY_BYTES];
     char gcs_ip[16];
@@ -33,6 +43,7 @@ struct raylet_settings {
     char node_name[128];
     bool is_head, local_session, no_lifeline;
     uint32_t lifeline_pid; /* 0: none */
+    struct memory_settings memory;
 
     /* The object store beyond its memory: docs/spilling.md. */
     char *spill; /* heap: folders joined by ':', or URIs joined by ' '; NULL: nothing is spilled.

@@ -56,6 +56,28 @@ static void test_causes(void **state) {
     assert_string_equal(out, "worker process 77 ended: the actor ended itself");
 }
 
+/* Ended for want of memory: that is the whole reason, its last lines come behind it. */
+static void test_verdict(void **state) {
+    struct death_notes n = {.verdict = "Task f was killed due to this"};
+    struct death_facts f = facts(&n);
+    char out[DEATH_TEXT];
+
+    (void)state;
+    f.signal = SIGKILL;
+    f.reason = "the node ran low";
+    death_record(&f, out);
+    assert_string_equal(out, "Task f was killed due to this");
+    death_notes_output(&n, "step 7\n", 7);
+    death_record(&f, out);
+    says(out, "its last lines:");
+    says(out, "| step 7");
+    f.intended = true; /* an idle worker: nobody lost anything */
+    death_record(&f, out);
+    assert_string_equal(out, "worker process 77 ended: the node ran low");
+    n.verdict = NULL;
+    death_notes_release(&n);
+}
+
 static void test_last_lines(void **state) {
     struct death_notes n = {0};
     struct death_facts f = facts(&n);
@@ -129,7 +151,8 @@ static void test_counter(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_causes),       cmocka_unit_test(test_last_lines),
+        cmocka_unit_test(test_causes), cmocka_unit_test(test_verdict),
+        cmocka_unit_test(test_last_lines),
         cmocka_unit_test(test_no_lines_of_our_own), cmocka_unit_test(test_bounds),
         cmocka_unit_test(test_counter),
     };

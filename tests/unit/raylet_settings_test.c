@@ -75,6 +75,23 @@ static void test_store(void **state) {
     raylet_settings_release(&s);
 }
 
+static void test_memory(void **state) {
+    struct raylet_settings s;
+    struct skate_error err = {""};
+
+    (void)state;
+    assert_int_equal(parse(KEY REST, &s, &err), 0);
+    assert_true(s.memory.refresh_ms == 250 && s.memory.threshold == 0.95 &&
+                s.memory.min_free == -1 && s.memory.limit == 0 && !s.memory.enforce);
+    raylet_settings_release(&s);
+    assert_int_equal(parse(KEY REST "\tmemory_monitor_refresh_ms=0\tmemory_usage_threshold=0.5"
+                           "\tmin_memory_free_bytes=7\tmemory_limit_bytes=9\tenforce_task_memory=1"
+                           "\tidle_worker_killing_memory_threshold_bytes=5", &s, &err), 0);
+    assert_true(s.memory.refresh_ms == 0 && s.memory.threshold == 0.5 && s.memory.min_free == 7 &&
+                s.memory.limit == 9 && s.memory.enforce && s.memory.idle_bytes == 5);
+    raylet_settings_release(&s);
+}
+
 /* Each bad line is refused, with a text that names the setting and never its value. */
 static void test_bad(void **state) {
     static const char *lines[][2] = {
@@ -86,6 +103,12 @@ static void test_bad(void **state) {
          "cluster_key"},
         {KEY REST "\tgcs=localhost", "gcs"},
         {KEY REST "\tlisten_port=70000", "listen_port"},
+        {KEY REST "\tmemory_usage_threshold=1.5", "memory_usage_threshold"},
+        {KEY REST "\tmemory_usage_threshold=nan", "memory_usage_threshold"},
+        {KEY REST "\tmemory_monitor_refresh_ms=-1", "memory_monitor_refresh_ms"},
+        {KEY REST "\tmin_memory_free_bytes=-1", "min_memory_free_bytes"},
+        {KEY REST "\tenforce_task_memory=2", "enforce_task_memory"},
+        {KEY REST "\tmemory_limit_bytes=18446744073709551615", "memory_limit_bytes"},
         {KEY REST "\tlisten_port=-1", "listen_port"},
         {KEY REST "\tarena_bytes=1e9", "arena_bytes"},
         {KEY REST "\tarena_bytes=10", "arena_bytes"},
@@ -131,6 +154,7 @@ static void test_read(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_good), cmocka_unit_test(test_store),
+                                       cmocka_unit_test(test_memory),
                                        cmocka_unit_test(test_bad),
                                        cmocka_unit_test(test_read)};
 
