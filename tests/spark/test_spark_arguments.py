@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from skate.util import spark as skate_spark
 from skate.util.spark._attach import choose
 from skate.util.spark._job import short_error
-from skate.util.spark._plan import MAX_NUM_WORKER_NODES
+from skate.util.spark._plan import MAX_NUM_WORKER_NODES, make_plan
 from skate.util.spark._task import Grant, NodeSettings, settings_line
 
 BAD: list[tuple[dict[str, Any], str]] = [
@@ -116,6 +117,19 @@ def test_settings_of_a_node() -> None:
     assert float(amounts["CPU"]) == 2 and float(amounts["GPU"]) == 2
     assert float(amounts["disk"]) == 15 and pairs["arena_bytes"] == str(1 << 27)
     assert "zone=a" in pairs["labels"] and "spark-partition=3" in pairs["labels"]
+
+
+def test_where_a_node_spills(tmp_path: Any) -> None:
+    line = settings_line(
+        settings(spills_to=str(tmp_path), system={"store_wait_s": 5}), Grant(0, 0, 1, ()), "/run"
+    )
+    assert {f"spill={tmp_path}", "store_wait_s=5.0"} <= set(line.rstrip("\n").split("\t"))
+    options = {"object_spilling_directory": "/disk", "system_config": '{"store_wait_s": 5}'}
+    named = {name: None for name in inspect.signature(skate_spark.setup_ray_cluster).parameters}
+    plan = make_plan({**named, "max_worker_nodes": 1, "start_timeout_s": 1,
+                      "worker_node_options": options, "head_node_options": {}}, {})  # fmt: skip
+    assert (plan.node.spills_to, plan.node.system) == ("/disk", {"store_wait_s": 5})
+    assert (plan.head.spills_to, plan.head.system) == (None, {})
 
 
 def test_the_key_does_not_show() -> None:

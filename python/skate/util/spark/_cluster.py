@@ -253,6 +253,8 @@ def _settings(plan: Plan, cpus: int, head: Head, key: str, session: str) -> Node
         temp_root=plan.temp_root,
         logs_to=plan.logs_to,
         session_dir=head.session_dir,
+        spills_to=node.spills_to,
+        system=node.system,
         python_path=tuple(p for p in sys.path if p and ":" not in p and "\t" not in p),
     )
 

@@ -75,7 +75,7 @@ class Head:
             ("labels", ",".join(f"{k}={v}" for k, v in shape.labels.items())),
             ("arena_bytes", max(store & ~4095, 4096)), ("node_name", "head"),
             ("is_head", 1), ("local_session", 0), ("lifeline_pid", os.getpid()),
-            *_store_config.settings(),
+            *_store_config.settings(shape.spills_to, shape.system),
         ]  # fmt: skip
         log = os.path.join(self.session_dir, "logs", "raylet.err")
         self._raylet = _node.Daemon("skate-raylet", settings, log)

@@ -43,7 +43,7 @@ _WORKER_FORBIDDEN: dict[str, str | None] = {
 }
 # Options of `start` that mean something to a node here, and those that are taken in silence
 # because Skate has no such thing (one port a node, no dashboard process, no usage statistics).
-_USED = frozenset({"resources", "labels"})
+_USED = frozenset({"resources", "labels", "object_spilling_directory", "system_config"})
 _WITHOUT_MEANING = frozenset(
     {
         "autoscaling_config", "dashboard_agent_grpc_port", "dashboard_grpc_port", "dashboard_port",
@@ -51,9 +51,9 @@ _WITHOUT_MEANING = frozenset(
         "include_dashboard", "include_log_monitor", "log_color", "log_style",
         "max_worker_port", "metrics_export_port", "min_worker_port", "no_monitor",
         "no_redirect_output", "node_manager_port", "node_name", "object_manager_port",
-        "object_spilling_directory", "plasma_directory", "plasma_store_socket_name",
+        "plasma_directory", "plasma_store_socket_name",
         "ray_client_server_port", "ray_debugger_external", "raylet_socket_name",
-        "runtime_env_agent_port", "system_config", "tracing_startup_hook", "verbose",
+        "runtime_env_agent_port", "tracing_startup_hook", "verbose",
         "worker_port_list",
     }
 )  # fmt: skip
@@ -79,6 +79,8 @@ class NodeShape:
     object_store_memory: int | None = None
     resources: dict[str, float] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
+    spills_to: str | None = None
+    system: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,8 @@ def make_plan(arguments: dict[str, Any], extra: dict[str, Any]) -> Plan:
             object_store_memory=_amount(a, "object_store_memory_worker_node", least=1),
             resources=_resources(node_options.get("resources")),
             labels=_labels(node_options.get("labels")),
+            spills_to=node_options.get("object_spilling_directory"),
+            system=_table(node_options.get("system_config"), "system_config"),
         ),
         head=NodeShape(
             cpus=_amount(a, "num_cpus_head_node") or 0,
@@ -134,6 +138,8 @@ def make_plan(arguments: dict[str, Any], extra: dict[str, Any]) -> Plan:
             object_store_memory=_amount(a, "object_store_memory_head_node", least=1),
             resources=_resources(head_options.get("resources")),
             labels=_labels(head_options.get("labels")),
+            spills_to=head_options.get("object_spilling_directory"),
+            system=_table(head_options.get("system_config"), "system_config"),
         ),
         temp_root=a["ray_temp_root_dir"],
         strict=bool(a["strict_mode"]),

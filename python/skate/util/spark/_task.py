@@ -52,6 +52,8 @@ class NodeSettings:
     logs_to: str | None
     session_dir: str
     python_path: tuple[str, ...]
+    spills_to: str | None = None
+    system: dict[str, Any] | None = None
     command: tuple[str, ...] | None = None  # the daemon; None: the installed skate-raylet
 
 
@@ -253,7 +255,7 @@ def settings_line(settings: NodeSettings, grant: Grant, directory: str) -> str:
         "is_head": "0",
         "lifeline_pid": str(os.getpid()),
         "local_session": "0",
-        **{key: str(value) for key, value in _store_config.settings()},
+        **dict(_store_config.settings(settings.spills_to, settings.system)),
     }
     return "\t".join(f"{key}={value}" for key, value in pairs.items()) + "\n"
 
