@@ -38,7 +38,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "native": (*MIDDLE, "core", "arrow", "api", "skate"),
     "rl": ("base",),
 }
-EXT_LAYERS = {"ext": (*MIDDLE, "core"), "ext_rl": ("base", "rl")}
+EXT_LAYERS = {"ext": (*MIDDLE, "core", "arrow"), "ext_rl": ("base", "rl")}
 
 C_LINES, H_LINES, PY_LINES, FUNCTION_LINES, COLUMNS = 800, 250, 800, 100, 100
 BANNED = ("strcpy", "strcat", "sprintf", "vsprintf", "strtok", "rand", "srand", "system", "atoi",

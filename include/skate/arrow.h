@@ -5,9 +5,9 @@
  * record batches of it. In Python the value is a pyarrow.Table.
  *
  * Types: null, bool, integers, half, float, double, decimal, date, time, timestamp, duration,
- * interval, utf8, binary (also large, and of fixed size), list, large and fixed-size list, struct,
- * map, and dictionaries of these (not nested). Others (unions, views, run-end encoded) are
- * -SKATE_ETYPE, and the text names the column and the type. Metadata of schemas is not carried.
+ * interval, utf8, binary (also large, of fixed size, and views), list, large and fixed-size list,
+ * struct, map, and dictionaries of these (not nested). Others (unions, list views, run-end encoded)
+ * are -SKATE_ETYPE, and the text names the column and the type. Metadata of schemas is not carried.
  *
  * The rules of skate/skate.h for errors, threads and time hold here. */
 #ifndef SKATE_ARROW_H
@@ -73,6 +73,12 @@ struct ArrowArrayStream {
 SKATE_API int skate_put_arrow(skate_session *s, struct ArrowArrayStream *in, skate_ref *ret);
 /* The next result of a task or method. BLOCKS only for a large one in a full store. */
 SKATE_API int skate_return_arrow(skate_task *call, struct ArrowArrayStream *in);
+
+/* The stream of a stored table, as skate_get() and skate_arrow_open() together, with their errors:
+ * *out keeps the bytes readable until it and every array that came out of it are released, on any
+ * thread, but before the session is closed. The ref stays the caller's. BLOCKS. */
+SKATE_API int skate_get_arrow(skate_session *s, skate_ref ref, int64_t timeout_ms,
+                              struct ArrowArrayStream *out);
 
 /* Read a value of kind SKATE_ARROW where it lies: batches point into it, nothing is copied. v must
  * not be released before *out and every schema and array that came out of it are; those of

@@ -186,6 +186,7 @@ int py_memory_init(void);
 /* The bytes of a Buffer (or any other object with bytes) as a new, writable object. */
 PyObject *py_memory_of(PyObject *buffer);
 PyObject *py_writable(PyObject *module, PyObject *buffer);
+PyObject *py_arrow_stream(PyObject *module, PyObject *bytes); /* py_arrow.c */
 /* (is there a value, is there a copy here, number of the node, bytes) of a ref. */
 PyObject *py_locate(PyObject *module, PyObject *ref);
 /* Before the session ends: nothing of them depends on the arena any more. */

@@ -445,6 +445,7 @@ static PyMethodDef methods[] = {
     {"put", py_put, METH_O, NULL},
     {"pack_plain", mod_pack_plain, METH_O, NULL},
     {"laid", py_set_laid, METH_O, NULL},
+    {"arrow_stream", py_arrow_stream, METH_O, NULL},
     {"why", py_why, METH_VARARGS, NULL},
     {"forget_refs", py_forget_refs, METH_NOARGS, NULL},
     {"run", py_run, METH_NOARGS, NULL},

@@ -231,10 +231,11 @@ def _bfloat16() -> Any:
 
 def arrow(data: Any) -> Any:
     """A pyarrow.Table whose columns lie where the bytes do, or what else the stream was made of
-    (_arrow.read). ImportError when pyarrow is missing."""
-    need("pyarrow", "an Arrow table")
-    from skate import _arrow
-
+    (_arrow.read); without pyarrow an object with __arrow_c_stream__."""
+    try:
+        from skate import _arrow
+    except ImportError:
+        return _core.arrow_stream(data)
     return _arrow.read(data)
 
 

@@ -20,7 +20,8 @@ int skate_put_arrow(skate_session *s, struct ArrowArrayStream *in, skate_ref *re
     return r;
 }
 
-int skate_arrow_open(const skate_value *v, struct ArrowArrayStream *out) {
+/* The stream of a value; hold: see arrow_decode_held(). */
+static int open_held(const skate_value *v, struct arrow_hold *hold, struct ArrowArrayStream *out) {
     struct skate_error err = {{0}};
     int r;
 
@@ -31,6 +32,37 @@ int skate_arrow_open(const skate_value *v, struct ArrowArrayStream *out) {
                         "cross_language.plain()");
     if (v->kind != SKATE_ARROW)
         return api_fail(-SKATE_ETYPE, "the value is no Arrow stream but of kind %u", v->kind);
-    r = arrow_decode(v->as.s.data, v->as.s.size, out, &err);
+    r = arrow_decode_held(v->as.s.data, v->as.s.size, hold, out, &err);
     return r < 0 ? api_fail_of(r, &err) : 0;
+}
+
+int skate_arrow_open(const skate_value *v, struct ArrowArrayStream *out) {
+    return open_held(v, NULL, out);
+}
+
+struct kept {
+    struct arrow_hold hold;
+    skate_session *s;
+    skate_value v;
+};
+
+static void kept_end(struct arrow_hold *hold) {
+    struct kept *k = (struct kept *)(void *)hold;
+
+    skate_release(k->s, &k->v);
+    free(k);
+}
+
+int skate_get_arrow(skate_session *s, skate_ref ref, int64_t timeout_ms,
+                    struct ArrowArrayStream *out) {
+    struct kept *k = calloc(1, sizeof *k);
+    int r;
+
+    if (!k) return api_fail(-SKATE_ENOMEM, "out of memory");
+    *k = (struct kept){.hold = {.count = 1, .end = kept_end}, .s = s};
+    r = skate_get(s, ref, timeout_ms, &k->v);
+    if (r < 0) return free(k), r;
+    r = open_held(&k->v, &k->hold, out);
+    if (r < 0) arrow_hold_drop(&k->hold);
+    return r;
 }

@@ -1,5 +1,7 @@
 /* arrow_array.c - see arrow_array.h. */
 #include "arrow/arrow_array.h"
+#include "arrow/arrow_view.h"
+#include "base/atomic.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +11,9 @@ static const _Alignas(8) uint8_t nothing[8];
 
 /* What an array owns: its buffers' addresses, and the structs of its children. */
 struct held {
-    const void *buffers[3];
+    const void *buffers[3], **more; /* more: instead of them, of an array of views */
+    int64_t *sizes;
+    struct arrow_hold *hold;
     struct ArrowArray dictionary;
     struct ArrowArray *storage, **children;
 };
@@ -19,12 +23,19 @@ static int broken(struct arrow_batch *b, const struct arrow_field *f, const char
                     what);
 }
 
+void arrow_hold_drop(struct arrow_hold *hold) {
+    if (hold && at_add_seq(&hold->count, UINT32_MAX) == 1) hold->end(hold);
+}
+
 static void array_release(struct ArrowArray *a) {
     struct held *h = a->private_data;
 
     for (int64_t i = 0; i < a->n_children; i++)
         if (a->children[i]->release) a->children[i]->release(a->children[i]);
     if (h->dictionary.release) h->dictionary.release(&h->dictionary);
+    arrow_hold_drop(h->hold);
+    free(h->more);
+    free(h->sizes);
     free(h->storage);
     free(h->children);
     free(h);
@@ -32,10 +43,13 @@ static void array_release(struct ArrowArray *a) {
 }
 
 /* An array without buffers and children yet. */
-static int array_new(const struct arrow_field *f, struct ArrowArray *ret) {
+static int array_new(struct arrow_batch *b, const struct arrow_field *f,
+                     struct ArrowArray *ret) {
     struct held *h = calloc(1, sizeof *h);
 
     if (!h) return -SKATE_ENOMEM;
+    h->hold = b->hold;
+    if (b->hold) (void)at_add_seq(&b->hold->count, 1);
     h->storage = calloc(f->child_count + 1, sizeof *h->storage);
     h->children = calloc(f->child_count + 1, sizeof *h->children);
     *ret = (struct ArrowArray){.n_buffers = arrow_type_buffers(&f->type), .buffers = h->buffers,
@@ -195,7 +209,7 @@ static int read_dictionary(struct arrow_batch *b, const struct arrow_field *f,
     struct held *h = a->private_data;
     struct arrow_field one = {.type = {.id = ARROW_STRUCT, .layout = LAY_STRUCT},
                               .name = f->name, .child_count = 1, .children = f->values};
-    struct arrow_batch inner = {.err = b->err};
+    struct arrow_batch inner = {.err = b->err, .hold = b->hold};
     struct ArrowArray wrapper;
     uint32_t i = 0;
     int r;
@@ -221,6 +235,39 @@ static int read_bytes(struct arrow_batch *b, const struct arrow_field *f, struct
     if (r < 0) return r;
     h->buffers[2] = data.p ? data.p : nothing;
     return check_offsets(b, f, a, (int64_t)data.n);
+}
+
+/* Views, and as many buffers as the message says; behind them, for the caller, their sizes. */
+static int read_views(struct arrow_batch *b, const struct arrow_field *f, struct ArrowArray *a) {
+    struct held *h = a->private_data;
+    struct arrow_views in = {.n = a->length, .valid = h->buffers[0]};
+    struct bytes part;
+    int64_t n;
+    int r = take(b, f, a->length, sizeof(struct arrow_view), &part);
+
+    if (r < 0) return r;
+    if (b->view >= b->views.count) return broken(b, f, "the number of its buffers is missing");
+    memcpy(&n, b->views.b->p + b->views.at + 8 * (size_t)b->view++, 8);
+    if (n < 0 || n > (int64_t)(b->buffers.count - b->buffer))
+        return broken(b, f, "a wrong number of buffers");
+    h->more = calloc((size_t)n + 3, sizeof *h->more);
+    h->sizes = calloc((size_t)n + 1, sizeof *h->sizes);
+    if (!h->more || !h->sizes) return -SKATE_ENOMEM;
+    h->more[0] = h->buffers[0];
+    h->more[1] = in.views = part.p ? (const void *)part.p : nothing;
+    for (int64_t i = 0; i < n; i++) {
+        r = next_buffer(b, f, &part);
+        if (r < 0) return r;
+        h->more[2 + i] = part.p ? part.p : nothing;
+        h->sizes[i] = (int64_t)part.n;
+    }
+    h->more[2 + n] = h->sizes;
+    in.data = h->more + 2;
+    in.sizes = h->sizes;
+    in.count = n;
+    a->buffers = h->more;
+    a->n_buffers = n + 3;
+    return arrow_views_fit(&in) ? 0 : broken(b, f, "a view that leads outside");
 }
 
 static int read_list(struct arrow_batch *b, const struct arrow_field *f, struct ArrowArray *a) {
@@ -261,6 +308,7 @@ static int read_data(struct arrow_batch *b, const struct arrow_field *f, struct 
     case LAY_BYTES64: return read_bytes(b, f, a);
     case LAY_LIST32:
     case LAY_LIST64: return read_list(b, f, a);
+    case LAY_VIEWS: return read_views(b, f, a);
     case LAY_STRUCT: return read_struct(b, f, a, 1);
     case LAY_FIXED_LIST: return read_struct(b, f, a, f->type.width);
     default: a->null_count = a->length; return 0;
@@ -269,7 +317,7 @@ static int read_data(struct arrow_batch *b, const struct arrow_field *f, struct 
 
 static int read_array(struct arrow_batch *b, const struct arrow_field *f, struct ArrowArray *ret) {
     struct ArrowArray a = {0};
-    int r = array_new(f, &a);
+    int r = array_new(b, f, &a);
 
     if (r < 0) return r;
     r = next_node(b, f, &a);
@@ -295,7 +343,8 @@ int arrow_batch_read(struct arrow_batch *b, const struct arrow_field *root,
                                               "without compression");
     b->nodes = flat_vector(&table, 1, 16);
     b->buffers = flat_vector(&table, 2, 16);
-    r = array_new(root, &a);
+    b->views = flat_vector(&table, 4, 8);
+    r = array_new(b, root, &a);
     if (r < 0) return r;
     a.length = flat_i64(&table, 0, 0);
     if (b->m.meta.bad || a.length < 0)

@@ -24,8 +24,9 @@ struct arrow_batch {
     struct skate_error *err;
     const struct arrow_dictionary *dictionaries;
     uint32_t dictionary_count;
-    struct flat_vec nodes, buffers;
-    uint32_t node, buffer; /* the next of each */
+    struct arrow_hold *hold; /* what each array counts; may be NULL */
+    struct flat_vec nodes, buffers, views;
+    uint32_t node, buffer, view; /* the next of each */
 };
 
 /* The arrays of a message RecordBatch; *ret is the caller's. -SKATE_EPROTO, -SKATE_ETYPE (it is

@@ -17,6 +17,7 @@ struct reader {
     struct arrow_field root;
     struct arrow_dictionary *dictionaries;
     uint32_t dictionary_count;
+    struct arrow_hold *hold;
     struct skate_error err;
 };
 
@@ -128,7 +129,8 @@ static int get_next(struct ArrowArrayStream *s, struct ArrowArray *out) {
         if (r == 0) return 0;
         if (r < 0) break;
         if (m.head == HEAD_BATCH) {
-            struct arrow_batch b = {.m = m, .err = &in->err, .dictionaries = in->dictionaries,
+            struct arrow_batch b = {.m = m, .err = &in->err, .hold = in->hold,
+                                    .dictionaries = in->dictionaries,
                                     .dictionary_count = in->dictionary_count};
 
             r = arrow_batch_read(&b, &in->root, out);
@@ -154,6 +156,7 @@ static void release(struct ArrowArrayStream *s) {
 
     arrow_field_release(&in->root);
     free(in->dictionaries);
+    arrow_hold_drop(in->hold);
     free(in);
     s->release = NULL;
     s->private_data = NULL;
@@ -161,6 +164,11 @@ static void release(struct ArrowArrayStream *s) {
 
 int arrow_decode(const void *data, size_t len, struct ArrowArrayStream *out,
                  struct skate_error *err) {
+    return arrow_decode_held(data, len, NULL, out, err);
+}
+
+int arrow_decode_held(const void *data, size_t len, struct arrow_hold *hold,
+                      struct ArrowArrayStream *out, struct skate_error *err) {
     struct reader *in;
     int r;
 
@@ -170,6 +178,7 @@ int arrow_decode(const void *data, size_t len, struct ArrowArrayStream *out,
     if (!in) return -SKATE_ENOMEM;
     in->data = data;
     in->len = len;
+    in->hold = hold;
     r = read_schema(in, err);
     if (r < 0) {
         free(in);

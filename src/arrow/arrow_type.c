@@ -27,6 +27,8 @@ static const struct plain {
     {"Z", {.id = ARROW_LARGE_BINARY, .layout = LAY_BYTES64}},
     {"u", {.id = ARROW_UTF8, .layout = LAY_BYTES32}},
     {"U", {.id = ARROW_LARGE_UTF8, .layout = LAY_BYTES64}},
+    {"vz", {.id = ARROW_BINARY_VIEW, .layout = LAY_VIEWS}},
+    {"vu", {.id = ARROW_UTF8_VIEW, .layout = LAY_VIEWS}},
     {"tdD", {.id = ARROW_DATE, .layout = LAY_FIXED, .width = 4, .unit = 0}},
     {"tdm", {.id = ARROW_DATE, .layout = LAY_FIXED, .width = 8, .unit = 1}},
     {"tts", {.id = ARROW_TIME, .layout = LAY_FIXED, .width = 4, .unit = 0}},
@@ -65,8 +67,8 @@ static int refuse_format(const char *format, struct skate_error *err) {
     static const struct {
         const char *prefix;
         uint8_t id;
-    } known[] = {{"vz", ARROW_BINARY_VIEW}, {"vu", ARROW_UTF8_VIEW}, {"+u", ARROW_UNION},
-                 {"+r", ARROW_RUN_END}, {"+vl", ARROW_LIST_VIEW}, {"+vL", ARROW_LARGE_LIST_VIEW}};
+    } known[] = {{"+u", ARROW_UNION}, {"+r", ARROW_RUN_END}, {"+vl", ARROW_LIST_VIEW},
+                 {"+vL", ARROW_LARGE_LIST_VIEW}};
 
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (strncmp(format, known[i].prefix, strlen(known[i].prefix)) == 0)
@@ -170,6 +172,7 @@ uint32_t arrow_type_buffers(const struct arrow_type *t) {
     case LAY_NONE: return 0;
     case LAY_STRUCT:
     case LAY_FIXED_LIST: return 1;
+    case LAY_VIEWS: /* as we write them; others' have more */
     case LAY_BYTES32:
     case LAY_BYTES64: return 3;
     default: return 2;

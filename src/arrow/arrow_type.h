@@ -22,10 +22,11 @@ enum arrow_id {
     ARROW_BINARY_VIEW = 23, ARROW_UTF8_VIEW = 24, ARROW_LIST_VIEW = 25, ARROW_LARGE_LIST_VIEW = 26
 };
 /* Which buffers an array has: none; validity and bits; and elements of `width` bytes; and 32- or
- * 64-bit offsets and bytes; and offsets of the one child; validity alone. */
+ * 64-bit offsets and bytes; and offsets of the one child; validity alone (twice); and views and
+ * what they look at (arrow_view.h). */
 enum arrow_layout {
     LAY_NONE, LAY_BITS, LAY_FIXED, LAY_BYTES32, LAY_BYTES64, LAY_LIST32, LAY_LIST64, LAY_STRUCT,
-    LAY_FIXED_LIST
+    LAY_FIXED_LIST, LAY_VIEWS
 };
 
 struct arrow_type {

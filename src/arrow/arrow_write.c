@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "arrow/arrow_type.h"
+#include "arrow/arrow_view.h"
 
 enum { CONTINUES = -1, METADATA_V5 = 4, HEAD_SCHEMA = 1, HEAD_DICTIONARY = 2, HEAD_BATCH = 3 };
 
@@ -169,7 +170,8 @@ static int put_array(struct batch *b, const struct arrow_field *f, const struct 
 
 static int check_array(struct batch *b, const struct arrow_field *f, const struct ArrowArray *a,
                        int64_t at, int64_t n) {
-    bool good = a && a->release && a->n_buffers == arrow_type_buffers(&f->type) &&
+    bool more = f->type.layout == LAY_VIEWS && a && a->n_buffers > 3;
+    bool good = a && a->release && (more || a->n_buffers == arrow_type_buffers(&f->type)) &&
                 a->n_children == f->child_count && a->offset >= 0 && a->length >= 0 && at >= 0 &&
                 n >= 0 && at <= a->length && n <= a->length - at &&
                 a->length < INT64_MAX - a->offset && !f->values == !a->dictionary;
@@ -185,6 +187,31 @@ static int put_children(struct batch *b, const struct arrow_field *f, const stru
     for (uint32_t i = 0; r == 0 && i < f->child_count; i++)
         r = put_array(b, &f->children[i], a->children[i], at, n);
     return r;
+}
+
+/* What lies in any of several buffers, in one: few rows of many take only theirs along. */
+static int put_views(struct batch *b, const struct arrow_field *f, const struct ArrowArray *a,
+                     int64_t from, int64_t n) {
+    struct arrow_views in = {.views = a->buffers[1], .from = from, .n = n, .data = a->buffers + 2,
+                             .valid = a->null_count ? a->buffers[0] : NULL,
+                             .sizes = a->buffers[a->n_buffers - 1], .count = a->n_buffers - 3};
+    int64_t size;
+    uint8_t *p;
+
+    if (!arrow_views_fit(&in))
+        return err_fail(b->err, -SKATE_EINVAL, "column '%.80s': a view that leads outside",
+                        f->name);
+    size = arrow_views_size(&in);
+    if (size > INT32_MAX)
+        return err_fail(b->err, -SKATE_ETYPE, "column '%.80s': more than 2 GB in a batch of views",
+                        f->name);
+    p = buffer_room(b, (size_t)n * sizeof(struct arrow_view));
+    if (!p) return -SKATE_ENOMEM;
+    arrow_views_write(&in, (struct arrow_view *)(void *)p);
+    p = buffer_room(b, (size_t)size);
+    if (!p) return -SKATE_ENOMEM;
+    arrow_views_gather(&in, p);
+    return 0;
 }
 
 static int put_data(struct batch *b, const struct arrow_field *f, const struct ArrowArray *a,
@@ -209,6 +236,7 @@ static int put_data(struct batch *b, const struct arrow_field *f, const struct A
     case LAY_LIST64:
         r = put_offsets(b, a, wide, range);
         return r < 0 ? r : put_children(b, f, a, range[2], range[3] - range[2]);
+    case LAY_VIEWS: return put_views(b, f, a, from, n);
     case LAY_STRUCT: return put_children(b, f, a, from, n);
     case LAY_FIXED_LIST: return put_children(b, f, a, from * width, n * width);
     default: return 0;
@@ -226,23 +254,32 @@ static int put_array(struct batch *b, const struct arrow_field *f, const struct 
 
 /* ---- batches ---- */
 
-static void count(const struct arrow_field *f, uint32_t *nodes, uint32_t *buffers) {
-    *nodes += 1;
-    *buffers += arrow_type_buffers(&f->type);
-    for (uint32_t i = 0; i < f->child_count; i++) count(&f->children[i], nodes, buffers);
+struct counts {
+    uint32_t nodes, buffers, views;
+};
+
+static void count(const struct arrow_field *f, struct counts *c) {
+    c->nodes += 1;
+    c->buffers += arrow_type_buffers(&f->type);
+    c->views += f->type.layout == LAY_VIEWS;
+    for (uint32_t i = 0; i < f->child_count; i++) count(&f->children[i], c);
 }
 
 /* The table RecordBatch with room for nodes and buffers; its offset. */
-static size_t batch_table(struct batch *b, int64_t length, uint32_t nodes, uint32_t buffers) {
-    size_t at[3], t = flat_table_new(b->o, "844", at);
+static size_t batch_table(struct batch *b, int64_t length, const struct counts *c) {
+    size_t at[5], t = flat_table_new(b->o, c->views ? "84404" : "844", at), vec;
 
     flat_set_i64(b->o, at[0], length);
-    b->nodes = flat_vec_new(b->o, nodes, 16);
+    b->nodes = flat_vec_new(b->o, c->nodes, 16);
     flat_point(b->o, at[1], b->nodes);
-    b->buffers = flat_vec_new(b->o, buffers, 16);
+    b->buffers = flat_vec_new(b->o, c->buffers, 16);
     flat_point(b->o, at[2], b->buffers);
     b->nodes += 4;
     b->buffers += 4;
+    if (c->views == 0) return t;
+    vec = flat_vec_new(b->o, c->views, 8); /* how many buffers each column of views has */
+    flat_point(b->o, at[4], vec);
+    for (uint32_t i = 0; i < c->views; i++) flat_set_i64(b->o, vec + 4 + 8 * (size_t)i, 1);
     return t;
 }
 
@@ -253,15 +290,15 @@ static void end_batch(struct batch *b, const struct message *m) {
 
 static int write_dictionary(struct batch *b, const struct arrow_field *f,
                             const struct ArrowArray *a) {
-    uint32_t nodes = 0, buffers = 0;
+    struct counts c = {0};
     struct message m = begin(b->o, HEAD_DICTIONARY);
     size_t at[2];
     int r;
 
-    count(f->values, &nodes, &buffers);
+    count(f->values, &c);
     flat_point(b->o, m.header, flat_table_new(b->o, "84", at));
     flat_set_i64(b->o, at[0], f->dictionary);
-    flat_point(b->o, at[1], batch_table(b, a->length, nodes, buffers));
+    flat_point(b->o, at[1], batch_table(b, a->length, &c));
     end_metadata(b->o, &m);
     b->body = b->o->len;
     r = put_array(b, f->values, a, 0, a->length);
@@ -282,16 +319,16 @@ static int write_dictionaries(struct batch *b, const struct arrow_field *f,
 
 static int write_batch(struct batch *b, const struct arrow_field *root,
                        const struct ArrowArray *a) {
-    uint32_t nodes = 0, buffers = 0;
+    struct counts c = {0};
     int r = write_dictionaries(b, root, a);
     struct message m;
 
     if (r < 0) return r;
     if (a->null_count != 0 && a->buffers[0] && arrow_nulls(a->buffers[0], a->offset, a->length))
         return err_fail(b->err, -SKATE_EINVAL, "a record batch of which whole rows are null");
-    for (uint32_t i = 0; i < root->child_count; i++) count(&root->children[i], &nodes, &buffers);
+    for (uint32_t i = 0; i < root->child_count; i++) count(&root->children[i], &c);
     m = begin(b->o, HEAD_BATCH);
-    flat_point(b->o, m.header, batch_table(b, a->length, nodes, buffers));
+    flat_point(b->o, m.header, batch_table(b, a->length, &c));
     end_metadata(b->o, &m);
     b->body = b->o->len;
     r = put_children(b, root, a, a->offset, a->length);

@@ -12,6 +12,36 @@ SKATE_TASK(again) {
     return r < 0 ? r : skate_return_arrow(call, &s);
 }
 
+/* The same through the store: put, and read again by a stream that keeps the bytes by itself. */
+SKATE_TASK(stored) {
+    skate_session *session = skate_task_session(call);
+    struct ArrowArrayStream s;
+    skate_value v;
+    skate_ref ref;
+    int r = skate_arg(call, 0, &v);
+
+    if (r == 0) r = skate_arrow_open(&v, &s);
+    if (r == 0) r = skate_put_arrow(session, &s, &ref);
+    if (r < 0) return r;
+    r = skate_get_arrow(session, ref, 10000, &s);
+    skate_ref_drop(session, ref);
+    return r < 0 ? r : skate_return_arrow(call, &s);
+}
+
+/* What skate_get_arrow() says of something else, as the result. */
+SKATE_TASK(no_table) {
+    skate_session *session = skate_task_session(call);
+    struct ArrowArrayStream s;
+    skate_value five = skate_int(5);
+    skate_ref ref;
+    int r = skate_put(session, &five, &ref);
+
+    if (r < 0) return r;
+    r = skate_get_arrow(session, ref, 10000, &s);
+    skate_ref_drop(session, ref);
+    return r < 0 ? skate_return_str(call, skate_last_error()) : skate_return_int(call, r);
+}
+
 SKATE_TASK(scaled) {
     const skate_tensor *in = skate_arg_tensor(call, 0, SKATE_F64);
     double by = skate_arg_float(call, 1), *room;

@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "arrow/arrow_view.h"
 #include "arrow/ipc.h"
 
 /* ---- a stream made by hand: a struct of columns, given `batches` times ---- */
@@ -27,7 +28,8 @@ static void forget_array(struct ArrowArray *a) { a->release = NULL; }
 
 static const struct {
     const char *format, *name;
-} columns[] = {{"l", "n"}, {"u", "text"}, {"b", "yes"}, {"+l", "list"}, {"i", "key"}};
+} columns[] = {{"l", "n"}, {"u", "text"}, {"b", "yes"}, {"+l", "list"}, {"i", "key"},
+               {"vu", "view"}};
 enum { COLUMNS = sizeof columns / sizeof *columns };
 
 static int schema_of(struct ArrowArrayStream *s, struct ArrowSchema *out) {
@@ -57,9 +59,16 @@ static int next_of(struct ArrowArrayStream *s, struct ArrowArray *out) {
     static const int32_t ends[] = {0, 1, 3, 3, 6, 9}, list_ends[] = {0, 2, 2, 4, 4, 6};
     static const int32_t keys[] = {0, 1, 0, 1, 1}, value_ends[] = {0, 2, 5};
     static const int8_t small[] = {1, 2, 3, 4, 5, 6};
-    static const void *buffers[COLUMNS][3] = {{valid, numbers, NULL}, {valid, ends, "abbcccddd"},
-                                              {NULL, bits, NULL}, {valid, list_ends, NULL},
-                                              {NULL, keys, NULL}},
+    static const int64_t sizes[] = {13, 20};
+    static const struct arrow_view views[] = {{.size = 5, .head = "shor", .buffer = 't'},
+                                              {.size = 99, .buffer = 7, .offset = -1},
+                                              {.size = 14, .head = "four", .buffer = 1,
+                                               .offset = 3},
+                                              {.size = 13, .head = "thir"}, {.size = 0}};
+    static const void *buffers[COLUMNS][5] = {{valid, numbers}, {valid, ends, "abbcccddd"},
+                                              {NULL, bits}, {valid, list_ends}, {NULL, keys},
+                                              {valid, views, "thirteen long",
+                                               "___fourteen long.___", sizes}},
                       *inner[2] = {NULL, small}, *value_buffers[3] = {NULL, value_ends, "xxyyy"},
                       *none[1] = {NULL};
     static struct ArrowArray child[COLUMNS], item, values, *children[COLUMNS], *items[1];
@@ -75,7 +84,8 @@ static int next_of(struct ArrowArrayStream *s, struct ArrowArray *out) {
     items[0] = &item;
     for (int i = 0; i < COLUMNS; i++) {
         child[i] = (struct ArrowArray){.length = ROWS, .null_count = -1, .buffers = buffers[i],
-                                       .n_buffers = i == 1 ? 3 : 2, .release = forget_array};
+                                       .n_buffers = i == 5 ? 5 : i == 1 ? 3 : 2,
+                                       .release = forget_array};
         children[i] = &child[i];
     }
     child[3].n_children = 1;
@@ -141,6 +151,21 @@ static size_t width_of(const char *f) {
     return !strcmp(f, "tin") ? 16 : 8;
 }
 
+static void walk_views(const struct ArrowArray *a) {
+    const uint8_t *valid = a->buffers[0];
+    const struct arrow_view *views = a->buffers[1];
+    const int64_t *sizes = a->buffers[a->n_buffers - 1];
+
+    for (int64_t i = 0; i < a->length; i++) {
+        if (valid && !(valid[i >> 3] >> (i & 7) & 1)) continue;
+        assert_true(views[i].size >= 0);
+        if (views[i].size <= ARROW_VIEW_SHORT) continue;
+        assert_true(views[i].offset + (int64_t)views[i].size <= sizes[views[i].buffer]);
+        touch((const char *)a->buffers[2 + views[i].buffer] + views[i].offset,
+              (size_t)views[i].size);
+    }
+}
+
 static void walk(const struct ArrowSchema *s, const struct ArrowArray *a) {
     const char *f = s->format;
     size_t n = (size_t)a->length, width = width_of(f);
@@ -158,6 +183,7 @@ static void walk(const struct ArrowSchema *s, const struct ArrowArray *a) {
 
         touch((const char *)a->buffers[2] + ends[0], (size_t)(ends[n] - ends[0]));
     }
+    if (*f == 'v') walk_views(a);
     for (int64_t i = 0; i < a->n_children; i++) walk(s->children[i], a->children[i]);
     if (a->dictionary) walk(s->dictionary, a->dictionary);
 }
@@ -210,6 +236,9 @@ static void test_there_and_back(void **state) {
     assert_memory_equal(a.children[1]->buffers[2], "cccddd", 6);
     assert_int_equal(((const int32_t *)a.children[1]->buffers[1])[1], 0);
     assert_int_equal(*(const uint8_t *)a.children[2]->buffers[1], 5);
+    assert_int_equal(a.children[5]->n_buffers, 4); /* of which each gathers what was in two */
+    assert_memory_equal(a.children[5]->buffers[2], "fourteen long.thirteen long", 27);
+    assert_int_equal(((const int64_t *)a.children[5]->buffers[3])[0], 27);
     kept = *a.children[0]; /* a child may be moved out and outlive the rest */
     a.children[0]->release = NULL;
     a.release(&a);
@@ -221,6 +250,42 @@ static void test_there_and_back(void **state) {
     schema.release(&schema);
     assert_int_equal(((const int64_t *)kept.buffers[1])[2], 5);
     kept.release(&kept);
+    free(data);
+}
+
+struct kept {
+    struct arrow_hold hold;
+    int ended;
+};
+static void end_kept(struct arrow_hold *hold) { ((struct kept *)(void *)hold)->ended++; }
+
+/* The bytes are held until the last array is released, in whatever order. */
+static void test_hold(void **state) {
+    struct kept k = {.hold = {.count = 1, .end = end_kept}};
+    struct ArrowArrayStream s;
+    struct ArrowArray first, second, column, dictionary;
+    uint8_t *data = NULL;
+    size_t len = write_it(2, &data);
+
+    (void)state;
+    assert_int_equal(arrow_decode_held(data, 8, &k.hold, &s, NULL), -SKATE_EPROTO);
+    assert_int_equal(k.hold.count, 1);
+    assert_int_equal(arrow_decode_held(data, len, &k.hold, &s, NULL), 0);
+    assert_int_equal(s.get_next(&s, &first), 0);
+    assert_int_equal(s.get_next(&s, &second), 0);
+    s.release(&s);
+    column = *first.children[5];
+    first.children[5]->release = NULL;
+    dictionary = *second.children[4]->dictionary;
+    second.children[4]->dictionary->release = NULL;
+    second.release(&second);
+    first.release(&first);
+    assert_int_equal(k.ended, 0);
+    column.release(&column);
+    assert_int_equal(k.hold.count, 1);
+    assert_int_equal(k.ended, 0);
+    dictionary.release(&dictionary);
+    assert_int_equal(k.ended, 1);
     free(data);
 }
 
@@ -277,6 +342,7 @@ static void test_changed_bytes(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_there_and_back),
+        cmocka_unit_test(test_hold),
         cmocka_unit_test(test_bad_streams),
         cmocka_unit_test(test_changed_bytes),
     };
