@@ -28,7 +28,7 @@ struct py_state {
     struct core *core; /* NULL: not connected */
     uint64_t epoch;    /* session number, from 1; 0 is no session */
     unsigned inside;   /* threads inside a blocking call */
-    bool forked, note_sites; /* note_sites: RAY_record_ref_creation_sites=1 */
+    bool forked, note_sites; /* note_sites: SKATE_record_ref_creation_sites=1 */
     struct core_job *job; /* worker: what runs now; NULL when several do */
     bool in_task;         /* worker: code of a task runs; an interrupt may come */
     bool warned;          /* of a blocking call in an async actor */
@@ -95,6 +95,7 @@ struct py_ref {
 int py_ref_init(PyObject *module);
 /* A new object around an id. add: take a new local ref; else the caller's own passes over. */
 PyObject *py_ref_new(PyTypeObject *type, const struct skate_id *id, bool add);
+PyObject *py_ref_read(const struct skate_id *id); /* out of a value or an argument */
 static inline bool py_is_ref(PyObject *o) { return Py_TYPE(o) == py.ref_type; }
 /* May it be used in this session? -1 with ValueError. */
 int py_ref_check(PyObject *ref);

@@ -480,5 +480,6 @@ PyObject *py_create_actor(PyObject *module, PyObject *args) {
     a.env_len = (uint32_t)env_len;
     if (!PyDict_Check(keywords)) return PyErr_SetString(PyExc_TypeError, "kwargs: dict"), NULL;
     if (create(&a, plain, positional, keywords, &id) < 0) return NULL;
+    if (py.note_sites) py_note_site(&id, "actor creation");
     return py_ref_new(py.actor_type, &id, false);
 }

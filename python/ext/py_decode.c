@@ -286,7 +286,7 @@ static PyObject *take_ref(struct in *in) {
     if (!has(in, 17) || *in->p++ != 3) return bad();
     memcpy(&id, in->p, 16);
     in->p += 16;
-    return py_ref_new(py.ref_type, &id, true);
+    return py_ref_read(&id);
 }
 
 /* An actor, and which one of its process: what another language says of an actor's handle. */

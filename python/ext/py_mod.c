@@ -98,12 +98,18 @@ void py_enter(PyThreadState *save) {
 
 /* ---- connection ---- */
 
+static bool says_yes(const char *name) {
+    const char *value = getenv(name);
+
+    return value && (strcmp(value, "1") == 0 || strcmp(value, "true") == 0);
+}
+
 static PyObject *started(struct core *c) {
     py.core = c;
     py.epoch++;
     py.forked = false;
-    py.note_sites = getenv("RAY_record_ref_creation_sites") &&
-                    strcmp(getenv("RAY_record_ref_creation_sites"), "1") == 0;
+    py.note_sites = says_yes("SKATE_record_ref_creation_sites") ||
+                    says_yes("RAY_record_ref_creation_sites");
     return PyLong_FromUnsignedLongLong(py.epoch);
 }
 

@@ -25,6 +25,14 @@ PyObject *py_ref_new(PyTypeObject *type, const struct skate_id *id, bool add) {
     return (PyObject *)r;
 }
 
+/* One that came out of a value or an argument. */
+PyObject *py_ref_read(const struct skate_id *id) {
+    PyObject *ref = py_ref_new(py.ref_type, id, true);
+
+    if (ref && py.core && py.note_sites) py_note_site(id, "deserialize");
+    return ref;
+}
+
 void py_ref_dealloc(PyObject *self) {
     struct py_ref *r = as_ref(self);
     PyTypeObject *type = Py_TYPE(self);
@@ -236,7 +244,7 @@ PyObject *py_ref_from_bytes(PyObject *module, PyObject *arg) {
     (void)module;
     if (id_from(arg, &id) < 0) return NULL;
     if (id_is_nil(&id)) return ref_nil((PyObject *)py.ref_type, NULL);
-    return py_ref_new(py.ref_type, &id, true);
+    return py_ref_read(&id);
 }
 
 PyObject *py_actor_from_bytes(PyObject *module, PyObject *args) {

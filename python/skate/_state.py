@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 MOST = 10_000  # rows of one kind that are ever given out
-TASKS, OBJECTS, PROCESSES, RUNS, DEMANDS, ENVS = range(1, 7)  # state_req.what
+TASKS, PROCESSES, RUNS, DEMANDS, ENVS = 1, 3, 4, 5, 6  # state_req.what
 _NODE_BITS = 32
+_AT_ONCE = 32  # questions to different processes
 NIL = "f" * 48
 
 _TASK_STATES = {
@@ -73,6 +74,7 @@ class Asked:
     def __init__(self, timeout: float) -> None:
         self._deadline = time.monotonic() + timeout
         self.silent: list[str] = []  # who did not answer
+        self._silent: list[int] = []
         self.cut = False  # somebody had more rows than were taken
         self._kept: dict[Any, Any] = {}
 
@@ -92,11 +94,47 @@ class Asked:
                 rows = [fields for _, fields in _wire.frames(answer["frames"])]
                 self.cut = self.cut or answer["total"] > answer["count"]
             except Exception:
-                self.silent.append(f"{process & 0xFFFFFFFF} of node {process >> _NODE_BITS}")
+                self._note_silent(process)
         else:
-            self.silent.append(f"{process & 0xFFFFFFFF} of node {process >> _NODE_BITS}")
+            self._note_silent(process)
         self._kept[key] = rows
         return list(rows)
+
+    def ask_all(self, processes: list[int], frame: bytes) -> dict[int, dict[str, Any]]:
+        """The answers of those that answer in time, at once, with the rows in them parsed."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        def ask(process: int) -> dict[str, Any] | None:
+            try:
+                _, answer = _wire.parse(_core.call(process, frame, self._left()))
+            except Exception:
+                return None
+            for field in ("groups_frames", "frames"):
+                if field in answer:
+                    answer[field] = [fields for _, fields in _wire.frames(answer[field])]
+            return answer
+
+        with ThreadPoolExecutor(min(_AT_ONCE, len(processes) or 1)) as pool:
+            answers = dict(zip(processes, pool.map(ask, processes), strict=True))
+        for process, answer in answers.items():
+            if answer is None:
+                self._note_silent(process)
+        return {process: answer for process, answer in answers.items() if answer is not None}
+
+    def _note_silent(self, process: int) -> None:
+        name = f"{process & 0xFFFFFFFF} of node {process >> _NODE_BITS}"
+        if name not in self.silent:
+            self.silent.append(name)
+            self._silent.append(process)
+
+    def silent_pids(self) -> list[dict[str, Any]]:
+        """Who did not answer: {"pid", "what"}; the pid of a raylet is its node's."""
+        pids = {p["proc"]: p["pid"] for p in self.processes()}
+        for row in self.node_rows():
+            pids[row["node"] << _NODE_BITS] = row["pid"]
+        return [{"pid": pids.get(process, 0),
+                 "what": "process" if process & 0xFFFFFFFF else "raylet",
+                 "node": process >> _NODE_BITS} for process in self._silent]  # fmt: skip
 
     def _list(self, what: int) -> list[dict[str, Any]]:
         if ("list", what) not in self._kept:
@@ -288,59 +326,15 @@ def actors(asked: Asked) -> list[dict[str, Any]]:
     return out
 
 
-def _reference_type(row: dict[str, Any]) -> str:
-    if int.from_bytes(row["obj"][8:], "little") & 0xFFFF == 0:
-        return "ACTOR_HANDLE"
-    if row["used"]:
-        return "USED_BY_PENDING_TASK"
-    if row["local"]:
-        return "LOCAL_REFERENCE"
-    if row["captured"]:
-        return "CAPTURED_IN_OBJECT"
-    return "PINNED_IN_MEMORY" if row["pinned"] or row["borrowers"] else "UNKNOWN_STATUS"
+def objects(asked: Asked, only: bytes = b"") -> list[dict[str, Any]]:
+    """A row for each object in each process that holds or borrows it, the largest first; `only`:
+    of the object with this raw id."""
+    from skate import _memory
 
-
-def _task_status(row: dict[str, Any]) -> str:
-    if row["state"] in (2, 3):  # it has its value
-        return "FINISHED"
-    return _TASK_STATES.get(row["task_state"], "NIL") if row["made"] else "NIL"
-
-
-def objects(asked: Asked) -> list[dict[str, Any]]:
-    """A row for each object in each process that holds or borrows it."""
-    from skate import _why
-
-    nodes = {row["node"]: row for row in asked.node_rows()}
-    ids = asked.node_ids()
-    processes = asked.processes()
-    pids = {p["proc"]: p["pid"] for p in processes}
-    living = [p for p in processes if p["state"] == 1]
-    wanted = any(row["site"] for p in living for row in asked.ask(p["proc"], OBJECTS))
-    out = []
-    for process in living:
-        ip = nodes[process["proc"] >> _NODE_BITS]["ip"]
-        for row in asked.ask(process["proc"], OBJECTS):
-            owner = int.from_bytes(row["obj"][:8], "little")
-            at = row["holder"] >> _NODE_BITS
-            out.append({
-                "object_id": _why.border_hex(row["obj"], process["job"]),
-                "object_size": row["size"] if row["state"] in (2, 3) else -1,
-                "task_status": _task_status(row),
-                "attempt_number": 1,
-                "reference_type": _reference_type(row),
-                "call_site": row["site"] or ("unknown" if wanted else "disabled"),
-                "type": "DRIVER" if process["role"] == 0 else "WORKER",
-                "pid": process["pid"],
-                "ip": ip,
-                "owner_pid": pids.get(owner, 0),
-                "node_id": ids.get(at) if at else None,
-                "local_refs": row["local"],
-                "pins": row["pinned"],
-                "used_by_tasks": row["used"],
-                "captured_in": row["captured"],
-                "borrower_pids": [pids.get(p, 0) for p in row["borrowers"]],
-            })  # fmt: skip
-    return out
+    memory = _memory.Memory(asked, MOST, None, only)
+    rows = memory.rows()
+    asked.cut = asked.cut or (not only and memory.total() > len(rows))
+    return rows
 
 
 def workers(asked: Asked) -> list[dict[str, Any]]:

@@ -80,6 +80,18 @@ def border_hex(raw: bytes, job: int | None = None) -> str:
     return (task + job.to_bytes(4, "little") + (sequence & 0xFFFF).to_bytes(4, "little")).hex()
 
 
+def raw_of(text: str) -> bytes:
+    """The other way; an id that no object has when it is none."""
+    try:
+        data = bytes.fromhex(text)
+    except ValueError:
+        data = b""
+    if len(data) != 28:
+        return b"\xff" * 16
+    sequence = int.from_bytes(data[8:16], "little") & ~0xFFFF
+    return data[:8] + (sequence | int.from_bytes(data[24:26], "little")).to_bytes(8, "little")
+
+
 def why(object_refs: Any, *, timeout: float = 2.0) -> Chain:
     """Why is this ref, or each of these refs, not ready?
 

@@ -51,6 +51,9 @@ def parse(frame: bytes) -> tuple[str, dict[str, Any]]:
         data = frame[start : start + length]
         if kind == "str":
             out[field] = data.decode("utf-8", "replace")
+        elif kind in ("u64[]", "u32[]"):
+            code = "Q" if kind == "u64[]" else "I"
+            out[field] = list(struct.unpack(f"<{length // _ELEMENTS[kind]}{code}", data))
         elif kind in _ELEMENTS and kind != "val[]":
             size = _ELEMENTS[kind]
             out[field] = [data[i : i + size] for i in range(0, length, size)]

@@ -12,6 +12,7 @@
 #include "base/futex.h"
 #include "core/core_int.h"
 #include "core/report.h"
+#include "core/sites.h"
 
 static void list_init(struct frame_list *l) { l->tail = &l->head; }
 
@@ -337,6 +338,7 @@ static bool end(struct core *c) {
     free(c->config);
     free(c->why);
     sites_release(c);
+    free(c->ages);
     free(c->env);
     c->stop = c->forked = true;
     return true;
@@ -400,7 +402,8 @@ int core_call(struct core *c, uint64_t dst, const void *frame, uint32_t len, int
     ((struct wire_head *)(void *)copy->data)->call = w.call;
     c->calls_open++;
     if (wire_head(frame)->kind == WIRE_STATE_REQ ||
-        wire_head(frame)->kind == WIRE_STORE_STATS_REQ) /* seldom: no channel for it */
+        wire_head(frame)->kind == WIRE_STORE_STATS_REQ ||
+        wire_head(frame)->kind == WIRE_MEMORY_REQ) /* seldom: no channel for it */
         r = proc_route(c, dst, copy->data, len);
     else
         r = proc_send(c, dst, copy->data, len, BELL_URGENT);

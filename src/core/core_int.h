@@ -211,7 +211,9 @@ struct core {
     uint64_t pins, heap_frees; /* heap_frees: grows when others give bytes of ours free */
     struct waiting *waits; /* threads asleep in core_wait */
     struct why_state *why;
-    struct sites *sites; /* report.c: where refs were made, if the user wants to know */
+    struct sites *sites; /* sites.c: where refs were made, if the user wants to know */
+    struct ages *ages;   /* ages.c */
+    uint64_t ages_seq;   /* next_seq at the last note */
     struct core *closed_next;
 };
 

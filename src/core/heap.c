@@ -66,6 +66,7 @@ void heap_free_all(struct heap *h) {
 }
 
 uint64_t heap_held(const struct heap *h) { return h->held; }
+uint64_t heap_spare(const struct heap *h) { return h->spare; }
 
 uint32_t heap_live(const struct heap *h) {
     uint32_t n = 0;

@@ -61,6 +61,7 @@ uint32_t heap_offer(struct heap *h, uint64_t bytes,
  * already is left alone. */
 void heap_take_back(struct heap *h, uint64_t offset);
 uint64_t heap_held(const struct heap *h); /* bytes of lent extents */
+uint64_t heap_spare(const struct heap *h); /* of these: empty ones, kept for reuse */
 uint32_t heap_live(const struct heap *h); /* objects; linear in the extents */
 
 #endif

@@ -11,9 +11,10 @@ enum { CORE_WHY_BYTES = 32 << 10 };
  * returned. Costs nothing for most jobs when there are thousands a second. */
 void core_mark(struct core_job *job, int which);
 
-/* Note where a ref was made, and read it again into `out` ("" when it is not known). The newest
- * CORE_SITES are remembered. Only for programs that ask for it: it costs a microsecond. */
-enum { CORE_SITES = 8192, CORE_SITE_BYTES = 112 };
+/* Note where a ref that is held was made (its first note stays), and read it again into `out` (""
+ * when it is not known). CORE_SITES different texts at most, the others count as one. Only for
+ * programs that ask for it: it costs a microsecond. */
+enum { CORE_SITES = 4096, CORE_SITE_BYTES = 112 };
 void core_note_site(struct core *c, const struct skate_id *id, const char *text);
 void core_site(struct core *c, const struct skate_id *id, char out[CORE_SITE_BYTES]);
 

@@ -15,6 +15,7 @@
 #include "base/atomic.h"
 #include "base/futex.h"
 #include "core/core_int.h"
+#include "core/holdings.h"
 #include "core/report.h"
 #include "core/worker_lease.h"
 #include "core/waits.h"
@@ -135,6 +136,7 @@ static void dispatch_peer(struct core *c, uint64_t src, const void *frame, uint3
     case WIRE_ORPHANS_KEPT: estate_on_kept(c, src, frame); break;
     case WIRE_WHY_REQ: why_on_req(c, src, frame); break;
     case WIRE_STATE_REQ: report_on_req(c, src, frame); break;
+    case WIRE_MEMORY_REQ: holdings_on_req(c, src, frame); break;
     case WIRE_WHY_TOLD: why_on_told(c, frame); break;
     default: break; /* a kind of a later version: ignoring */
     }
@@ -173,7 +175,7 @@ void pump_dispatch(struct core *c, uint64_t src, const void *frame, uint32_t len
     }
     if (head->flags & WIRE_REPLY) {
         if (!link && (proc_number(src) == 0 || head->kind == WIRE_WHY_INFO ||
-                      head->kind == WIRE_STATE_ROWS))
+                      head->kind == WIRE_STATE_ROWS || head->kind == WIRE_MEMORY_INFO))
             on_reply(c, src, frame, len);
         return;
     }
@@ -364,6 +366,7 @@ static void *core_thread(void *arg) {
         }
         if (c->interrupt) cancel_tick(c);
         sweep_tick(c);
+        ages_tick(c);
         if (c->dead || c->stop) break;
         /* leases are returned when idle, an interrupt is said again */
         if (c->workers.count || c->interrupt) sleep_ns = IDLE_TICK_NS;

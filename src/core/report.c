@@ -1,4 +1,4 @@
-/* report.c - what this process tells of itself: its live tasks, its objects, what it ran.
+/* report.c - what this process tells of itself: its live tasks, what it ran.
  *
  * state_req is answered under the core mutex by whoever pumps, without the interpreter, with at
  * most WIRE_ROWS_MOST rows. What it ran goes into the ring of own/trace.h as it happens; the raylet
@@ -15,7 +15,6 @@
 #include "core/waits.h"
 #include "wire/row_list.h"
 
-enum { MARK_MOST = 1u << 19 };
 enum { MARKED_A_SECOND = 512, SUBMITS_A_TICK = 128 };
 
 /* ---- what it ran ---- */
@@ -119,53 +118,6 @@ void report_lost(struct core *c, uint32_t index, const struct wire_val *v, const
     note_task(c, t, TRACE_LOST, error, n);
 }
 
-/* ---- where refs were made ---- */
-
-struct sites {
-    struct map ids;
-    uint32_t next;
-    struct {
-        struct skate_id id;
-        char text[CORE_SITE_BYTES];
-    } v[CORE_SITES];
-};
-
-void core_note_site(struct core *c, const struct skate_id *id, const char *text) {
-    struct sites *s;
-    uint32_t at;
-
-    if (core_enter(c) < 0) return;
-    if (!c->sites) c->sites = calloc(1, sizeof *c->sites);
-    s = c->sites;
-    if (s) {
-        at = s->next++ % CORE_SITES;
-        if (s->next > CORE_SITES) (void)map_remove(&s->ids, &s->v[at].id);
-        s->v[at].id = *id;
-        (void)snprintf(s->v[at].text, CORE_SITE_BYTES, "%s", text);
-        if (map_put(&s->ids, id, at) < 0) s->v[at].text[0] = 0;
-    }
-    core_leave(c);
-}
-
-static const char *site_of(struct core *c, const struct skate_id *id) {
-    uint32_t at = c->sites ? map_get(&c->sites->ids, id) : MAP_NONE;
-
-    return at == MAP_NONE ? "" : c->sites->v[at].text;
-}
-
-void core_site(struct core *c, const struct skate_id *id, char out[CORE_SITE_BYTES]) {
-    out[0] = 0;
-    if (core_enter(c) < 0) return;
-    (void)snprintf(out, CORE_SITE_BYTES, "%s", site_of(c, id));
-    core_leave(c);
-}
-
-void sites_release(struct core *c) {
-    if (c->sites) map_release(&c->sites->ids);
-    free(c->sites);
-    c->sites = NULL;
-}
-
 /* ---- rows ---- */
 
 static uint64_t worker_proc(struct core *c, const struct task *t, uint32_t index) {
@@ -210,90 +162,6 @@ static void tasks_rows(struct core *c, struct wire_row_list *r) {
     }
 }
 
-/* How often each slot is inside another value, and held by a task that is not done. */
-static uint32_t *count_holds(struct core *c, uint32_t slots) {
-    uint32_t *n = slots <= MARK_MOST ? calloc((size_t)slots * 2 + 1, sizeof *n) : NULL;
-
-    if (!n) return NULL;
-    for (uint32_t i = 0; i < slots; i++) {
-        const struct id_list *in = object_contained(c, i);
-        enum ledger_state state = ledger_state_of(&c->ledger.slots[i]);
-
-        if (state != LEDGER_INLINE && state != LEDGER_ARENA) continue;
-        for (uint32_t k = 0; in && k < in->count; k++) {
-            uint32_t slot = object_find(c, &in->ids[k]);
-
-            if (slot < slots) n[2 * slot]++;
-        }
-    }
-    for (uint32_t i = 0; i < c->task_count; i++) {
-        const struct task *t = &c->task_v[i];
-
-        for (uint32_t k = 0; t->state != TASK_FREE && k < t->hold_count; k++) {
-            uint32_t slot = object_find(c, &t->holds[k]);
-
-            if (slot < slots) n[2 * slot + 1]++;
-        }
-    }
-    return n;
-}
-
-static void object_row(struct core *c, uint32_t i, const uint32_t *n, struct wire_buf *b) {
-    const struct ledger_slot *s = &c->ledger.slots[i];
-    const struct object *o = &c->object_v[i];
-    struct skate_id task = id_with_index(s->id, SKATE_INDEX_TASK);
-    uint32_t captured = n ? n[2 * i] : 0, used = n ? n[2 * i + 1] : 0;
-    struct wire_object_row *row = wire_begin(b, WIRE_OBJECT_ROW);
-    uint64_t borrowers[64];
-    uint32_t count = 0, index = map_get(&c->tasks, &task);
-
-    row->obj = s->id;
-    row->state = (uint32_t)ledger_state_of(s);
-    row->size = row->state == LEDGER_PENDING ? 0 : s->size;
-    row->holder = row->state == LEDGER_ARENA ? s->holder : 0;
-    row->flags = ledger_flags_of(s);
-    row->captured = captured < o->local ? captured : o->local;
-    row->local = o->local - row->captured;
-    row->used = used < o->holds ? used : o->holds;
-    row->pinned = o->holds - row->used;
-    row->made = index != MAP_NONE;
-    if (row->made) {
-        const struct task *t = task_get(c, index);
-
-        row->task_state = t->missing ? 1 : t->state == TASK_PUSHED ? 3 : 2;
-    }
-    for (const struct borrower *w = o->borrowers; w && count < 64; w = w->next)
-        borrowers[count++] = w->proc;
-    WIRE_PUT(b, object_row, borrowers, borrowers, count * sizeof *borrowers);
-    if (c->sites) {
-        const char *site = site_of(c, &s->id);
-
-        WIRE_PUT(b, object_row, site, site, strlen(site));
-    }
-}
-
-static void objects_rows(struct core *c, struct wire_row_list *r) {
-    uint32_t slots = (uint32_t)c->ledger.header->slots_used, *n;
-    uint64_t stack[128];
-
-    objects_apply_drops(c);
-    n = count_holds(c, slots);
-    for (uint32_t i = 0; i < slots; i++) {
-        enum ledger_state state = ledger_state_of(&c->ledger.slots[i]);
-        struct wire_buf b;
-
-        if (state != LEDGER_PENDING && state != LEDGER_INLINE && state != LEDGER_ARENA) continue;
-        if (r->total >= r->max) {
-            r->total++;
-            continue;
-        }
-        wire_init(&b, stack, sizeof stack);
-        object_row(c, i, n, &b);
-        wire_rows_add(r, &b);
-    }
-    free(n);
-}
-
 void report_on_req(struct core *c, uint64_t src, const struct wire_state_req *m) {
     struct wire_row_list r = {.max = m->max < WIRE_ROWS_MOST ? m->max : WIRE_ROWS_MOST,
                               .bytes_max = WIRE_ROWS_BYTES};
@@ -301,7 +169,6 @@ void report_on_req(struct core *c, uint64_t src, const struct wire_state_req *m)
 
     if (!m->head.call) return;
     if (m->what == 1) tasks_rows(c, &r);
-    if (m->what == 2) objects_rows(c, &r);
     wire_init(&b, NULL, 0);
     wire_rows_answer(&r, m, &b);
     if (wire_end(&b) == 0) (void)proc_route(c, src, b.p, b.len);

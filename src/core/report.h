@@ -11,7 +11,6 @@ void report_run_end(struct core *c, struct run *r, enum core_status status);
 void report_submitted(struct core *c, uint32_t index);
 void report_lost(struct core *c, uint32_t index, const struct wire_val *v, const uint8_t *data);
 void report_tick(struct core *c); /* the core thread's, now and then */
-void sites_release(struct core *c);
 void report_on_req(struct core *c, uint64_t src, const struct wire_state_req *m);
 
 #endif

@@ -2,7 +2,7 @@
  *
  * Totals are counted where things happen (raylet.h: counts); what can be added up is added up here
  * when somebody asks: one pass over the processes that have extents and one over the pulled copies.
- * Loop thread only; never blocks. Tests: tests/e2e/test_e2e_memory.py, store_extents_test.c. */
+ * Loop thread only; never blocks. Tests: tests/e2e/test_e2e_who_holds.py, store_extents_test.c. */
 #include <stdlib.h>
 #include <string.h>
 

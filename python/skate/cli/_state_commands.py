@@ -1,4 +1,4 @@
-"""`skate list`, `get`, `summary`, `memory`, `timeline`, `stack`: looks at a running cluster.
+"""`skate list`, `get`, `summary`, `timeline`, `stack`: looks at a running cluster.
 
 All of them connect to the raylet of this machine like a program, but start no job.
 """
@@ -21,7 +21,6 @@ from skate.util.state.exception import RayStateApiException
 
 _RESOURCES = [name.replace("_", "-") for name in api.RESOURCES]
 _FORMATS = ["default", "table", "json", "yaml"]
-_UNITS = {"B": 1, "KB": 2**10, "MB": 2**20, "GB": 2**30}
 _WIDEST = 60  # of a table's cell; other formats cut nothing
 
 
@@ -204,120 +203,6 @@ def summary(resource: str, timeout: float, address: str | None) -> None:
                 row[key] = value
         rows.append(row)
     lines += ["", "Table (group by " + whole["summary_by"] + "):", rule, *_table(rows)]
-    click.echo("\n".join(lines))
-
-
-# ---------------------------------------------------------------------------------------- memory
-
-_GROUPS = {"NODE_ADDRESS": ("node address", "ip"), "STACK_TRACE": ("stack trace", "call_site")}
-_SORTS = {"PID": "pid", "OBJECT_SIZE": "object_size", "REFERENCE_TYPE": "reference_type"}
-_KINDS = {
-    "LOCAL_REFERENCE": "Local References", "PINNED_IN_MEMORY": "Pinned",
-    "USED_BY_PENDING_TASK": "Used by task", "CAPTURED_IN_OBJECT": "Captured in Objects",
-    "ACTOR_HANDLE": "Actor Handles",
-}  # fmt: skip
-
-
-def _size(count: float, units: str) -> str:
-    return f"{count / _UNITS[units]:.{0 if units == 'B' else 2}f} {units}"
-
-
-def _by_group(rows: list[dict[str, Any]], field: str) -> dict[str, list[dict[str, Any]]]:
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault(str(row[field]), []).append(row)
-    return groups
-
-
-def _memory_group(rows: list[dict[str, Any]], units: str) -> list[str]:
-    cells = [("Mem Used by Objects", _size(sum(max(r["object_size"], 0) for r in rows), units))]
-    for kind, title in _KINDS.items():
-        some = [r for r in rows if r["reference_type"] == kind]
-        total = sum(max(r["object_size"], 0) for r in some)
-        cells.append((title, f"{len(some)}, ({_size(total, units)})"))
-    widths = [max(len(a), len(b)) for a, b in cells]
-    return ["  ".join(c[k].ljust(w) for c, w in zip(cells, widths, strict=True)).rstrip()
-            for k in (0, 1)]  # fmt: skip
-
-
-def _memory_rows(rows: list[dict[str, Any]], units: str) -> list[dict[str, Any]]:
-    return [
-        {
-            "IP Address": r["ip"], "PID": r["pid"], "Type": r["type"].title(),
-            "Call Site": r["call_site"], "Status": r["task_status"],
-            "Size": "?" if r["object_size"] < 0 else _size(r["object_size"], units),
-            "Reference Type": r["reference_type"], "Owner": r["owner_pid"] or "gone",
-            "Holders": _holders(r), "Object Ref": r["object_id"],
-        }
-        for r in rows
-    ]  # fmt: skip
-
-
-def _holders(row: dict[str, Any]) -> str:
-    out = []
-    if row["pins"]:
-        out.append(f"{row['pins']} views or waits")
-    if row["used_by_tasks"]:
-        out.append(f"{row['used_by_tasks']} tasks")
-    if row["captured_in"]:
-        out.append(f"{row['captured_in']} values")
-    if row["borrower_pids"]:
-        out.append("pids " + " ".join(map(str, sorted(set(row["borrower_pids"])))))
-    return ", ".join(out)
-
-
-@skate.command()
-@click.option("--group-by", type=click.Choice(list(_GROUPS), case_sensitive=False),
-              default="NODE_ADDRESS", show_default=True, help="A table for each.")  # fmt: skip
-@click.option("--sort-by", type=click.Choice(list(_SORTS), case_sensitive=False),
-              default="OBJECT_SIZE", show_default=True, help="Order inside a table.")  # fmt: skip
-@click.option("--units", type=click.Choice(list(_UNITS), case_sensitive=False), default="B",
-              show_default=True, help="Of sizes.")  # fmt: skip
-@click.option("--no-format", is_flag=True, help="One line for each reference, parted by commas.")
-@click.option("--stats-only", "-s", is_flag=True, help="Only what the stores of the nodes hold.")
-@click.option("--num-entries", "-n", type=click.IntRange(1), help="Lines of a table at most.")
-@_address
-def memory(
-    group_by: str, sort_by: str, units: str, no_format: bool, stats_only: bool,
-    num_entries: int | None, address: str | None,
-) -> None:  # fmt: skip
-    """Objects and who holds them: references, tasks, values, views, other processes."""
-    units = units.upper()
-
-    def look() -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[str]]:
-        asked = _state.Asked(30.0)
-        with _state.attached(address):
-            rows = [] if stats_only else _state.objects(asked)
-            return rows, asked.node_rows(), asked.silent
-
-    rows, nodes, silent = _answer(look)
-    title, field = _GROUPS[group_by.upper()]
-    lines: list[str] = []
-    if not stats_only:
-        now = time.strftime("%Y-%m-%d %H:%M:%S")
-        lines = [f"======== Object references status: {now} ========",
-                 f"Grouping by {title}...        Sorting by "
-                 f"{_SORTS[sort_by.upper()].replace('_', ' ')}...", ""]  # fmt: skip
-    for key, group in _by_group(rows, field).items():
-        by = _SORTS[sort_by.upper()]
-        group.sort(key=lambda r: r[by], reverse=by == "object_size")
-        table = _memory_rows(group[:num_entries], units)
-        lines += [f"--- Summary for {title}: {key} ---", *_memory_group(group, units), "",
-                  f"--- Object references for {title}: {key} ---"]  # fmt: skip
-        if no_format:
-            lines += [", ".join(map(str, row.values())) for row in table]
-        else:
-            lines += [line[line.index("IP ADDRESS") - 2 :] if "IP ADDRESS" in line else line
-                      for line in _table(table)]  # fmt: skip
-        lines.append("")
-    lines += ["--- Aggregate object store stats across all nodes ---"]
-    living = [n for n in nodes if n["state"] == 1]
-    used, total = (sum(n[k] for n in living) for k in ("arena_used", "arena_bytes"))
-    share = 100 * used / total if total else 0
-    lines.append(f"Object store memory usage {used / 2**20:.0f} MiB of {total / 2**20:.0f} MiB, "
-                 f"{share:.2f}% full, {len(living)} node(s)")  # fmt: skip
-    if silent:
-        lines.append(f"Left out: {len(silent)} process(es) did not answer")
     click.echo("\n".join(lines))
 
 

@@ -338,8 +338,14 @@ def _add(out: dict[str, dict[str, Any]], name: str, metric: dict[str, Any]) -> N
 
 
 def prometheus_text() -> str:
-    """All metrics in the text format of Prometheus, named ray_<name>."""
+    """All metrics in the text format of Prometheus, named ray_<name>: those of programs, and what
+    the object stores of the nodes say."""
+    from skate import _memory
+
     lines: list[str] = []
+    for name, kind, text, series in _memory.store_families():
+        lines += [f"# HELP ray_{name} {text}", f"# TYPE ray_{name} {kind}"]
+        lines += [f"ray_{name}{_tag_text(tags)} {value}" for tags, value in series]
     for name, metric in sorted(collect().items()):
         full = "ray_" + _NOT_OF_A_NAME.sub("_", name)
         kind = metric["kind"]

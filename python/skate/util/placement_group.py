@@ -283,7 +283,7 @@ def placement_group_table(placement_group: PlacementGroup | None = None) -> dict
 
 def _table_row(info: dict[str, Any], nodes: dict[int, str]) -> dict[str, Any]:
     bundles = dict(enumerate(_bundles(info)))
-    where = [int.from_bytes(n, "little") for n in info["nodes"]]
+    where = info["nodes"]
     state = _STATES[info["state"]]
     return {
         "placement_group_id": _id_of(info["group"]).hex(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-from skate import _state
+from skate import _memory, _state, _why
 from skate.util.state.common import (
     ActorState,
     JobState,
@@ -108,7 +108,8 @@ class StateApiClient:
                 f"limit is 1 to {_state.MOST}, not {limit}: use filters to see the rest"
             )
         wanted = _check_filters(schema, filters)
-        rows, asked = self._rows(resource, timeout)
+        ids = [f[2] for f in wanted if f[:2] == ("object_id", "=")]
+        rows, asked = self._rows(resource, timeout, *ids[:1])
         rows = [row for row in rows if _matches(row, wanted)]
         self._complain(asked, len(rows), limit, raise_on_missing_output)
         columns = schema.columns() if detail else schema.base_columns()
@@ -117,7 +118,7 @@ class StateApiClient:
     def get(self, resource: str, id: str, timeout: float = TIMEOUT_S) -> Any:  # noqa: A002
         """All that is known of one; None when there is none. A list for tasks that were retried."""
         schema, _, key = _known(resource)
-        rows, asked = self._rows(resource, timeout)
+        rows, asked = self._rows(resource, timeout, *([id] if resource == "objects" else []))
         found = [schema(**row) for row in rows if row[key] == id]
         if not found and asked.silent:
             self._complain(asked, 0, 1, True)
@@ -127,15 +128,22 @@ class StateApiClient:
 
     def summary(self, resource: str, timeout: float = TIMEOUT_S) -> dict[str, Any]:
         """Counts: {"cluster": {"summary": {group: {...}}, "total_...": n, "summary_by": ...}}."""
-        rows, asked = self._rows(resource, timeout)
+        rows, asked = self._rows("object_sums" if resource == "objects" else resource, timeout)
         self._complain(asked, 0, 1, True)
         make = {"tasks": _sum_tasks, "actors": _sum_actors, "objects": _sum_objects}[resource]
         return {"cluster": make(rows)}
 
-    def _rows(self, resource: str, timeout: float) -> tuple[list[dict[str, Any]], _state.Asked]:
+    def _rows(
+        self, resource: str, timeout: float, *object_id: str
+    ) -> tuple[list[dict[str, Any]], _state.Asked]:
+        """object_id: rows about this object only."""
         asked = _state.Asked(float(timeout))
         try:
             with _state.attached(self._address):
+                if resource == "object_sums":
+                    return _memory.sums(asked), asked
+                if object_id:
+                    return _state.objects(asked, _why.raw_of(object_id[0])), asked
                 return _known(resource)[1](asked), asked
         except _state.Unreachable as error:
             raise ServerUnavailable(str(error)) from error
@@ -168,8 +176,8 @@ def _known(resource: str) -> tuple[type[StateSchema], Any, str]:
     return RESOURCES[name]
 
 
-def _count(counts: dict[str, int], key: Any) -> None:
-    counts[str(key)] = counts.get(str(key), 0) + 1
+def _count(counts: dict[str, int], key: Any, times: int = 1) -> None:
+    counts[str(key)] = counts.get(str(key), 0) + times
 
 
 def _sum_tasks(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -200,27 +208,27 @@ def _sum_actors(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {"summary": groups, "total_actors": len(rows), "summary_by": "class"}
 
 
-def _sum_objects(rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _sum_objects(sums: list[dict[str, Any]]) -> dict[str, Any]:
     groups: dict[str, dict[str, Any]] = {}
     places: dict[str, tuple[set[int], set[str]]] = {}
-    for row in rows:
-        key = row["call_site"]
+    for row in sums:
+        key, count = row["call_site"], row["count"]
         group = groups.setdefault(key, {
             "total_objects": 0, "total_size_mb": 0.0, "total_num_workers": 0, "total_num_nodes": 0,
             "task_state_counts": {}, "task_attempt_number_counts": {}, "ref_type_counts": {},
         })  # fmt: skip
         pids, ips = places.setdefault(key, (set(), set()))
-        pids.add(row["pid"])
+        pids.add(row["process"])
         ips.add(row["ip"])
-        group["total_objects"] += 1
-        group["total_size_mb"] += max(row["object_size"], 0) / 2**20
+        group["total_objects"] += count
+        group["total_size_mb"] += row["bytes"] / 2**20
         group["total_num_workers"], group["total_num_nodes"] = len(pids), len(ips)
-        _count(group["task_state_counts"], row["task_status"])
-        _count(group["task_attempt_number_counts"], row["attempt_number"])
-        _count(group["ref_type_counts"], row["reference_type"])
+        _count(group["task_state_counts"], row["task_status"], count)
+        _count(group["task_attempt_number_counts"], 1, count)
+        _count(group["ref_type_counts"], row["reference_type"], count)
     return {
-        "summary": groups, "total_objects": len(rows),
-        "total_size_mb": sum(max(r["object_size"], 0) for r in rows) / 2**20,
+        "summary": groups, "total_objects": sum(row["count"] for row in sums),
+        "total_size_mb": sum(row["bytes"] for row in sums) / 2**20,
         "callsite_enabled": "disabled" not in groups, "summary_by": "callsite",
     }  # fmt: skip
 

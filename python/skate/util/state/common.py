@@ -121,9 +121,12 @@ class ObjectState(StateSchema):
     ip: str = _column()
     owner_pid: int | None = _column(detail=True)
     node_id: str | None = _column(detail=True)
+    where: str | None = _column(detail=True)
+    age_s: float | None = _column(False, True)
     local_refs: int | None = _column(detail=True)
     pins: int | None = _column(detail=True)
     used_by_tasks: int | None = _column(detail=True)
+    running_here: bool | None = _column(detail=True)
     captured_in: int | None = _column(detail=True)
     borrower_pids: list[int] | None = _column(False, True)
 
