@@ -480,7 +480,7 @@ static int claim_all(struct spill_dir *s, const struct spill_dirs *dirs, struct 
 int spill_dir_new(const struct spill_dirs *dirs, struct spill_target **ret,
                   struct skate_error *err) {
     static const struct spill_target functions = {
-        NULL, dir_open, dir_put, dir_close, dir_read, dir_remove, dir_punch, dir_free};
+        NULL, dir_open, dir_put, dir_close, dir_read, dir_remove, dir_punch, NULL, dir_free};
     struct skate_error why;
     struct spill_dir *s;
     int e;

@@ -441,6 +441,7 @@ struct spill_io *spill_io_stop(struct spill_io *io) {
     io->stop = true;
     pthread_cond_broadcast(&io->wake);
     pthread_mutex_unlock(&io->lock);
+    if (io->env.target && io->env.target->stop) io->env.target->stop(io->env.target);
     for (uint32_t i = 0; i < io->started; i++) pthread_join(io->threads[i].id, NULL);
     for (uint32_t i = 0; i < SPILL_THREADS; i++)
         if (io->threads[i].room && io->threads[i].room != MAP_FAILED)

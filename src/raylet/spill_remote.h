@@ -25,8 +25,5 @@ struct spill_remote_start {
  * helper, which removes the session's files, 1.5 s at most. */
 SKATE_NODISCARD int spill_remote_new(const struct spill_remote_start *s, struct spill_target **ret,
                                      struct skate_error *err);
-/* What is under way, and whatever is asked from now on, fails at once: for the end, before the
- * threads are waited for. Any thread. `t` must be a target of spill_remote_new(). */
-void spill_remote_stop(struct spill_target *t);
 
 #endif

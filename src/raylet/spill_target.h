@@ -36,6 +36,9 @@ struct spill_target {
     int (*remove)(struct spill_target *t, uint64_t file);
     /* These bytes of it are not needed any more; may do nothing. */
     void (*punch)(struct spill_target *t, uint64_t file, uint64_t at, uint64_t bytes);
+    /* The end is near: what is under way, and what is still asked for, fails soon. Any thread; does
+     * not block. NULL: nothing here takes long. */
+    void (*stop)(struct spill_target *t);
     /* The end: every file of this session there goes, and the target itself. */
     void (*free)(struct spill_target *t);
 };

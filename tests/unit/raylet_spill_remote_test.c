@@ -360,7 +360,7 @@ static void test_the_end_waits_for_nobody(void **state) {
     assert_int_equal(pthread_create(&u.thread, NULL, use, &u), 0);
     while (!there("obeyed")) usleep(1000);
     from = time_now_ns();
-    spill_remote_stop(t);
+    t->stop(t);
     pthread_join(u.thread, NULL);
     assert_int_equal(u.result, -SKATE_ESHUTDOWN);
     assert_int_equal(put_bytes(t, 2, 0, SMALL, &err), -SKATE_ESHUTDOWN);
