@@ -37,6 +37,7 @@ struct py_state {
     PyTypeObject *ref_type, *actor_type, *buffer_type, *slot_type, *call_type, *job_type;
     PyTypeObject *stream_type, *generator_type; /* generator_type: Python's own */
     PyTypeObject *laid_type; /* skate._plain.Laid, when that is imported */
+    PyTypeObject *array_type; /* numpy.ndarray, when that is */
     PyObject *empty_tuple;
 };
 extern struct py_state py;
@@ -132,6 +133,7 @@ struct py_value {
     PyObject *pickle, *buffers;
     Py_buffer *views;
     uint32_t view_count;
+    uint8_t tensor_head[192];
     const void *seen[16]; /* shared containers met: a second time means aliasing */
     uint32_t seen_count;
     bool plain; /* for every language: aliases are copied, arrays and tables are not pickled */

@@ -5,7 +5,7 @@
  * the pin of the value (or of a private copy, when the value was small). When the session ends,
  * pages that somebody still looks at become private copies: the node reuses its own. Any thread
  * that holds the interpreter lock; never blocks. */
-#include "py.h"
+#include "py_array.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -454,8 +454,12 @@ static PyObject *decode_pickle(struct py_source *s) {
 /* ---- tensors and tables: what a library makes of bytes that it reads in place ---- */
 
 static PyObject *decode_in_place(struct py_source *s, enum py_hook hook) {
-    PyObject *make = py_hook(hook), *bytes = make ? (PyObject *)own(s) : NULL, *out;
+    uint8_t head[192]; /* of a tensor */
+    uint64_t size = s->view.size;
+    PyObject *bytes, *make, *out = NULL;
 
+    memcpy(head, s->view.data, size < sizeof head ? size : sizeof head);
+    bytes = (PyObject *)own(s);
     if (bytes && writable) {
         PyObject *memory = py_memory_of(bytes);
 
@@ -463,7 +467,9 @@ static PyObject *decode_in_place(struct py_source *s, enum py_hook hook) {
         bytes = memory;
     }
     if (!bytes) return NULL;
-    out = PyObject_CallFunctionObjArgs(make, bytes, NULL);
+    if (hook == HOOK_TENSOR) out = py_array_decode(head, size, bytes);
+    if (!out && !PyErr_Occurred() && (make = py_hook(hook)) != NULL)
+        out = PyObject_CallFunctionObjArgs(make, bytes, NULL);
     Py_DECREF(bytes);
     return out;
 }

@@ -5,12 +5,13 @@
  * buffers, u32 0, u64 pickle bytes, then u64 offset and u64 length of each buffer}, the pickle,
  * each out-of-band buffer at a multiple of 64, so that arrays are read in place. A lone bytes
  * object is RAW, a lone table ARROW. A mutable container met twice goes to pickle, which keeps it
- * one object. What is for other languages (`plain`) has the form TENSOR, too, made by skate._plain.
+ * one object. A numpy array is a TENSOR if that says all of it (py_array.c); for other languages
+ * (`plain`) every array is, by skate._plain.
  *
  * Extensions of MSGPACK: 1 tuple (its items as an array), 2 argument slot (u32), 3 ref (16 bytes),
  * 4 actor (16 bytes, and a u64: which one of its process; for other languages only).
  * Refs found on the way are kept alive until py_value_release(). Reader: py_decode.c. */
-#include "py.h"
+#include "py_array.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -501,6 +502,10 @@ int py_encode(struct py_value *pv, PyObject *o) {
     r = put(pv, o, PY_DEPTH);
     if (r == NOT_PLAIN && (pv->plain || Py_TYPE(o) == py.laid_type)) {
         r = encode_in_place(pv, o);
+        if (r == PLAIN) return 0;
+    }
+    if (r == NOT_PLAIN) {
+        r = py_array_encode(pv, o);
         if (r == PLAIN) return 0;
     }
     if (r < 0) return -1;

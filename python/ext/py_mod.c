@@ -1,6 +1,7 @@
 /* py_mod.c - the module skate._core: connection, control frames, errors, and the table of all.
  *
  * Called by skate's Python modules only; none of it is public. See py.h for the rules of locks. */
+#include "py_array.h"
 #include "py_stream.h"
 
 #include "core/later.h"
@@ -452,6 +453,7 @@ static PyMethodDef methods[] = {
     {"pack_plain", mod_pack_plain, METH_O, NULL},
     {"laid", py_set_laid, METH_O, NULL},
     {"arrow_stream", py_arrow_stream, METH_O, NULL},
+    {"arrays", py_arrays, METH_O, NULL},
     {"why", py_why, METH_VARARGS, NULL},
     {"forget_refs", py_forget_refs, METH_NOARGS, NULL},
     {"run", py_run, METH_NOARGS, NULL},

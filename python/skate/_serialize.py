@@ -47,11 +47,13 @@ _custom: dict[type, tuple[Any, Any]] = {}  # util.register_serializer()
 def set_custom(cls: type, serializer: Any, deserializer: Any) -> None:
     """Values of exactly this class travel as serializer(value), with the deserializer."""
     _custom[cls] = (serializer, deserializer)
+    _core.arrays(not any(kind.__module__ == "numpy" for kind in _custom))
 
 
 def drop_custom(cls: type) -> None:
     """Forget it, if there is one."""
     _custom.pop(cls, None)
+    _core.arrays(not any(kind.__module__ == "numpy" for kind in _custom))
 
 
 def rebuild_custom(deserializer: Any, state: Any) -> Any:

@@ -156,12 +156,16 @@ def test_tensors(ray: Any, built: Path) -> None:
         assert np.array_equal(out, array * 2.5) and out.shape == array.shape
 
     @ray.remote
-    def ones(readable: bool) -> Any:
-        return plain(np.ones(3)) if readable else np.ones(3)
+    def ones(how: Any) -> Any:
+        return plain(np.ones(6)[::2]) if how == "plain" else np.ones(6)[:: int(how)]
 
-    assert ray.get(scaled.remote(ones.remote(True), 2.0)).tolist() == [2.0, 2.0, 2.0]
-    with pytest.raises(TypeError, match=r"cross_language.plain\(\)"):
-        ray.get(scaled.remote(ones.remote(False), 2.0))
+    for how in ("plain", 1, 2):  # every second one is not contiguous: a pickle but for plain()
+        if how != 2:
+            assert set(ray.get(scaled.remote(ones.remote(how), 2.0)).tolist()) == {2.0}
+            continue
+        with pytest.raises(TypeError, match=r"cross_language.plain\(\)"):
+            ray.get(scaled.remote(ones.remote(how), 2.0))
+    assert ray.get(scaled.remote(ray.put(np.ones(2)), 2.0)).tolist() == [2.0, 2.0]
     with pytest.raises(TypeError, match="argument 0 of scaled"):
         ray.get(scaled.remote(np.arange(3), 2.0))  # of int
     with pytest.raises(TypeError, match=r"argument 0 of scaled\(\) is of type builtins.set"):

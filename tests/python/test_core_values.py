@@ -126,7 +126,7 @@ def test_an_error_leaves_no_references():
 def test_random_bytes_never_crash():
     """Whatever another process writes: a value or an exception, never a crash."""
     chosen = random.Random(5)
-    seeds = [_core.pack(v) for v in ([1, "a", {"b": (1.5, None)}], np.arange(20), (1, b"x" * 50))]
+    seeds = [_core.pack(v) for v in ([1, "a", {"b": (1.5, None)}], [np.arange(20)], (1, b"x" * 50))]
     for _ in range(20_000):
         data = bytearray(chosen.choice(seeds))
         data[0] = chosen.choice((RAW, PLAIN))
@@ -139,7 +139,7 @@ def test_random_bytes_never_crash():
 
 
 def test_damaged_headers_of_pickles():
-    packed = bytearray(_core.pack(np.arange(1000)))
+    packed = bytearray(_core.pack([np.arange(1000)]))
     for at in (64, 72, 80, 88):
         for wrong in (b"\xff" * 8, b"\0\0\0\0\0\0\0\x7f", (10**6).to_bytes(8, "little")):
             data = bytes(packed[:at]) + wrong + bytes(packed[at + 8 :])
