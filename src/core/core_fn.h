@@ -160,7 +160,7 @@ void estate_on_adopt(struct core *c, const struct wire_adopt *m);
 void estate_on_task(struct core *c, const struct wire_adopt_task *m);
 void estate_on_claim(struct core *c, uint64_t src, const struct wire_claim *m);
 void estate_on_kept(struct core *c, uint64_t src, const struct wire_orphans_kept *m);
-void estates_on_died(struct core *c, uint64_t proc, const char *text);
+void estates_on_died(struct core *c, uint64_t proc, const char *kind, const char *text);
 void estates_tick(struct core *c);
 void estates_free(struct core *c);
 /* ... and everybody else's. */

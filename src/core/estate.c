@@ -269,10 +269,10 @@ void estate_on_kept(struct core *c, uint64_t src, const struct wire_orphans_kept
     }
 }
 
-void estates_on_died(struct core *c, uint64_t proc, const char *text) {
+void estates_on_died(struct core *c, uint64_t proc, const char *kind, const char *text) {
     char error[700];
-    int n = snprintf(error, sizeof error, "worker_crashed\n%s (not tried again: the process that "
-                     "submitted the task is dead, too)", text);
+    int n = snprintf(error, sizeof error, "%s\n%.550s (not tried again: the process that submitted "
+                     "the task is dead, too)", kind, text);
 
     SKATE_ASSERT(n > 0);
     for (uint32_t k = 0; k < c->heritage.estate_count; k++)

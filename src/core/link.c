@@ -349,7 +349,8 @@ static void died(struct core *c, struct link *l, const struct wire_proc_died *m)
         runs_forget(c, l->proc);
     frames_release(&l->backlog);
     heir_gone(c, l->proc);
-    estates_on_died(c, l->proc, l->death ? l->death : "it died");
+    estates_on_died(c, l->proc, l->cause ? "out_of_memory" : "worker_crashed",
+                    l->death ? l->death : "it died");
     if (c->yields) yields_on_died(c, l->proc);
     objects_on_died(c, l->proc, l->death ? l->death : "it died");
     if (l->channel) {
@@ -370,7 +371,7 @@ void link_on_died(struct core *c, const struct wire_proc_died *m) {
     if (proc_node(m->proc) == proc_node(c->info.proc)) return;
     for (uint32_t i = 0; i < c->link_count; i++) /* a whole node */
         if (proc_node(c->link_v[i]->proc) == proc_node(m->proc)) died(c, c->link_v[i], m);
-    estates_on_died(c, m->proc, "its node is lost");
+    estates_on_died(c, m->proc, "worker_crashed", "its node is lost");
     objects_on_died(c, m->proc, "its node is lost");
 }
 

@@ -229,41 +229,53 @@ static struct proc *choose(struct memory_monitor *m, bool *ret_alone) {
     return chosen;
 }
 
-/* Has the store grown more than any worker, and can it help in time? */
-static bool ask_store(struct memory_monitor *m, const struct memory_use *u, int64_t now_ns) {
+enum store_says { NOT_THE_STORE, STORE_HELPS, STORE_CANNOT };
+
+/* Has the store grown more than any worker, and can it help? Close to the limit it does not matter
+ * whose fault it is. */
+static enum store_says ask_store(struct memory_monitor *m, const struct memory_use *u,
+                                 int64_t now_ns) {
     uint64_t over = u->used > u->threshold ? u->used - u->threshold : 0;
-    bool urgent = u->used > u->threshold + (u->limit - u->threshold) / 2;
     double grown = 0;
     struct track *t;
     uint32_t at = 0;
 
     while ((t = table_next(&m->tracks, &at, NULL)))
         if (t->oom.grown > grown) grown = t->oom.grown;
-    if (m->store.bytes < OOM_WORTH || m->store.grown < grown) return false;
-    if (m->spill_ns && (urgent || now_ns - m->spill_ns > SPILL_MS * INT64_C(1000000)))
-        return false;
-    if (!spill_pressure(m->r, over + OOM_WORTH)) return false;
+    if (m->store.bytes < OOM_WORTH || m->store.grown < OOM_WORTH || m->store.grown < grown)
+        return NOT_THE_STORE;
+    if (over > (u->limit - u->threshold) / 2) {
+        (void)spill_pressure(m->r, over + OOM_WORTH); /* it shall do its part all the same */
+        return NOT_THE_STORE;
+    }
+    if (m->spill_ns && now_ns - m->spill_ns > SPILL_MS * INT64_C(1000000)) return STORE_CANNOT;
+    if (!spill_pressure(m->r, over + OOM_WORTH)) return STORE_CANNOT;
     if (!m->spill_ns) m->spill_ns = now_ns;
-    return true;
+    return STORE_HELPS;
 }
 
-static void relieve(struct memory_monitor *m, const struct memory_use *u, int64_t now_ns) {
-    struct memory_case c = {.cause = MEMORY_SHARED};
-    struct proc *p;
-    struct track *t;
+/* False: nothing can be done. */
+static bool relieve(struct memory_monitor *m, const struct memory_use *u, int64_t now_ns) {
+    enum store_says store = ask_store(m, u, now_ns);
+    struct memory_case c;
+    struct proc *p = NULL;
+    struct track *t = NULL;
     bool alone = false;
 
-    if (ask_store(m, u, now_ns)) return;
-    p = choose(m, &alone);
-    t = p ? table_get(&m->tracks, proc_number(p->id)) : NULL;
+    if (store == STORE_HELPS) return true;
+    if (store == NOT_THE_STORE) p = choose(m, &alone);
+    if (p) t = table_get(&m->tracks, proc_number(p->id));
     if (!t) {
-        memory_tell_helpless(&m->teller, m->r, u, now_ns);
-        return;
+        c = (struct memory_case){.r = m->r, .use = u, .now_ns = now_ns, .store = m->store.bytes};
+        memory_tell_helpless(&m->teller, &c, store == STORE_CANNOT);
+        return false;
     }
+    if (now_ns - m->scan_ns > LOOK_MS / 5 * INT64_C(1000000)) scan(m, now_ns); /* to say it */
     c = case_of(m, p, t, now_ns);
     c.use = u;
     c.cause = alone ? MEMORY_ALONE : MEMORY_SHARED;
     end_worker(m, p, &c);
+    return true;
 }
 
 /* ---- memory= of a task or an actor ---- */
@@ -332,7 +344,7 @@ static void on_tick(void *arg) {
     if (set->refresh_ms) use = memory_read("", &m->rules);
     room = memory_room(&use);
     if (room < 0 || each || (due && use.limit && use.used > use.threshold / 4 * 3))
-        look(m, now, room < 0 || due);
+        look(m, now, due);
     session = session_use(m);
     if (set->refresh_ms && memory_room(&session) < room) {
         use = session;
@@ -340,10 +352,7 @@ static void on_tick(void *arg) {
     }
     if (room >= 0) m->spill_ns = 0;
     if (set->enforce) enforce(m, now);
-    if (room < 0 && !m->victim) {
-        if (m->scan_ns != now) look(m, now, true); /* for who holds what: all of them */
-        relieve(m, &use, now);
-    }
+    if (room < 0 && !m->victim && !relieve(m, &use, now)) room = INT64_MAX; /* no haste helps */
     loop_timer_start(m->timer, next_ms(m, room), 0);
 }
 

@@ -63,7 +63,7 @@ void memory_doing_of(const struct proc *p, struct memory_doing *ret) {
     }
     ret->running = p->work == WORK_LEASE && v[at].state == TRACE_RUNNING;
     ret->work = v[at].task.owner ^ v[at].task.seq * UINT64_C(0x9e3779b97f4a7c15) ^ v[at].attempt;
-    ret->began_ns = v[at].begin_ns;
+    ret->began_ns = v[at].begin_ns > 0 ? v[at].begin_ns : 0; /* it is the process's word */
 }
 
 /* ---- texts ---- */
@@ -225,17 +225,22 @@ void memory_tell(struct memory_teller *t, const struct proc *p, const struct mem
     notice(c->r, p->job, text);
 }
 
-void memory_tell_helpless(struct memory_teller *t, struct raylet *r, const struct memory_use *u,
-                          int64_t now_ns) {
-    char out[MEMORY_VERDICT];
+void memory_tell_helpless(struct memory_teller *t, const struct memory_case *c, bool store) {
+    char out[MEMORY_VERDICT], a[24];
     struct text text = {out, 0, sizeof out};
 
-    if (t->helpless_ns && now_ns - t->helpless_ns < HELPLESS_MS * INT64_C(1000000)) return;
-    t->helpless_ns = now_ns;
-    say(&text, "node %u (%s) is running low on memory, and no worker holds enough for its end to "
-               "help. %s: ", r->node, r->set.node_ip, whose(u));
-    say_use(&text, u);
-    say(&text, ". Let the driver and other programs of this machine need less");
+    if (t->helpless_ns && c->now_ns - t->helpless_ns < HELPLESS_MS * INT64_C(1000000)) return;
+    t->helpless_ns = c->now_ns;
+    say(&text, "node %u (%s) is running low on memory, and ", c->r->node, c->r->set.node_ip);
+    if (store)
+        say(&text, "it is the object store that has grown, to %s. ", bytes_text(c->store, a));
+    else
+        say(&text, "no worker holds enough for its end to help. ");
+    say(&text, "%s: ", whose(c->use));
+    say_use(&text, c->use);
+    say(&text, store ? ". Drop refs that are not needed, or give the node a smaller "
+                       "object_store_memory"
+                     : ". Let the driver and other programs of this machine need less");
     node_log("%s", out);
-    notice(r, 0, out);
+    notice(c->r, 0, out);
 }

@@ -44,8 +44,7 @@ struct memory_teller {
 };
 void memory_tell(struct memory_teller *t, const struct proc *p, const struct memory_case *c,
                  const char *verdict);
-/* Memory is short and no worker is worth ending. */
-void memory_tell_helpless(struct memory_teller *t, struct raylet *r, const struct memory_use *u,
-                          int64_t now_ns);
+/* Memory is short and no worker is worth ending; store: it is the object store that has grown. */
+void memory_tell_helpless(struct memory_teller *t, const struct memory_case *c, bool store);
 
 #endif

@@ -31,10 +31,10 @@ def node():
     """A function that starts a session with such a limit and these settings."""
     ray.shutdown()
 
-    def start(cpus=2, **system):
+    def start(cpus=2, store=80 * MB, **system):
         config = {"memory_limit_bytes": LIMIT, "memory_monitor_refresh_ms": 50,
                   "task_oom_retry_delay_base_ms": 10, **system}  # fmt: skip
-        ray.init(num_cpus=cpus, object_store_memory=80 * MB, _system_config=config)
+        ray.init(num_cpus=cpus, object_store_memory=store, _system_config=config)
 
     yield start
     ray.shutdown()
@@ -243,6 +243,28 @@ def test_an_idle_worker_goes_first(node, tmp_path):
     assert eventually(lambda: not os.path.exists(f"/proc/{pid}"))
     (tmp_path / "go").touch()
     assert ray.get(working) == 30
+
+
+@pytest.mark.parametrize("store", [False, True])
+def test_nobody_is_ended_in_vain(node, capfd, store):
+    """Nobody holds enough, or the object store is what grew: that is said, and nothing done."""
+    limit = 300 * MB if store else 100_000
+    node(store=200 * MB, memory_limit_bytes=limit, memory_usage_threshold=0.5,
+         automatic_object_spilling_enabled=False)  # fmt: skip
+    holder = Holder.remote(20 if store else 0)
+    pid = ray.get(holder.pid.remote())
+    kept = ray.put(b"x" * 130 * MB) if store else None
+    seen = []
+
+    def told():
+        seen.append(capfd.readouterr().err)
+        return "is running low on memory, and " in "".join(seen)
+
+    assert eventually(told), seen
+    what = r"the object store that has grown, to \d+ MB" if store else "no worker holds enough"
+    assert re.search(what, "".join(seen))
+    assert ray.get(holder.pid.remote()) == pid
+    del kept
 
 
 def test_the_kernel_would_take_a_worker_first(node):
