@@ -136,6 +136,18 @@ NATIVE: tuple[Row, ...] = (
     Row("native_actor_calls", "  called, batched", "native", "/s", limit=5e6),
     Row("native_actors_million_s", "1,000,000 C actors: created in", "native", "s", True),
     Row("native_actors_million_mb", "  memory", "native", "MB", True),
+    *(
+        row
+        for mix, text in (("mid", "random objects of 2 KB to 64 KB"), ("wide", "2 KB to 4 MB"),
+                          ("small", "mostly 2 KB to 8 KB"))
+        for row in (
+            Row(f"heap_waste_{mix}", f"store's allocator, {text}: waste", "native", "%", True,
+                limit=15),
+            Row(f"heap_p50_{mix}", "  alloc, seal and free: median", "native", "us", True),
+            Row(f"heap_p99_{mix}", "  99th percentile", "native", "us", True),
+            Row(f"heap_lends_{mix}", "  allocations that needed an extent", "native", "%", True),
+        )
+    ),
 )
 
 ALL = (*ROWS, *SCALE, *NATIVE)

@@ -1,9 +1,10 @@
 /* heap.h - the borrower's side of the arena: objects inside the extents lent to this process.
  *
- * Objects up to LIMIT_SLOT_BYTES lie in slots of a size class, in slabs of 256 KB cut from extents
- * of LIMIT_EXTENT_BYTES; larger ones have an extent of their own, kept warm for reuse when freed
- * (up to HEAP_SPARE_BYTES). Allocator data is private memory; in the segment lies only a 64-byte
- * object header in front of each object's bytes. Offsets given out are those of the bytes.
+ * Objects up to 128 KB lie side by side in extents of 1 to LIMIT_EXTENT_BYTES (blocks.h); larger
+ * ones have an extent of their own. An extent without objects is spare: kept, with its pages, as
+ * long as about as much was needed a short while ago (HEAP_SPARE_BYTES at most). Allocator data is
+ * private memory; in the segment lies only a 64-byte object header in front of each object's bytes.
+ * Offsets given out are those of the bytes, multiples of 64.
  *
  * An object is sealed when its bytes are complete. An extent whose objects are all sealed may be
  * offered: its bytes may then leave memory (the raylet writes them to a file), so nothing is put
@@ -31,7 +32,7 @@ struct heap_env {
     void (*give_back)(void *arg, uint64_t offset);
     void *arg;
     int arena_fd;
-    uint64_t spare_max; /* freed large extents kept warm, at most this and HEAP_SPARE_BYTES */
+    uint64_t spare_max; /* spare extents: at most this and HEAP_SPARE_BYTES */
 };
 
 struct heap; /* opaque */
@@ -57,11 +58,11 @@ struct heap_offer {
 uint32_t heap_offer(struct heap *h, uint64_t bytes,
                     bool (*fit)(void *arg, uint64_t offset, uint64_t bytes), void *arg,
                     struct heap_offer *ret, uint32_t max);
-/* The extent at `offset` is offered no longer: a small one takes objects again. One that is gone
- * already is left alone. */
+/* The extent at `offset` is offered no longer, and again the last in the queue: one of blocks takes
+ * objects. One that is gone already is left alone. */
 void heap_take_back(struct heap *h, uint64_t offset);
 uint64_t heap_held(const struct heap *h); /* bytes of lent extents */
 uint64_t heap_spare(const struct heap *h); /* of these: empty ones, kept for reuse */
-uint32_t heap_live(const struct heap *h); /* objects; linear in the extents */
+uint32_t heap_live(const struct heap *h); /* objects */
 
 #endif

@@ -21,7 +21,7 @@ enum { STEPS = 60000 };
 #else
 enum { STEPS = 1000000 };
 #endif
-enum { LIVE = 3000, GRANULE = 256 << 10, MAP_GRANULES = 1 << 16, LARGEST = 1 << 20, OFFERS = 16 };
+enum { LIVE = 3000, GRANULE = 256 << 10, MAP_GRANULES = 1 << 14, LARGEST = 1 << 20, OFFERS = 16 };
 #define BUDGET (UINT64_C(160) << 20)
 #define SPARE (UINT64_C(24) << 20)
 
@@ -46,9 +46,11 @@ struct world {
     uint8_t taken[MAP_GRANULES];
     uint64_t held, seed, clock, returned;
     uint32_t hand, count;
-    bool within, busy; /* busy: in the middle of an allocation; extents may be empty */
+    bool within; /* a step during a lending */
     struct object objects[LIVE];
     uint64_t lends, refusals, nested, offers, back_offered;
+    uint64_t units[MAP_GRANULES * (GRANULE / 64 / 64)]; /* a bit for each 64 bytes in use */
+    uint32_t refuse;                                    /* of 100 lendings */
 };
 static struct world w;
 
@@ -72,7 +74,7 @@ static int lend(void *arg, uint64_t bytes, uint64_t *ret_offset, uint64_t *ret_b
         steps((uint32_t)(dice() % 12));
         w.within = false;
     }
-    if (dice() % 10 == 0 || w.held + bytes > BUDGET) {
+    if (dice() % 100 < w.refuse || w.held + bytes > BUDGET) {
         w.refusals++;
         return err_fail(err, -SKATE_EFULL, "full");
     }
@@ -114,6 +116,18 @@ static struct lent *lent_of(uint64_t offset) {
 }
 
 /* ---- the model's objects ---- */
+
+/* The object's bytes and header become used, or unused; all of them were not. */
+static void mark(const struct object *o, bool used) {
+    uint64_t end = o->offset + o->size;
+
+    for (uint64_t at = o->offset - sizeof(struct heap_header); at < end; at += 64) {
+        uint64_t bit = UINT64_C(1) << at / 64 % 64;
+
+        assert_true(!(w.units[at / 64 / 64] & bit) == used);
+        w.units[at / 64 / 64] ^= bit;
+    }
+}
 
 static void write_pattern(const struct object *o) {
     for (uint64_t at = 0; at + 16 <= o->size; at += 1024) memcpy(o->data + at, &o->pattern, 8);
@@ -159,6 +173,7 @@ static void step_alloc(struct object *o) {
     w.count++;
     new.data = data;
     new.used = true;
+    mark(&new, true);
     write_pattern(&new);
     if (o->used) { /* taken by a step during the lending */
         for (o = w.objects; o < w.objects + LIVE && o->used;) o++;
@@ -186,6 +201,7 @@ static void step_free(struct object *o) {
     uint64_t offset = o->offset;
 
     check_pattern(o);
+    mark(o, false);
     o->used = false;
     w.count--;
     if (!o->sealed) l->unsealed--;
@@ -245,6 +261,7 @@ static void step_take_back(void) {
         return;
     }
     w.lent[at].offered = NO;
+    w.lent[at].sealed_at = ++w.clock; /* as if it were: it goes to the end of the queue */
     heap_take_back(w.h, (uint64_t)at * GRANULE);
 }
 
@@ -274,9 +291,10 @@ static void free_all(void) {
         if (w.objects[i].used) step_free(&w.objects[i]);
 }
 
-static void world_begin(uint64_t seed) {
+static void world_begin(uint64_t seed, uint32_t refuse) {
     memset(&w, 0, sizeof w);
     w.seed = seed;
+    w.refuse = refuse;
     w.hand = 1;
     w.taken[0] = 1;
     w.env = (struct heap_env){.lend = lend, .give_back = give_back, .arg = &w, .spare_max = SPARE,
@@ -290,11 +308,20 @@ static void world_end(void) {
     (void)close(w.env.arena_fd);
 }
 
-static void test_random(void **state) {
+/* All is given back. */
+static void world_is_empty(void) {
     uint64_t held = 0;
 
+    assert_int_equal(heap_live(w.h), 0);
+    assert_int_equal(heap_offer(w.h, 0, NULL, NULL, NULL, 0), 0);
+    for (uint32_t at = 0; at < MAP_GRANULES; at++) held += w.lent[at].bytes;
+    assert_int_equal(held, 0);
+    assert_int_equal(heap_held(w.h), 0);
+}
+
+static void test_random(void **state) {
     (void)state;
-    world_begin(20261123);
+    world_begin(20261123, 10);
     for (int i = 0; i < 40; i++) {
         steps(STEPS / 40);
         if (i % 10 == 9) free_all(); /* the pool breathes */
@@ -303,16 +330,120 @@ static void test_random(void **state) {
     }
     assert_true(w.lends > w.refusals && w.refusals && w.nested && w.offers && w.back_offered);
     free_all();
-    assert_int_equal(heap_live(w.h), 0);
-    assert_int_equal(heap_offer(w.h, UINT64_MAX, NULL, NULL, NULL, 0), 0);
-    for (uint32_t at = 0; at < MAP_GRANULES; at++) held += w.lent[at].bytes;
-    assert_int_equal(held, 0); /* all was given back */
-    assert_int_equal(heap_held(w.h), 0);
+    world_is_empty();
+    world_end();
+}
+
+static uint64_t put(uint64_t size) {
+    struct skate_id id = {7, 9};
+    uint64_t offset = 0;
+    void *data;
+
+    w.within = true; /* nothing happens meanwhile */
+    assert_int_equal(heap_alloc(w.h, size, &id, FORMAT_RAW, &offset, &data, NULL), 0);
+    lent_of(offset)->objects++;
+    return offset;
+}
+
+static void drop(uint64_t offset) {
+    lent_of(offset)->objects--;
+    assert_int_equal(heap_free(w.h, offset), 0);
+}
+
+/* An offered extent takes nothing until it is taken back; one with an object that is not complete
+ * is not offered. */
+static void test_offered(void **state) {
+    struct heap_offer got[4];
+    uint64_t a, b, c, large;
+
+    (void)state;
+    world_begin(1, 0);
+    a = put(5000);
+    b = put(5000);
+    heap_seal(w.h, a);
+    assert_int_equal(heap_offer(w.h, 1, NULL, NULL, got, 4), 0); /* b is being written */
+    heap_seal(w.h, b);
+    large = put(3 << 20);
+    assert_int_equal(heap_offer(w.h, UINT64_MAX, NULL, NULL, got, 4), 1);
+    assert_ptr_equal(lent_of(a), &w.lent[got[0].offset / GRANULE]);
+    drop(b);
+    c = put(3000);
+    assert_ptr_not_equal(lent_of(c), lent_of(a));
+    heap_take_back(w.h, got[0].offset);
+    heap_take_back(w.h, got[0].offset);       /* twice, or of nothing: left alone */
+    heap_take_back(w.h, got[0].offset + 4096);
+    drop(c);
+    b = put(5000);
+    assert_int_equal(heap_offer(w.h, UINT64_MAX, NULL, NULL, got, 4), 0);
+    heap_seal(w.h, b);
+    heap_seal(w.h, large);
+    assert_int_equal(heap_offer(w.h, UINT64_MAX, NULL, NULL, got, 1), 1);
+    assert_int_equal(heap_offer(w.h, UINT64_MAX, NULL, NULL, got + 1, 4), 1);
+    assert_int_equal(got[1].bytes, (3 << 20) + 4096); /* the header's page, and no granule */
+    drop(large);
+    assert_int_equal(w.lent[got[1].offset / GRANULE].bytes, 0); /* at once */
+    heap_take_back(w.h, got[1].offset);
+    drop(a);
+    drop(b);
+    world_is_empty();
+    world_end();
+}
+
+/* What was needed a short while ago stays lent; it goes when it is offered, or not needed. */
+static void test_spare(void **state) {
+    uint64_t offsets[20], lends, first;
+
+    (void)state;
+    world_begin(1, 0);
+    for (int i = 0; i < 20; i++) offsets[i] = put(1 << 20);
+    lends = w.lends;
+    for (int i = 0; i < 20; i++) drop(offsets[i]);
+    assert_true(w.held > SPARE / 2 && w.held <= SPARE);
+    for (int i = 0; i < 16; i++) offsets[i] = put((1 << 20) - 5000 * i); /* a little smaller */
+    assert_int_equal(w.lends, lends);
+    for (int i = 0; i < 16; i++) drop(offsets[i]);
+    first = put(100);
+    for (int i = 0; i < 1000; i++) drop(put(300 << 10)); /* much less is needed now */
+    assert_true(w.held <= 18 << 20);
+    drop(first);
+    lends = w.lends;
+    for (int i = 0; i < 1000; i++) drop(put(100)); /* the last extent for small ones stays */
+    assert_int_equal(w.lends, lends);
+    world_is_empty();
+    world_end();
+}
+
+/* Objects of 2 KB to 64 KB come and go: holes and rounding take little. */
+static void test_waste(void **state) {
+    uint64_t live = 0, sizes[LIVE], offsets[LIVE];
+    uint32_t n = 0;
+
+    (void)state;
+    world_begin(5, 0);
+    for (int i = 0; i < STEPS / 5; i++) {
+        if (live < UINT64_C(30) << 20) {
+            sizes[n] = (2048 + dice() % 2048) << dice() % 5;
+            offsets[n] = put(sizes[n]);
+            live += sizes[n++];
+        } else {
+            uint32_t k = (uint32_t)(dice() % n);
+
+            drop(offsets[k]);
+            live -= sizes[k];
+            offsets[k] = offsets[--n];
+            sizes[k] = sizes[n];
+        }
+    }
+    assert_true(live > w.held / 100 * 85);
+    while (n) drop(offsets[--n]);
+    world_is_empty();
     world_end();
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_random)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_random),
+                                       cmocka_unit_test(test_offered),
+                                       cmocka_unit_test(test_spare), cmocka_unit_test(test_waste)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
