@@ -461,7 +461,7 @@ static int remote_remove(struct spill_target *target, uint64_t file) {
 
 /* ---- begin and end ---- */
 
-static void remote_stop(struct spill_target *target) {
+void spill_remote_stop(struct spill_target *target) {
     struct spill_remote *t = (struct spill_remote *)target;
 
     pthread_mutex_lock(&t->lock);
@@ -498,7 +498,7 @@ static bool helper_ends(const struct spill_remote *t, int ms) {
 static void remote_free(struct spill_target *target) {
     struct spill_remote *t = (struct spill_remote *)target;
 
-    remote_stop(target);
+    spill_remote_stop(target);
     if (t->state == DOWN || helper_ends(t, 0)) (void)launch(t); /* who else removes the files? */
     if (t->control >= 0) (void)shutdown(t->control, SHUT_RDWR); /* it cleans up and ends */
     if (!helper_ends(t, END_MS))
@@ -541,7 +541,7 @@ int spill_remote_new(const struct spill_remote_start *s, struct spill_target **r
     if (!t) return err_fail(err, -SKATE_ENOMEM, "out of memory");
     t->target = (struct spill_target){.write = remote_write, .read = remote_read,
                                       .remove = remote_remove, .punch = remote_punch,
-                                      .stop = remote_stop, .free = remote_free};
+                                      .stop = spill_remote_stop, .free = remote_free};
     t->nonce = s->nonce;
     t->pause_ms = s->pause_ms ? s->pause_ms : PAUSE_MS;
     t->memory_fd = t->control = t->pidfd = -1;

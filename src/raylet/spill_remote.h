@@ -25,5 +25,7 @@ struct spill_remote_start {
  * helper, which removes the session's files, 1.5 s at most. */
 SKATE_NODISCARD int spill_remote_new(const struct spill_remote_start *s, struct spill_target **ret,
                                      struct skate_error *err);
+/* Its `stop`: what is under way, and whatever is asked from now on, fails at once. Any thread. */
+void spill_remote_stop(struct spill_target *t);
 
 #endif
