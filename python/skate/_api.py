@@ -480,12 +480,13 @@ def shutdown(*, wait_for_processes: bool = False, _exiting_interpreter: bool = F
 def get(object_refs: Any, *, timeout: float | None = None, copy: bool = False) -> Any:
     """The value of a ref, or the list of values of a list of refs; raises a task's error.
 
-    copy: arrays in the values may be written to; what is written is this process's own.
+    copy: arrays in the values may be written to; what is written is this process's own. It costs
+    a copy of the pages that are written to, and no other.
     """
     if timeout is not None and not hasattr(timeout, "__float__"):
         raise TypeError(f"the timeout of get() is a number of seconds, not {timeout!r}")
     if own_get is not None and own_get.concerns(object_refs):
-        return own_get.take(object_refs, timeout)
+        return own_get.take(object_refs, timeout, copy)
     if copy:
         return _core.get_writable(object_refs, timeout)
     return _core.get(object_refs, timeout)

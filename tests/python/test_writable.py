@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import gc
+import threading
 
 import numpy as np
 import pytest
 
 import skate
+from skate.cross_language import plain, put
+from skate.dag import InputNode
 
 SIZES = [0, 1, 100, 8_191, 8_192, 100_000, 3_000_000]
 
@@ -15,6 +18,11 @@ SIZES = [0, 1, 100, 8_191, 8_192, 100_000, 3_000_000]
 @skate.remote
 def ones(n):
     return np.ones(n)
+
+
+@skate.remote(resources={"none of it": 1})
+def never():
+    pass
 
 
 def test_written_to_and_the_stored_value_stays(session):
@@ -28,6 +36,75 @@ def test_written_to_and_the_stored_value_stays(session):
                 mine[-1] = 5
                 assert mine.sum() == 2 * (n - 1) + 5
             assert other.sum() == shared.sum() == skate.get(ref).sum() == n
+
+
+def test_every_form_of_a_value(session):
+    """Values that are copied anyhow, results of tasks, and errors among them."""
+
+    @skate.remote
+    def several():
+        yield np.ones(50_000)
+        yield plain(np.ones(50_000))
+
+    numbers = np.ones(50_000)
+    values = [b"bytes" * 1000, [1, {"a": b"x" * 5000}], {1, 2}, "text", None]
+    refs = [skate.put(value) for value in values]
+    arrays = [put(numbers), skate.put([numbers]), *several.remote()]
+    [*same, tensor, inside, item, other] = skate.get([*refs, *arrays], copy=True)
+    assert same == values and skate.get([], copy=True) == []
+    for array in (tensor, inside[0], item, other):
+        array[5] = 7
+        assert array.sum() == 50_006
+    assert all(np.sum(value) == 50_000 for value in skate.get(arrays))
+    with pytest.raises(skate.exceptions.GetTimeoutError):
+        skate.get(never.remote(), timeout=0, copy=True)
+
+
+def test_inside_of_a_task_and_of_what_it_was_given(session):
+    @skate.remote
+    def change(refs, view):
+        mine = skate.get(refs, copy=True)
+        for array in mine:
+            array[0] = 5
+        refused = not view.flags.writeable  # arguments are read-only
+        return refused, [array.sum() for array in mine], mine[0]  # and is stored anew
+
+    refs = [skate.put(np.zeros(n)) for n in (10, 100_000)]
+    refused, sums, changed = skate.get(change.remote(refs, refs[1]))
+    assert refused and sums == [5, 5] and changed[0] == 5
+    assert [array.sum() for array in skate.get(refs)] == [0, 0]
+
+
+def test_results_of_compiled_graphs(session):
+    @skate.remote
+    class Maker:
+        def make(self, n):
+            return np.zeros(n)
+
+    with InputNode() as wanted:
+        graph = Maker.remote().make.bind(wanted).experimental_compile()
+    mine = skate.get(graph.execute(30_000), copy=True)
+    [other] = skate.get([graph.execute(30_000)], copy=True)
+    mine[0] = other[0] = 1
+    assert not skate.get(graph.execute(30_000)).flags.writeable
+    graph.teardown()
+
+
+def test_threads_do_not_disturb_each_other(session):
+    ref = skate.put(np.zeros(20_000))
+    wrong = []
+
+    def ask(copy):
+        for _ in range(200):
+            if skate.get(ref, copy=copy).flags.writeable != copy:
+                wrong.append(copy)
+
+    threads = [threading.Thread(target=ask, args=(i % 2 == 0,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
 
 
 def test_lists_of_refs_and_containers(session):

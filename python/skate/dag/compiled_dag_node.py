@@ -57,6 +57,9 @@ class CompiledDAGRef:
         ValueError the second time; RayChannelTimeoutError when the time is over: then it can be
         asked again.
         """
+        return self._take(timeout, False)
+
+    def _take(self, timeout: float | None, copy: bool) -> Any:
         import skate
 
         if self._flight is None:
@@ -65,7 +68,7 @@ class CompiledDAGRef:
             timeout = None
         late = False
         try:
-            return skate.get(self._ref, timeout=timeout)
+            return skate.get(self._ref, timeout=timeout, copy=copy)
         except GetTimeoutError as error:
             late = True
             raise ChannelTimeout(f"the result is not there after {timeout} s") from error
@@ -98,16 +101,17 @@ def concerns(what: Any) -> bool:
     return type(what) is CompiledDAGRef
 
 
-def take(what: Any, timeout: float | None) -> Any:
+def take(what: Any, timeout: float | None, copy: bool) -> Any:
     """get() of one, or of a list of them."""
     if type(what) is not list:
-        return what.get(timeout)
+        return what._take(timeout, copy)
     for ref in what:
         if type(ref) is not CompiledDAGRef:
             raise TypeError(f"a list with results of a compiled graph holds {ref!r}, too")
     deadline = None if timeout is None or timeout < 0 else time.monotonic() + timeout
     return [
-        ref.get(None if deadline is None else max(0.0, deadline - time.monotonic())) for ref in what
+        ref._take(None if deadline is None else max(0.0, deadline - time.monotonic()), copy)
+        for ref in what
     ]
 
 
