@@ -12,11 +12,10 @@
 #include <unistd.h>
 
 #include "base/assert.h"
-#include "base/futex.h"
 #include "raylet/spill_steps.h"
 #include "store/table.h"
 
-enum { QUEUES = 3, SECOND = 1000000000 };
+enum { QUEUES = 3 };
 
 /* In which order a thread looks at the queues: neither reads nor writes can starve the other. */
 static const enum job_kind order_of[SPILL_THREADS][QUEUES] = {
@@ -27,11 +26,6 @@ static const enum job_kind order_of[SPILL_THREADS][QUEUES] = {
 struct job_list {
     struct job *first, **end;
 };
-struct rate {
-    int64_t second; /* that `now` counts in */
-    uint64_t now, last;
-};
-
 struct record {
     struct spill_place place;
     uint32_t readers;
@@ -58,7 +52,6 @@ struct spill_io {
     struct table files; /* number -> struct file */
     uint64_t next_file;
     struct spill_io_stats stats;
-    struct rate wrote, was_read;
 
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t wake;
@@ -160,17 +153,6 @@ static void *run(void *arg) {
 
 /* ---- loop thread ---- */
 
-static void count(struct rate *r, uint64_t bytes) {
-    int64_t second = time_now_ns() / SECOND;
-
-    if (second != r->second) {
-        r->last = second == r->second + 1 ? r->now : 0;
-        r->now = 0;
-        r->second = second;
-    }
-    r->now += bytes;
-}
-
 static void submit(struct spill_io *io, struct job *j) {
     if (j->kind != JOB_TRASH) io->stats.jobs++;
     pthread_mutex_lock(&io->lock);
@@ -270,7 +252,6 @@ static void write_done(struct spill_io *io, struct job *j) {
         return;
     }
     io->stats.written += j->bytes;
-    count(&io->wrote, j->bytes);
     j->wrote(j->arg, 0, j->places, j->count, "");
 }
 
@@ -283,7 +264,6 @@ static void read_done(struct spill_io *io, struct job *j) {
     tidy_up(io, f);
     if (j->status == 0) {
         io->stats.read += j->read.bytes;
-        count(&io->was_read, j->read.bytes);
     } else {
         io->stats.read_fails++;
         io->stats.damaged += j->status == -SKATE_EPROTO;
@@ -372,13 +352,7 @@ int spill_io_read(struct spill_io *io, const struct spill_read *read) {
     return 0;
 }
 
-void spill_io_stats(struct spill_io *io, struct spill_io_stats *ret) {
-    count(&io->wrote, 0);
-    count(&io->was_read, 0);
-    *ret = io->stats;
-    ret->write_rate = io->wrote.last;
-    ret->read_rate = io->was_read.last;
-}
+void spill_io_stats(const struct spill_io *io, struct spill_io_stats *ret) { *ret = io->stats; }
 
 /* ---- start and end ---- */
 

@@ -8,7 +8,7 @@
  * What is read is verified granule by granule in a buffer of the thread, and only what is right is
  * written into the memory file (through its descriptor: pages that were punched out come to be
  * with their bytes, none is zeroed first). So a damaged file never puts a wrong byte anywhere.
- * Tests: raylet_spill_io_test.c. */
+ * Tests: raylet_spill_io_test.c, raylet_spill_mutated_test.c. */
 #ifndef SKATE_RAYLET_SPILL_IO_H
 #define SKATE_RAYLET_SPILL_IO_H
 
@@ -43,7 +43,6 @@ struct spill_io_start {
 
 struct spill_io_stats {
     uint64_t written, read;           /* bytes of data, since the start */
-    uint64_t write_rate, read_rate;   /* bytes/s, in the last second */
     uint64_t files, disk_bytes;       /* that exist now */
     uint64_t write_fails, read_fails; /* jobs that failed */
     uint64_t damaged;                 /* of read_fails: bytes or heads that were not right */
@@ -88,6 +87,6 @@ SKATE_NODISCARD int spill_io_read(struct spill_io *io, const struct spill_read *
  * last one of its file the file goes, else its room there is punched out. Unknown: nothing. */
 void spill_io_drop(struct spill_io *io, const struct spill_place *place);
 
-void spill_io_stats(struct spill_io *io, struct spill_io_stats *ret);
+void spill_io_stats(const struct spill_io *io, struct spill_io_stats *ret);
 
 #endif

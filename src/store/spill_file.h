@@ -12,7 +12,7 @@
  * XXH3-64. Each head carries one over itself, and the session's nonce and the file's number, so
  * that a file of another session, or another file of this one, is not taken for the right one.
  * Pure: no I/O, any thread, never blocks. What is decoded may be hostile: every field is bounded
- * before it is used. Tests: store_spill_file_test.c. */
+ * before it is used. Tests: store_spill_file_test.c, tests/fuzz/fuzz_spill.c. */
 #ifndef SKATE_STORE_SPILL_FILE_H
 #define SKATE_STORE_SPILL_FILE_H
 

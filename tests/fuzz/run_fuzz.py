@@ -2,8 +2,8 @@
 
 usage: run_fuzz.py TARGET [SECONDS [libFuzzer's own arguments ...]]
 
-TARGET: wire, ring, gcs, raylet or core (fuzz_TARGET.c). clang is not one of the project's needs:
-install one (Debian: clang-14 libclang-rt-14-dev) to fuzz with coverage. What is found lies in
+TARGET: wire, ring, spill, gcs, raylet or core (fuzz_TARGET.c). clang is not one of the project's
+needs: install one (Debian: clang-14 libclang-rt-14-dev) to fuzz with coverage. What is found is in
 build/fuzz/TARGET (corpus and crash-*); a crash becomes a named test, then it is fixed.
 """
 
@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 LAYERS = {
     "wire": ["base", "wire", "sched"],
     "ring": ["base", "wire", "sched"],
+    "spill": ["base", "wire", "sched", "store"],
     "gcs": ["base", "wire", "sched", "gcs"],
     "raylet": ["base", "loop", "wire", "net", "store", "sched", "own", "gcs", "gcsd", "raylet"],
     "core": ["base", "wire", "sched", "own", "core"],
@@ -50,9 +51,10 @@ def main(argv: list[str]) -> int:
     (out / "corpus").mkdir(parents=True, exist_ok=True)
     libs = ["-luv", "-lcrypto", "-ldl"] if target == "raylet" else []
     command = [
-        clang, *FLAGS, f"-I{ROOT / 'src'}", f"-I{generated}", f"-I{generated.parent}",
-        f"-I{ROOT / 'tests/fuzz'}", *sources, str(generated / "wire_gen.c"),
-        str(ROOT / "tests/fuzz" / f"fuzz_{target}.c"), "-o", str(out / target), *libs, "-lpthread",
+        clang, *FLAGS, f"-I{ROOT / 'src'}", f"-I{ROOT / 'include'}", f"-I{generated}",
+        f"-I{generated.parent}", f"-I{ROOT / 'tests/fuzz'}", *sources,
+        str(generated / "wire_gen.c"), str(ROOT / "tests/fuzz" / f"fuzz_{target}.c"),
+        "-o", str(out / target), *libs, "-lpthread",
     ]  # fmt: skip
     built = subprocess.run(command, check=False).returncode
     if built:

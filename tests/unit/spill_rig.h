@@ -51,9 +51,9 @@ RIG void rig_fill(struct rig *r) {
     }
 }
 
-RIG void rig_make(struct rig *r, int dirs) {
+RIG void rig_make_in(struct rig *r, const char *base, int dirs) {
     *r = (struct rig){.nonce = 0x1234567};
-    snprintf(r->top, sizeof r->top, "/tmp/skate-spill-test-XXXXXX");
+    snprintf(r->top, sizeof r->top, "%s/spill-test-XXXXXX", base);
     assert_non_null(mkdtemp(r->top));
     for (int i = 0; i < dirs; i++)
         snprintf(r->paths[i], sizeof r->paths[i], "%s/%c", r->top, 'a' + i);
@@ -65,6 +65,8 @@ RIG void rig_make(struct rig *r, int dirs) {
     rig_fill(r);
     assert_int_equal(loop_new(&r->loop), 0);
 }
+
+RIG void rig_make(struct rig *r, int dirs) { rig_make_in(r, "/tmp", dirs); }
 
 RIG void rig_start(struct rig *r, uint32_t dirs) {
     const char *paths[RIG_DIRS] = {r->paths[0], r->paths[1]};

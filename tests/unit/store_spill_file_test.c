@@ -47,7 +47,7 @@ static void test_file_head(void **state) {
     spill_file_encode(&file_head, block);
     assert_memory_equal(block, "SKSPILL\n", 8);
     assert_int_equal(spill_file_decode(block, sizeof block, &h, &err), 0);
-    assert_memory_equal(&h, &file_head, sizeof h);
+    assert_true(h.nonce == 7 && h.file == 9 && h.records == 3 && h.bytes == file_head.bytes);
     assert_int_equal(spill_file_decode(block, 100, &h, &err), -SKATE_EPROTO);
     for (size_t bit = 0; bit < SPILL_BLOCK * 8; bit += 5) {
         block[bit / 8] ^= (uint8_t)(1 << bit % 8);
