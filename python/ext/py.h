@@ -82,6 +82,8 @@ PyObject *py_fail(int code, const char *text);
 /* Is there a session? If not, start one as Ray does; -1 with an exception. */
 int py_need_core(void);
 /* Give up the interpreter lock around a blocking call, and take it again. */
+/* core_room_for() without the lock. */
+int py_room(struct core *c, int r, struct skate_error *err);
 PyThreadState *py_leave(void);
 void py_enter(PyThreadState *save);
 

@@ -114,6 +114,7 @@ static int submit(struct core_task *t, struct skate_id *ret_task) {
         } else {
             r = core_submit(c, t, ret_task, &err);
         }
+        r = py_room(c, r, &err);
         if (r == -SKATE_EINTR) {
             if (PyErr_CheckSignals() < 0) return -1;
             continue;
@@ -340,10 +341,15 @@ PyObject *py_define(PyObject *module, PyObject *args) {
         return py_fail(SKATE_ESHUTDOWN, NULL);
     }
     key = key_of(&pv);
-    save = py_leave();
-    r = core_define(c, key, name, &pv.v, &err);
-    py_enter(save);
+    do {
+        save = py_leave();
+        r = core_define(c, key, name, &pv.v, &err);
+        py_enter(save);
+        r = py_room(c, r, &err);
+        if (r == -SKATE_EINTR && (PyErr_CheckSignals() < 0 || !(c = py.core))) break;
+    } while (r == -SKATE_EINTR);
     py_value_release(&pv);
+    if (PyErr_Occurred()) return NULL;
     if (r < 0) return py_fail(r, err.text);
     return PyLong_FromUnsignedLongLong(key);
 }
@@ -432,6 +438,7 @@ static int create(struct core_actor *a, bool plain, PyObject *positional, PyObje
         save = py_leave();
         r = core_actor_create(c, a, ret, &err);
         py_enter(save);
+        r = py_room(c, r, &err);
         if (r == -SKATE_EINTR && PyErr_CheckSignals() < 0) break;
     } while (r == -SKATE_EINTR);
     if (r < 0) py_fail(r, err.text);

@@ -3,6 +3,7 @@
  * Called by skate's Python modules only; none of it is public. See py.h for the rules of locks. */
 #include "py_array.h"
 #include "py_stream.h"
+#include "core/core_room.h"
 
 #include "core/later.h"
 #include "core/lineage.h"
@@ -85,6 +86,16 @@ int py_need_core(void) {
     Py_DECREF(r);
     if (py.core) return 0;
     return py_fail(SKATE_ESHUTDOWN, NULL), -1;
+}
+
+int py_room(struct core *c, int r, struct skate_error *err) {
+    PyThreadState *save;
+
+    if (!core_wants_room(c, r)) return r;
+    save = py_leave();
+    r = core_room_for(c, r, err);
+    py_enter(save);
+    return r;
 }
 
 PyThreadState *py_leave(void) {

@@ -102,7 +102,7 @@ PyObject *py_stream_new(const struct skate_id *task) {
 
 /* ---- the worker's side ---- */
 
-static bool is_large(const struct py_value *pv) { return py_value_size(pv) > 65536; }
+static bool is_large(const struct py_value *pv) { return py_value_size(pv) > LIMIT_INLINE_VALUE; }
 
 /* Until more may be produced; the task may be cancelled meanwhile. 0, or -1 with an exception. */
 static int wait_turn(struct core_job *job) {

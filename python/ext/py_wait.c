@@ -446,6 +446,7 @@ PyObject *py_put(PyObject *module, PyObject *object) {
             r = core_put(c, &pv.v, &id, &err);
             py_enter(save);
         }
+        r = py_room(c, r, &err);
     } while (r == -SKATE_EINTR && PyErr_CheckSignals() == 0);
     py_value_release(&pv);
     if (r < 0) return py_fail(r, err.text);

@@ -159,7 +159,7 @@ int py_job_finish(struct core_job *job, enum core_status status, const struct co
     if (!c) return 0;
     for (uint32_t i = 0; i < count; i++)
         for (uint32_t k = 0; k < values[i].part_count; k++)
-            large |= values[i].parts[k].size > 65536;
+            large |= values[i].parts[k].size > LIMIT_INLINE_VALUE; /* it may wait for room */
     if (mine) py.job = NULL; /* other threads may ask while it is freed */
     do {
         if (large) {

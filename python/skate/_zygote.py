@@ -212,11 +212,25 @@ def _remove_all(path: str) -> None:
         pass
 
 
+def _remove_spilled(names: str) -> None:
+    """The session's own folders in the directories that it spilled to: one a line in this file."""
+    try:
+        with open(names, encoding="utf-8", errors="surrogateescape") as f:
+            folders = f.read().splitlines()
+        os.unlink(names)
+    except OSError:
+        return
+    for folder in folders:
+        if os.path.basename(folder).startswith("skate-spill-"):
+            _remove_all(folder)
+
+
 def _remove_run_dir(path: str) -> None:
     """What the raylet would have removed: its socket, its log files, what runtime environments
-    made, the directory."""
+    made, what it had spilled, the directory."""
     _remove_all(os.path.join(path, "runtime_resources"))
-    for folder in (os.path.join(path, "logs"), path):
+    _remove_spilled(os.path.join(path, "spill_folders"))
+    for folder in (os.path.join(path, "logs"), os.path.join(path, "spill"), path):
         try:
             names = os.listdir(folder)
         except OSError:

@@ -9,6 +9,7 @@
 #include "api/api_int.h"
 #include "base/atomic.h"
 #include "wire/wire_gen.h"
+#include "core/core_room.h"
 
 enum { STATE_RESTARTING = 2 };
 
@@ -137,7 +138,7 @@ static int create(skate_session *s, const struct making *m, const struct skate_a
         a->dep_count = out.dep_count;
         do {
             err.text[0] = 0;
-            r = core_actor_create(s->c, a, ret, &err);
+            r = core_room_for(s->c, core_actor_create(s->c, a, ret, &err), &err);
         } while (r == -SKATE_EINTR);
     }
     plain_out_release(&out, s->c);

@@ -10,6 +10,7 @@
 #include "api/api_int.h"
 #include "core/cancel.h"
 #include "sched/resources.h"
+#include "core/core_room.h"
 
 const char api_native_env[] = "skate-native";
 
@@ -46,7 +47,10 @@ int api_define(skate_session *s, const char *kind, const char *library, const ch
     r = plain_encode(&o, &list, &err);
     if (r == 0) {
         *ret = key_of(o.out, o.len);
-        r = core_define(s->c, *ret, shown ? shown + 1 : name, &o.v, &err);
+        do {
+            r = core_define(s->c, *ret, shown ? shown + 1 : name, &o.v, &err);
+            r = core_room_for(s->c, r, &err);
+        } while (r == -SKATE_EINTR);
     }
     plain_out_release(&o, s->c);
     return r < 0 ? api_fail_in(s, r, &err) : 0;
@@ -189,7 +193,7 @@ int api_submit(skate_session *s, const struct core_task *t, struct skate_id *ret
 
     do {
         err.text[0] = 0;
-        r = core_submit(s->c, t, ret, &err);
+        r = core_room_for(s->c, core_submit(s->c, t, ret, &err), &err);
     } while (r == -SKATE_EINTR);
     if (r >= 0) return 0;
     if (r == -SKATE_EFULL && !err.text[0])

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/utf8.h"
+#include "core/core_room.h"
 #include "wire/frame.h"
 
 void plain_out_init(struct plain_out *o) {
@@ -353,7 +354,7 @@ static int put_apart(struct plain_out *o, struct core *c, const skate_value *v,
     plain_out_init(&one);
     r = plain_encode(&one, v, err);
     do {
-        if (r == 0 || r == -SKATE_EINTR) r = core_put(c, &one.v, ret, err);
+        if (r == 0 || r == -SKATE_EINTR) r = core_room_for(c, core_put(c, &one.v, ret, err), err);
     } while (r == -SKATE_EINTR);
     plain_out_release(&one, c);
     if (r < 0) return r;

@@ -12,6 +12,7 @@
 #include "core/cancel.h"
 #include "core/inspect.h"
 #include "wire/frame.h"
+#include "core/core_room.h"
 
 enum { SLICE_MS = 100, REASON_BYTES = 4000, FEW = 64 };
 
@@ -332,7 +333,7 @@ int skate_put(skate_session *s, const skate_value *v, skate_ref *ret) {
     plain_out_init(&o);
     r = plain_encode(&o, v, &err);
     if (r == 0) do {
-            r = core_put(s->c, &o.v, &id, &err);
+            r = core_room_for(s->c, core_put(s->c, &o.v, &id, &err), &err);
         } while (r == -SKATE_EINTR);
     plain_out_release(&o, s->c);
     if (r < 0) return api_fail_in(s, r, &err);

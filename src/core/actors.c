@@ -107,6 +107,7 @@ static int create_frame(struct core *c, const struct core_actor *in, const struc
     struct wire_actor_create *m;
     const struct wire_func *f;
     struct wire_val val;
+    struct core_view view;
     const void *bytes;
 
     if (i == MAP_NONE) return -SKATE_ENOENT;
@@ -116,8 +117,11 @@ static int create_frame(struct core *c, const struct core_actor *in, const struc
     if (val.kind == VAL_ARENA) { /* the GCS keeps the class itself */
         uint32_t slot = object_find(c, &val.id);
 
-        bytes = slot == MAP_NONE || !object_ready(c, slot) ? NULL : object_bytes(c, slot);
-        if (!bytes || val.size != c->ledger.slots[slot].size) return -SKATE_ENOENT;
+        if (slot == MAP_NONE || !object_ready(c, slot) || view_wait(c, slot, &view) < 0)
+            return -SKATE_ENOENT;
+        core_unpin(c, view.pin);
+        bytes = view.data; /* pinned until the next pump */
+        if (val.size != c->ledger.slots[slot].size) return -SKATE_ENOENT;
         val = (struct wire_val){.kind = VAL_INLINE, .format = val.format,
                                 .len = (uint32_t)val.size, .size = val.size};
     }

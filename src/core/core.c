@@ -11,6 +11,7 @@
 #include "base/atomic.h"
 #include "base/futex.h"
 #include "core/core_int.h"
+#include "core/restore.h"
 #include "core/report.h"
 #include "core/sites.h"
 
@@ -68,7 +69,15 @@ static int lend(void *arg, uint64_t bytes, uint64_t *ret_offset, uint64_t *ret_b
     struct frame_node *n = NULL;
     const struct wire_extent *e;
     uint32_t len;
-    int r = sock_call(c, &m, sizeof m, &n);
+    int r;
+
+    if (c->room.bytes >= bytes) { /* it was waited for */
+        *ret_offset = c->room.offset;
+        *ret_bytes = c->room.bytes;
+        c->room.bytes = 0;
+        return 0;
+    }
+    r = sock_call(c, &m, sizeof m, &n);
 
     if (r < 0) return err_fail(err, r, "%s", c->death.text);
     e = (const void *)n->data;
@@ -78,6 +87,7 @@ static int lend(void *arg, uint64_t bytes, uint64_t *ret_offset, uint64_t *ret_b
         const char *reason = wire_extent_reason(e, &len);
 
         r = err_fail(err, -SKATE_EFULL, "%.*s", (int)len, reason);
+        c->lend_wanted = e->status == -SKATE_EFULL ? bytes : 0;
     } else if (e->bytes < bytes || e->offset > c->info.arena_bytes ||
                e->bytes > c->info.arena_bytes - e->offset)
         r = -SKATE_EPROTO;
@@ -97,6 +107,8 @@ static void give_back(void *arg, uint64_t offset) {
     (void)sock_send(arg, &m, sizeof m);
 }
 
+void core_give_back(struct core *c, uint64_t offset) { give_back(c, offset); }
+
 static void copy_text(char *out, size_t cap, const char *text, uint32_t len) {
     if (len >= cap) len = (uint32_t)cap - 1;
     memcpy(out, text, len);
@@ -105,11 +117,15 @@ static void copy_text(char *out, size_t cap, const char *text, uint32_t len) {
 
 static int map_shared(struct core *c, const int *fds) {
     struct heap_env env = {.lend = lend, .give_back = give_back, .arg = c, .arena_fd = fds[0],
-                           .spare_max = c->info.arena_bytes / 8};
+                           .spare_max = (c->info.store_bytes ? c->info.store_bytes
+                                                             : c->info.arena_bytes) / 8};
+    uint64_t span = c->info.arena_bytes, behind = c->info.store_bytes ? pins_bytes(span) : 0;
 
+    c->arena_mapped = span + (behind ? residency_bytes(span) : 0);
+    c->ledger_mapped = LEDGER_BYTES + behind;
     c->arena_fd = fds[0];
-    c->arena = mmap(NULL, c->info.arena_bytes, PROT_READ, MAP_SHARED | MAP_NORESERVE, fds[0], 0);
-    c->ledger_map = mmap(NULL, LEDGER_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
+    c->arena = mmap(NULL, c->arena_mapped, PROT_READ, MAP_SHARED | MAP_NORESERVE, fds[0], 0);
+    c->ledger_map = mmap(NULL, c->ledger_mapped, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
                          fds[1], 0);
     c->bell = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fds[2], 0);
     (void)close(fds[1]);
@@ -118,8 +134,12 @@ static int map_shared(struct core *c, const int *fds) {
     if (c->ledger_map == MAP_FAILED) c->ledger_map = NULL;
     if (c->bell == MAP_FAILED) c->bell = NULL;
     if (!c->arena || !c->ledger_map || !c->bell) return -SKATE_ENOMEM;
-    (void)madvise(c->ledger_map, LEDGER_BYTES, MADV_DONTFORK);
+    (void)madvise(c->ledger_map, c->ledger_mapped, MADV_DONTFORK);
     (void)madvise(c->bell, 4096, MADV_DONTFORK);
+    if (behind) {
+        c->residency = c->arena + span;
+        c->pins_v = (uint32_t *)(void *)((uint8_t *)c->ledger_map + LEDGER_BYTES);
+    }
     ledger_init(&c->ledger, c->ledger_map, c->info.proc);
     index_init(&c->objects, &c->ledger.slots[0].id, sizeof *c->ledger.slots);
     trace_init(&c->trace, (uint8_t *)c->ledger_map + LEDGER_TRACE_OFFSET, c->info.proc);
@@ -144,6 +164,7 @@ static int take_welcome(struct core *c, const struct frame_node *n, bool driver,
     i->job = m->job;
     i->is_driver = driver;
     i->arena_bytes = m->arena_bytes;
+    i->store_bytes = m->store_bytes;
     i->node_id = m->node_id;
     p = wire_welcome_node_ip(m, &len);
     copy_text(i->node_ip, sizeof i->node_ip, p, len);
@@ -321,9 +342,10 @@ static bool end(struct core *c) {
     frames_release(&c->deferred);
     frames_release(&c->replies);
     frames_release(&c->events);
+    restore_release(c);
     heap_free_all(c->heap);
     ledger_release(&c->ledger);
-    if (c->ledger_map) (void)munmap(c->ledger_map, LEDGER_BYTES);
+    if (c->ledger_map) (void)munmap(c->ledger_map, c->ledger_mapped);
     if (c->bell) (void)munmap(c->bell, 4096);
     (void)munmap(c->object_v, LEDGER_OBJECTS * sizeof *c->object_v);
     (void)munmap(c->more_v, LEDGER_OBJECTS * sizeof *c->more_v);
@@ -354,7 +376,7 @@ void core_close(struct core *c) {
 
 void core_free(struct core *c) {
     if (!end(c)) return;
-    if (c->arena) (void)munmap(c->arena, c->info.arena_bytes);
+    if (c->arena) (void)munmap(c->arena, c->arena_mapped);
     (void)pthread_cond_destroy(&c->cond);
     (void)pthread_cond_destroy(&c->event_cond);
     (void)pthread_mutex_destroy(&c->lock);

@@ -26,7 +26,7 @@ struct core_info {
     uint64_t driver;    /* the job's driver */
     uint32_t job;       /* 0 until core_set_job */
     uint32_t is_driver; /* 1 or 0 */
-    uint64_t arena_bytes;
+    uint64_t arena_bytes, store_bytes; /* for objects: addresses, memory (0: as much) */
     struct skate_id node_id; /* 16 random bytes */
     char node_ip[64];
     char session_dir[256];
@@ -95,7 +95,7 @@ void core_ref_add(struct core *c, const struct skate_id *id);
 void core_ref_drop(struct core *c, const struct skate_id *id);
 
 /* Store a value; the caller gets one local ref. BLOCKS when an extent must be lent.
- * -SKATE_EFULL with a reason that lists what the arena holds. */
+ * -SKATE_EFULL with a reason that lists what the arena holds: see core_room.h. */
 SKATE_NODISCARD int core_put(struct core *c, const struct core_value *v, struct skate_id *ret,
                              struct skate_error *err);
 

@@ -171,7 +171,10 @@ void claim_new(struct core *c, uint32_t slot);
 void orphans_on(struct core *c, const struct wire_orphans *m);
 bool orphan_is_kept(const struct link *l, const struct skate_id *task);
 
-int view_arena(struct core *c, uint32_t slot, struct core_view *ret);
+int view_arena(struct core *c, uint32_t slot, struct core_view *ret); /* may be -SKATE_EAGAIN */
+int view_wait(struct core *c, uint32_t slot, struct core_view *ret); /* sleeps instead */
+void core_give_back(struct core *c, uint64_t offset); /* an extent */
+void object_uncopy(struct core *c, uint32_t slot); /* the pulled copy is not used any more */
 const uint8_t *object_bytes(struct core *c, uint32_t slot); /* of an arena value; may be NULL */
 bool usable(struct core *c, uint32_t slot, bool fetch);
 

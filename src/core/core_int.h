@@ -23,6 +23,8 @@
 #include "core/later.h"
 #include "core/lineage.h"
 #include "core/sweep.h"
+#include "store/residency.h"
+#include "store/table.h"
 #include "own/ledger.h"
 #include "wire/wire_gen.h"
 
@@ -111,6 +113,15 @@ struct run { /* a task that came to us to be run */
     char few_strings[80];
 };
 
+/* Room that the raylet made for us (restore.c): bytes 0 when lend() has taken it. */
+struct room {
+    uint32_t call;
+    int status;
+    uint64_t offset, bytes;
+    int64_t came_ns;
+};
+struct comeback;
+
 struct core {
     pthread_mutex_t lock, drop_lock;
     pthread_cond_t cond, event_cond;
@@ -135,6 +146,13 @@ struct core {
     uint32_t spin_vain, spin_retry; /* pauses in a row without luck; after how many to try all */
     uint8_t *arena; /* the whole, read-only */
     struct heap *heap;
+    uint64_t arena_mapped, ledger_mapped; /* bytes */
+    const uint8_t *residency;    /* store/residency.h; NULL: everything is always here */
+    uint32_t *pins_v;            /* ours, behind the ledger */
+    struct table pinned;         /* restore.c: slot + 1 -> struct pin */
+    struct comeback *comebacks;
+    struct room room;
+    uint64_t lend_wanted; /* what the raylet had no room for last */
     struct ledger ledger;
     struct trace trace; /* what ran here: report.c */
     int64_t marks_since;

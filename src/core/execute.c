@@ -10,6 +10,7 @@
 #include "base/atomic.h"
 #include "base/futex.h"
 #include "core/core_int.h"
+#include "core/restore.h"
 #include "core/report.h"
 #include "core/worker_lease.h"
 
@@ -229,10 +230,14 @@ static int view_of(struct core *c, const struct wire_val *v, const uint8_t *data
     }
     slot = object_find(c, &v->id);
     if (slot == MAP_NONE) return -SKATE_ENOENT;
-    r = await_slot(c, slot);
-    if (r < 0) return r;
-    ret->flags = ledger_flags_of(&c->ledger.slots[slot]);
-    if (ledger_state_of(&c->ledger.slots[slot]) != LEDGER_INLINE) return view_arena(c, slot, ret);
+    for (;;) {
+        r = await_slot(c, slot);
+        if (r < 0) return r;
+        ret->flags = ledger_flags_of(&c->ledger.slots[slot]);
+        if (ledger_state_of(&c->ledger.slots[slot]) == LEDGER_INLINE) break;
+        r = view_arena(c, slot, ret);
+        if (r != -SKATE_EAGAIN) return r;
+    }
     ret->format = ledger_format_of(&c->ledger.slots[slot]); /* it was lost on the way: an error */
     ret->size = c->ledger.slots[slot].size;
     ret->data = c->ledger.area + c->ledger.slots[slot].offset;
@@ -516,8 +521,10 @@ static int place_values(struct core *c, struct core_job *job, const struct core_
             int r;
 
             c->trouble.text[0] = 0;
-            r = c->lasting ? retire_store(c, &values[i], &id, &vals[i], &c->trouble)
-                           : object_store(c, &values[i], &id, &vals[i], &c->trouble);
+            do {
+                r = c->lasting ? retire_store(c, &values[i], &id, &vals[i], &c->trouble)
+                               : object_store(c, &values[i], &id, &vals[i], &c->trouble);
+            } while (r == -SKATE_EFULL && restore_room(c, &c->trouble) == 0);
             if (r < 0) return r;
         }
         off += (vals[i].len + 63) & ~63u;

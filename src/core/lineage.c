@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "core/core_int.h"
+#include "core/restore.h"
 
 enum why { WHY_UNKNOWN, WHY_PUT, WHY_RETRIES, WHY_EVICTED, WHY_ATTEMPTS };
 
@@ -268,7 +269,7 @@ static void owned_lost(struct core *c, uint32_t slot) {
         link_arena(c, was, -1);
         return;
     }
-    object_unset(c, slot, false);
+    object_unset(c, slot, proc_node(s->holder) == proc_node(c->info.proc));
     o->evicted = 1;
     if (o->local || o->holds || o->borrowers)
         lineage_need(c, slot);
@@ -308,8 +309,10 @@ void lineage_on_value_lost(struct core *c, uint64_t src, const struct wire_value
     if (slot != MAP_NONE && object_is_ours(c, &m->obj) &&
         ledger_state_of(&c->ledger.slots[slot]) == LEDGER_ARENA &&
         c->ledger.slots[slot].holder == m->holder && c->ledger.slots[slot].offset == m->offset &&
-        proc_node(m->holder) != proc_node(c->info.proc)) {
-        lineage_lost(c, slot, "the node that held it is lost");
+        (proc_node(m->holder) != proc_node(c->info.proc) || restore_is_lost(c, slot))) {
+        lineage_lost(c, slot, proc_node(m->holder) != proc_node(c->info.proc)
+                                  ? "the node that held it is lost"
+                                  : "the file that it was spilled to cannot be read");
         tasks_watch_again(c);
     }
     objects_on_value_req(c, src, &again);

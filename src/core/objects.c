@@ -10,6 +10,7 @@
 
 #include "base/atomic.h"
 #include "core/core_int.h"
+#include "core/restore.h"
 
 static bool owned(const struct core *c, const struct skate_id *id) {
     return id->owner == c->info.proc || (c->heritage.estates.count && estate_owns(c, id));
@@ -60,8 +61,10 @@ static void free_bytes(struct core *c, uint64_t holder, uint64_t offset, bool ou
     if (holder != c->info.proc) {
         if (ours) free_remote(c, holder, offset);
         link_arena(c, holder, -1);
-    } else if (ours) /* a reader may hold the bytes of another's object: only the owner frees */
+    } else if (ours) { /* a reader may hold the bytes of another's object: only the owner frees */
         (void)heap_free(c->heap, offset);
+        c->heap_frees++;
+    }
 }
 
 static void unpull(struct core *c, uint64_t offset) {
@@ -263,6 +266,7 @@ void objects_apply_drops(struct core *c) {
             SKATE_ASSERT(slot < c->ledger.header->slots_used && c->object_v[slot].holds > 0);
             c->object_v[slot].holds--;
             c->pins--;
+            restore_unpin(c, slot);
             count(c, slot);
             object_check(c, slot);
         }
@@ -434,13 +438,17 @@ void object_drop_refs(struct core *c, const struct wire_val *v, const struct ska
         }
 }
 
+void object_uncopy(struct core *c, uint32_t slot) {
+    if (object_copy_at(c, slot)) unpull(c, object_copy_at(c, slot));
+    if (c->object_v[slot].more) c->more_v[slot].local_offset = 0;
+}
+
 void object_unset(struct core *c, uint32_t slot, bool free_it) {
     struct ledger_slot *s = &c->ledger.slots[slot], was = *s;
 
     SKATE_ASSERT(ledger_state_of(s) == LEDGER_ARENA);
     ledger_move(&c->ledger, slot, LEDGER_PENDING, 0, 0);
-    if (object_copy_at(c, slot)) unpull(c, object_copy_at(c, slot));
-    if (c->object_v[slot].more) c->more_v[slot].local_offset = 0;
+    object_uncopy(c, slot);
     if (free_it)
         free_bytes(c, was.holder, was.offset, owned(c, &s->id));
     else

@@ -16,6 +16,7 @@
 #include "base/futex.h"
 #include "core/core_int.h"
 #include "core/holdings.h"
+#include "core/restore.h"
 #include "core/report.h"
 #include "core/worker_lease.h"
 #include "core/waits.h"
@@ -169,6 +170,10 @@ void pump_dispatch(struct core *c, uint64_t src, const void *frame, uint32_t len
         case WIRE_BORROW: objects_on_borrow(c, src, frame); return; /* on behalf of a dead one */
         case WIRE_FREE: objects_on_free(c, frame); return;
         case WIRE_WORKER_RETIRE: retire_on_asked(c); return;
+        case WIRE_RESTORED: restore_on_answer(c, frame); return;
+        case WIRE_ROOM_MADE: restore_on_room(c, frame); return;
+        case WIRE_SPILL_ASK: restore_on_ask(c, frame); return;
+        case WIRE_SPILL_BACK: restore_on_back(c, frame); return;
         case WIRE_ACTOR_EXIT: on_exit_frame(c, src, frame, len); return;
         default: break;
         }
@@ -357,12 +362,14 @@ static void *core_thread(void *arg) {
             pump(c);
             leases_tick(c);
             if (c->heritage.limbo_count) estates_tick(c);
+            if (c->comebacks || c->room.bytes) restore_tick(c);
             (void)set_level(c);
             if (c->followers) (void)pthread_cond_broadcast(&c->cond);
             if (bell_any(c->bell) && !c->dead) continue;
         } else {
             leases_tick(c);
             if (c->heritage.limbo_count) estates_tick(c);
+            if (c->comebacks || c->room.bytes) restore_tick(c);
         }
         if (c->interrupt) cancel_tick(c);
         sweep_tick(c);

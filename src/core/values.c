@@ -5,6 +5,7 @@
 #include "base/futex.h"
 #include "core/core_int.h"
 #include "core/inspect.h"
+#include "core/restore.h"
 #include "core/waits.h"
 
 uint64_t value_size(const struct core_value *v) {
@@ -47,7 +48,7 @@ int object_store(struct core *c, const struct core_value *v, const struct skate_
         r = core_enter(c);
         if (r < 0) (void)pthread_mutex_lock(&c->lock); /* the caller expects the lock */
     }
-    heap_seal(c->heap, offset);
+    if (!(v->flags & VAL_ERROR)) heap_seal(c->heap, offset); /* errors are read at once: stay */
     *ret = (struct wire_val){.kind = VAL_ARENA, .format = v->format, .flags = v->flags,
                              .id = *id, .holder = c->info.proc, .offset = offset, .size = size};
     return 0;
@@ -102,16 +103,17 @@ static void pull(struct core *c, uint32_t slot) {
     (void)sock_send(c, &m, sizeof m);
 }
 
-/* Readable on this node? If it is ready elsewhere, its pull is begun. */
+/* Readable on this node, or asked for? If it is ready elsewhere, its pull is begun. What lies in a
+ * spill file of this node is asked for by who reads it (view_arena). */
 bool usable(struct core *c, uint32_t slot, bool fetch) {
     struct ledger_slot *s = &c->ledger.slots[slot];
 
     if (!object_ready(c, slot)) return false;
-    if (ledger_state_of(s) == LEDGER_INLINE || object_copy_at(c, slot)) return true;
-    if (proc_node(s->holder) == proc_node(c->info.proc) &&
-        (proc_number(s->holder) || object_bytes(c, slot))) /* else a pulled copy: ask where */
-        return true;
-    if (!fetch) return true;
+    if (ledger_state_of(s) == LEDGER_INLINE) return true;
+    if (object_copy_at(c, slot) || (proc_node(s->holder) == proc_node(c->info.proc) &&
+                                    (proc_number(s->holder) || object_bytes(c, slot))))
+        return !c->comebacks || !fetch || !restore_waits(c, slot);
+    if (!fetch) return true; /* a pulled copy, too, that became the object: ask where */
     pull(c, slot);
     return false;
 }
@@ -248,14 +250,37 @@ const uint8_t *object_bytes(struct core *c, uint32_t slot) {
 }
 
 int view_arena(struct core *c, uint32_t slot, struct core_view *ret) {
-    const uint8_t *bytes = object_bytes(c, slot);
+    struct ledger_slot *s = &c->ledger.slots[slot];
+    uint64_t copy = object_copy_at(c, slot), at = copy ? copy : s->offset;
+    uint64_t head = copy ? 0 : sizeof(struct heap_header);
+    const uint8_t *bytes;
+    int r;
 
-    if (!bytes) return -SKATE_EPROTO;
+    if (at < head || at == 0 || at > c->info.arena_bytes || s->size == 0 ||
+        s->size > c->info.arena_bytes - at)
+        return -SKATE_EPROTO;
+    r = restore_pin(c, slot, at - head, s->size + head);
+    if (r < 0) return r;
+    bytes = object_bytes(c, slot);
+    if (!bytes) return restore_unpin(c, slot), -SKATE_EPROTO;
     ret->data = bytes;
     c->object_v[slot].holds++;
     c->pins++;
     ret->pin = (uint64_t)slot + 1;
     return 0;
+}
+
+static bool answered(struct core *c, void *arg) { return !restore_waits(c, *(uint32_t *)arg); }
+
+int view_wait(struct core *c, uint32_t slot, struct core_view *ret) {
+    for (;;) {
+        int r = view_arena(c, slot, ret);
+
+        if (r != -SKATE_EAGAIN) return r;
+        r = pump_until(c, answered, &slot, INT64_MAX, false);
+        if (r < 0 && (r != -SKATE_EINTR || c->interrupt)) return r;
+        if (!object_ready(c, slot)) return -SKATE_ELOST;
+    }
 }
 
 int core_read(struct core *c, const struct skate_id *id, void *inline_copy,

@@ -10,6 +10,7 @@
 
 #include "base/futex.h"
 #include "core/core_int.h"
+#include "core/restore.h"
 #include "core/items.h"
 #include "wire/why.h"
 
@@ -164,7 +165,9 @@ static int store(struct core *c, struct yield *y, const struct core_value *v,
 
         now = time_now_ns();
         if (r != -SKATE_EFULL || y->produced == y->read || now >= give_up || y->closed) return r;
-        r = pump_until(c, bytes_freed, &seen, now + FULL_SLICE_NS, false);
+        r = c->pins_v ? restore_room(c, err)
+                      : pump_until(c, bytes_freed, &seen, now + FULL_SLICE_NS, false);
+        if (r == -SKATE_EFULL) return r;
         if (r == -SKATE_EDEAD || r == -SKATE_ESHUTDOWN) return r;
     }
 }

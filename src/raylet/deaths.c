@@ -15,6 +15,7 @@
 #include "raylet/links.h"
 #include "raylet/pulls.h"
 #include "raylet/raylet.h"
+#include "raylet/spill.h"
 
 /* What everybody will be told. */
 static void describe(struct proc *p, int sig, int code, char out[DEATH_TEXT]) {
@@ -79,13 +80,6 @@ static void tell_procs(struct raylet *r, uint64_t dead, const void *frame, uint3
     }
 }
 
-static void punch(void *arg, struct extent_span span) {
-    struct raylet *r = arg;
-
-    (void)fallocate(r->arena_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)span.offset,
-                    (off_t)span.bytes);
-}
-
 /* Those who may still read its bytes must answer first; others is how many raylets were told. */
 static void hold_extents(struct raylet *r, uint64_t dead, uint64_t *waits, uint32_t others) {
     struct proc *p;
@@ -95,7 +89,7 @@ static void hold_extents(struct raylet *r, uint64_t dead, uint64_t *waits, uint3
     while ((p = table_next(&r->procs, &at, NULL)))
         if (p->state != PROC_STARTING) waits[n++] = p->id; /* that one has seen nothing yet */
     if (n == 0 || quarantine_begin(&r->quarantine, dead, waits, n) < 0)
-        extents_release(r->extents, dead, punch, r);
+        extents_release(r->extents, dead);
 }
 
 /* Nobody awaited is left: our extents are free; to another node's raylet we answer. */
@@ -105,7 +99,7 @@ static void all_answered(struct raylet *r, uint64_t dead) {
                                      .proc = dead};
 
     if (proc_node(dead) == r->node)
-        extents_release(r->extents, dead, punch, r);
+        extents_release(r->extents, dead);
     else if (!links_is_dead(r, proc_node(dead)))
         route_send(r, proc_raylet(dead), &done, sizeof done);
 }
@@ -125,7 +119,7 @@ static void some_used(struct raylet *r, uint64_t dead) {
 
     if (quarantine_used(&r->quarantine, dead, &live, &n) < 0) return;
     if (proc_node(dead) == r->node) {
-        extents_release_unused(r->extents, dead, live, n, punch, r);
+        extents_release_unused(r->extents, dead, live, n);
     } else if (!links_is_dead(r, proc_node(dead))) {
         wire_init(&b, room, sizeof room);
         m = wire_begin(&b, WIRE_EXTENTS_DONE);
@@ -210,6 +204,7 @@ void death_of(struct proc *p, int sig, int code) {
     channels_forget(r, p);
     answered_for(r, p->id);
     pulls_proc_died(r, p->id);
+    spill_proc_died(r, p);
     p->state = PROC_DOOMED;
     proc_free(p);
     if (!driver) return;

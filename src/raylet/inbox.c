@@ -8,6 +8,7 @@
 #include "raylet/links.h"
 #include "raylet/pulls.h"
 #include "raylet/raylet.h"
+#include "raylet/spill.h"
 
 static void extent_answer(struct proc *p, uint32_t call, struct extent_span span, int status,
                           const char *reason) {
@@ -30,10 +31,9 @@ static void extent_answer(struct proc *p, uint32_t call, struct extent_span span
 static void on_extent_req(struct raylet *r, struct proc *p, const struct wire_extent_req *m) {
     struct extent_span span = {0};
     struct skate_error err = {""};
-    int e = extents_lend(r->extents, p->id, m->bytes, &span, &err);
+    int e = spill_lend(r, p->id, m->bytes, &span, &err);
 
-    if (e == -SKATE_EFULL && pulls_evict(r, m->bytes))
-        e = extents_lend(r->extents, p->id, m->bytes, &span, &err);
+    if (e == -SKATE_EFULL) spill_need(r, m->bytes);
     r->counts.refused += e == -SKATE_EFULL;
     extent_answer(p, m->head.call, span, e, e < 0 ? err.text : "");
 }
@@ -43,9 +43,30 @@ static void on_keep_req(struct raylet *r, struct proc *p, const struct wire_keep
     struct skate_error err = {""};
     int e = keeps_lend(r, p, m->bytes, &span, &err);
 
-    if (e == -SKATE_EFULL && pulls_evict(r, m->bytes))
-        e = keeps_lend(r, p, m->bytes, &span, &err);
+    if (e == -SKATE_EFULL) spill_need(r, m->bytes);
     extent_answer(p, m->head.call, span, e, e < 0 ? err.text : "");
+}
+
+/* The same, but it waits; answered by a frame that is no reply. */
+static void on_room(struct raylet *r, struct proc *p, const struct wire_room *m) {
+    struct extent_span span = {0};
+    struct skate_error err = {""};
+    int e = spill_lend(r, p->id, m->bytes, &span, &err);
+    uint64_t room[96];
+    struct wire_buf b;
+    struct wire_room_made *made;
+
+    if (e == -SKATE_EFULL && spill_later(r, p->id, &m->head, m->bytes)) return;
+    if (e == -SKATE_EFULL) spill_refused(r, &err);
+    wire_init(&b, room, sizeof room);
+    made = wire_begin(&b, WIRE_ROOM_MADE);
+    made->head.call = m->head.call;
+    made->offset = span.offset;
+    made->bytes = span.bytes;
+    made->status = e;
+    WIRE_PUT(&b, room_made, reason, err.text, e < 0 ? strlen(err.text) : 0);
+    if (wire_end(&b) == 0) proc_send(p, b.p, b.len);
+    wire_release(&b);
 }
 
 static void on_exiting(struct proc *p, const struct wire_worker_exiting *m) {
@@ -78,7 +99,11 @@ static void from_proc(struct raylet *r, struct proc *p, const struct wire_head *
     case WIRE_EXTENT_RETURN:
         if (extents_return(r->extents, p->id, ((const struct wire_extent_return *)m)->offset) < 0)
             node_log("process %u returned an extent that it does not have", p->pid);
+        spill_retry(r);
         break;
+    case WIRE_ROOM: on_room(r, p, m); break;
+    case WIRE_RESTORE: spill_on_restore(r, p, m); break;
+    case WIRE_SPILL_OFFER: spill_on_offer(r, p, m); break;
     case WIRE_PULL: pulls_request(r, p, m); break;
     case WIRE_UNPULL: pulls_unpull(r, p->id, ((const struct wire_unpull *)m)->offset); break;
     case WIRE_WORKER_BLOCKED: grants_blocked(p, true); break;

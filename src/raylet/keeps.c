@@ -10,6 +10,7 @@
 #include "base/assert.h"
 #include "base/futex.h"
 #include "raylet/raylet.h"
+#include "raylet/spill.h"
 
 enum { IDLE_MS = 2000 };
 
@@ -18,7 +19,7 @@ uint64_t keeps_holder(const struct raylet *r) { return proc_make(r->node, UINT32
 int keeps_lend(struct raylet *r, const struct proc *p, uint64_t bytes, struct extent_span *ret,
                struct skate_error *err) {
     struct job *j = table_get(&r->jobs, p->job);
-    int e = j ? extents_lend(r->extents, keeps_holder(r), bytes, ret, err) : -SKATE_ENOENT;
+    int e = j ? spill_lend(r, keeps_holder(r), bytes, ret, err) : -SKATE_ENOENT;
 
     if (e < 0) return e;
     e = table_set(&r->kept, ret->offset, j);

@@ -15,6 +15,7 @@
 #include "base/assert.h"
 #include "raylet/bundles.h"
 #include "raylet/pulls.h"
+#include "raylet/spill.h"
 
 /* HELD: bytes that wait for one connection, for one to a node that nobody has told of, for all. */
 enum { HELD_MAX = 64 << 20, HELD_UNKNOWN_MAX = 1 << 20, HELD_ALL_MAX = 512 << 20 };
@@ -340,7 +341,7 @@ static void on_guest_frame(void *arg, struct conn *c, const void *frame, uint32_
 static void on_guest_close(void *arg, struct conn *c, int code, const char *text) {
     struct guest_link *g = arg;
 
-    (void)c;
+    spill_conn_closed(g->r, c);
     (void)code;
     (void)text;
     if (g->peer) {

@@ -11,7 +11,7 @@
 
 #include "own/ledger.h"
 #include "raylet/memory_verdict.h"
-#include "raylet/pulls.h"
+#include "raylet/spill.h"
 
 enum {
     OWN_MS = 250,    /* when only the limits of tasks are looked at */
@@ -49,10 +49,6 @@ struct memory_monitor {
     int64_t killed_ns, spill_ns;
     struct memory_teller teller;
 };
-
-__attribute__((weak)) bool spill_pressure(struct raylet *r, uint64_t bytes) {
-    return pulls_evict(r, bytes);
-}
 
 /* ---- looking ---- */
 

@@ -26,9 +26,4 @@ SKATE_NODISCARD int memory_monitor_start(struct raylet *r);
 void memory_prefer(uint32_t pid);
 void memory_protect_self(void);
 
-/* Memory is short, and the object store is what grew: give back `bytes` of it, soon. True: some
- * are given back, or on their way (then no worker is ended for up to 2 s). Asked again as long as
- * memory is short, up to 50 times a second. */
-bool spill_pressure(struct raylet *r, uint64_t bytes);
-
 #endif

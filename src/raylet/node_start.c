@@ -27,6 +27,7 @@
 #include "raylet/links.h"
 #include "raylet/memory_monitor.h"
 #include "raylet/pulls.h"
+#include "raylet/spill.h"
 #include "raylet/raylet.h"
 
 enum { BEAT_MS = 1000 };
@@ -92,10 +93,10 @@ static void remove_resources(struct raylet *r) {
 }
 
 static void remove_files(struct raylet *r) {
-    const char *folders[2] = {"/logs", ""};
+    const char *folders[3] = {"/logs", "/spill", ""}; /* what is spilled went with spill_stop() */
 
     remove_resources(r);
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 3; i++) {
         char path[300];
         struct dirent *d;
         DIR *dir;
@@ -152,6 +153,7 @@ void node_end(struct raylet *r, const char *why) {
             kill(-(pid_t)p->pid, SIGKILL);
         }
     kill_adopted();
+    spill_stop(r);
     remove_files(r);
     _exit(0);
 }
@@ -163,6 +165,7 @@ void node_fail(struct raylet *r, int code, const char *text) {
     if (n > 0 && write(1, line, (size_t)n < sizeof line ? (size_t)n : sizeof line - 1) < 0) {}
     r->ending = true;
     zygote_stop(r);
+    spill_stop(r);
     remove_files(r);
     _exit(1);
 }
@@ -200,24 +203,45 @@ static int make_socket(struct raylet *r, struct skate_error *err) {
     return loop_watch_fd(r->loop, r->socket_fd, LOOP_READ, proc_accept, r, &r->socket_watch);
 }
 
-/* Sparse: a page costs memory when it is first written. */
+/* The addresses that the store has, for a budget of `bytes`: what is spilled keeps its own. */
+static uint64_t span_of(const struct raylet *r, uint64_t bytes) {
+    const uint64_t most = UINT64_C(16) << 40, least = UINT64_C(1) << 30;
+    uint64_t span = r->set.span ? r->set.span : bytes < most / 64 ? bytes * 64 : most;
+
+    if (!r->set.span && span < least) span = least;
+    if (span < bytes) span = bytes;
+    return (span + 2 * GRANULE_BYTES - 1) / GRANULE_BYTES * GRANULE_BYTES;
+}
+
+static void punch(void *arg, struct extent_span span) {
+    struct raylet *r = arg;
+
+    (void)fallocate(r->arena_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)span.offset,
+                    (off_t)span.bytes);
+}
+
+/* Sparse: a page costs memory when it is first written. Behind the arena lies the residency map. */
 static int make_arena(struct raylet *r, struct skate_error *err) {
-    uint64_t bytes = r->set.arena_bytes - r->set.arena_bytes % EXTENT_PAGE;
+    uint64_t budget = r->set.arena_bytes - r->set.arena_bytes % EXTENT_PAGE, all;
+    struct extents_env env = {.punch = punch, .gone = spill_gone, .arg = r};
     void *p;
 
-    r->set.arena_bytes = bytes;
+    r->set.arena_bytes = budget;
+    r->span = span_of(r, budget);
+    all = r->span + residency_bytes(r->span);
     r->arena_fd = memfd_create("skate-arena", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    if (r->arena_fd < 0 || ftruncate(r->arena_fd, (off_t)bytes) < 0 ||
+    if (r->arena_fd < 0 || ftruncate(r->arena_fd, (off_t)all) < 0 ||
         fcntl(r->arena_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
         return err_fail(err, -SKATE_ESYS, "an object store of %.0f MB cannot be made: %s",
-                          (double)bytes / 1e6, strerror(errno));
-    p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, r->arena_fd, 0);
+                          (double)budget / 1e6, strerror(errno));
+    p = mmap(NULL, all, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, r->arena_fd, 0);
     if (p == MAP_FAILED)
         return err_fail(err, -SKATE_ESYS, "an object store of %.0f MB cannot be mapped: %s",
-                          (double)bytes / 1e6, strerror(errno));
+                          (double)budget / 1e6, strerror(errno));
     r->arena = p;
-    r->extents = extents_new(bytes);
-    return r->extents ? 0 : err_fail(err, -SKATE_ENOMEM, "out of memory");
+    r->residency = r->arena + r->span;
+    r->extents = extents_new(r->span, budget, &env);
+    return r->extents ? spill_start(r, err) : err_fail(err, -SKATE_ENOMEM, "out of memory");
 }
 
 static void reap(struct raylet *r) {

@@ -69,6 +69,7 @@ void proc_free(struct proc *p) {
     if (p->pidfd >= 0) close(p->pidfd);
     if (p->bell) munmap(p->bell, 4096);
     if (p->bell_fd >= 0) close(p->bell_fd);
+    if (p->pins) (void)munmap((void *)(uintptr_t)p->pins, pins_bytes(p->r->span));
     if (p->ledger_fd >= 0) close(p->ledger_fd);
     free(p->channels);
     env_unref(p->env);
@@ -151,10 +152,24 @@ void proc_send_fds(struct proc *p, void *frame, uint32_t len, const int *fds, ui
     sent(p, stream_send(p->stream, frame, len, fds, count), BELL_URGENT);
 }
 
+/* What it reads, as it says: behind its ledger. */
+static void map_pins(struct proc *p) {
+    void *pins = p->r->residency && p->ledger_fd >= 0
+                     ? mmap(NULL, pins_bytes(p->r->span), PROT_READ, MAP_SHARED | MAP_NORESERVE,
+                            p->ledger_fd, (off_t)LEDGER_BYTES)
+                     : MAP_FAILED;
+
+    if (pins != MAP_FAILED)
+        p->pins = pins;
+    else if (p->r->residency)
+        proc_doom(p, "no memory for what it reads");
+}
+
 void proc_welcome(struct proc *p) {
     struct raylet *r = p->r;
     struct job *j = p->job ? table_get(&r->jobs, p->job) : NULL;
-    int fds[3] = {r->arena_fd, new_memory("skate-ledger", LEDGER_BYTES), p->bell_fd};
+    uint64_t bytes = LEDGER_BYTES + pins_bytes(r->span);
+    int fds[3] = {r->arena_fd, new_memory("skate-ledger", bytes), p->bell_fd};
     char gcs[40];
     uint64_t room[64];
     struct wire_buf b;
@@ -164,7 +179,8 @@ void proc_welcome(struct proc *p) {
     wire_init(&b, room, sizeof room);
     m = wire_begin(&b, WIRE_WELCOME);
     m->proc = p->id;
-    m->arena_bytes = r->set.arena_bytes;
+    m->arena_bytes = r->span;
+    m->store_bytes = r->residency ? r->set.arena_bytes : 0;
     m->version = WIRE_VERSION;
     m->job = p->job;
     m->pid = (uint32_t)getpid();
@@ -183,6 +199,7 @@ void proc_welcome(struct proc *p) {
         proc_send_fds(p, b.p, b.len, fds, 3);
     wire_release(&b);
     p->ledger_fd = fds[1]; /* read after its death */
+    map_pins(p);
     heirs_welcome(r, p);
 }
 

@@ -6,6 +6,7 @@
 
 #include "base/assert.h"
 #include "raylet/links.h"
+#include "raylet/spill.h"
 #include "store/object.h"
 
 /* Chunks asked for and not come: of one copy, and of all before each may have one only. */
@@ -152,25 +153,23 @@ static int ask(struct raylet *r, struct copy *c) {
     return 0;
 }
 
-static struct copy *new_copy(struct raylet *r, const struct wire_pull *m,
-                             struct skate_error *err) {
+static int new_copy(struct raylet *r, const struct wire_pull *m, struct copy **ret,
+                    struct skate_error *err) {
     struct pulls *s = r->pulls;
     struct copy *c = calloc(1, sizeof *c), *first;
     struct extent_span span;
     int e;
 
-    if (!c) return NULL;
+    if (!c) return -SKATE_ENOMEM;
     c->id = m->obj;
     c->key = id_hash(&m->obj);
     c->holder = m->holder;
     c->remote = m->offset;
     c->size = m->size;
-    e = extents_lend(r->extents, r->self, m->size, &span, err);
-    if (e == -SKATE_EFULL && pulls_evict(r, m->size))
-        e = extents_lend(r->extents, r->self, m->size, &span, err);
+    e = spill_lend(r, r->self, m->size, &span, err);
     if (e < 0) {
         free(c);
-        return NULL;
+        return e;
     }
     c->offset = span.offset;
     first = table_get(&s->by_key, c->key);
@@ -179,9 +178,10 @@ static struct copy *new_copy(struct raylet *r, const struct wire_pull *m,
     if (table_set(&s->by_key, c->key, c) < 0 || table_set(&s->by_offset, c->offset, c) < 0 ||
         table_set(&s->by_req, c->req, c) < 0) {
         drop(r, c);
-        return NULL;
+        return -SKATE_ENOMEM;
     }
-    return c;
+    *ret = c;
+    return 0;
 }
 
 static struct puller *puller_of(struct copy *c, uint64_t proc) {
@@ -209,8 +209,10 @@ void pulls_request(struct raylet *r, struct proc *p, const struct wire_pull *m) 
             answer(r, p->id, m->head.call, &none, -SKATE_EDEAD, "its node is lost");
             return;
         }
-        c = new_copy(r, m, &err);
-        if (!c) {
+        e = new_copy(r, m, &c, &err);
+        if (e == -SKATE_EFULL && spill_later(r, p->id, &m->head, m->size)) return;
+        if (e == -SKATE_EFULL) spill_refused(r, &err);
+        if (e < 0) {
             answer(r, p->id, m->head.call, &none, -SKATE_EFULL, err.text);
             return;
         }
@@ -356,20 +358,34 @@ void pulls_data(struct raylet *r, uint32_t node, const struct wire_bulk_data *m)
         }
 }
 
+static bool here(const struct raylet *r, uint64_t offset, uint64_t bytes) {
+    return !r->residency || residency_all_here(r->residency, granule_first(offset),
+                                               granule_end(offset, bytes));
+}
+
+bool pulls_is_ready(const struct raylet *r, uint64_t offset) {
+    const struct copy *c = table_get(&r->pulls->by_offset, offset);
+
+    return c && c->ready;
+}
+
 /* Is it that object that begins at m->start, of m->whole bytes, and the chunk inside it? */
-static bool is_there(const struct raylet *r, const struct wire_bulk_get *m) {
+static int is_there(const struct raylet *r, const struct wire_bulk_get *m) {
     const struct copy *c = table_get(&r->pulls->by_offset, m->start);
     struct heap_header h;
 
     if (m->size == 0 || m->size > LIMIT_CHUNK_BYTES || m->offset < m->start ||
         m->offset - m->start > m->whole || m->size > m->whole - (m->offset - m->start) ||
         !extents_contains(r->extents, m->offset, m->size))
-        return false;
-    if (c) return c->ready && id_equal(&c->id, &m->obj) && c->size == m->whole;
+        return -SKATE_ENOENT;
+    if (!here(r, m->offset, m->size)) return -SKATE_EFULL;
+    if (c) return c->ready && id_equal(&c->id, &m->obj) && c->size == m->whole ? 0 : -SKATE_ENOENT;
     if (m->start < sizeof h || !extents_contains(r->extents, m->start - sizeof h, sizeof h))
-        return false;
+        return -SKATE_ENOENT;
+    if (!here(r, m->start - sizeof h, sizeof h)) return -SKATE_EFULL;
     memcpy(&h, r->arena + m->start - sizeof h, sizeof h);
-    return h.magic == HEAP_MAGIC && h.size == m->whole && id_equal(&h.id, &m->obj);
+    return h.magic == HEAP_MAGIC && h.size == m->whole && id_equal(&h.id, &m->obj) ? 0
+                                                                                   : -SKATE_ENOENT;
 }
 
 void pulls_serve(struct raylet *r, struct conn *conn, const struct wire_bulk_get *m) {
@@ -378,8 +394,9 @@ void pulls_serve(struct raylet *r, struct conn *conn, const struct wire_bulk_get
     struct conn_piece pieces[2] = {{&d, sizeof d}, {NULL, 0}};
     uint32_t count = 1;
 
-    if (!is_there(r, m)) {
-        d.status = -SKATE_ENOENT;
+    if (spill_serve_later(r, conn, m)) return;
+    d.status = is_there(r, m);
+    if (d.status < 0) {
         d.head.size = sizeof d;
     } else {
         d.head.size = (uint32_t)(sizeof d + m->size);

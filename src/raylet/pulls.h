@@ -18,6 +18,7 @@ void pulls_holder_died(struct raylet *r, uint64_t holder, const char *why);
 void pulls_broken(struct raylet *r, uint32_t node, const char *why);
 void pulls_data(struct raylet *r, uint32_t node, const struct wire_bulk_data *m);
 void pulls_serve(struct raylet *r, struct conn *c, const struct wire_bulk_get *m);
+bool pulls_is_ready(const struct raylet *r, uint64_t offset); /* a whole copy lies there */
 struct pulls_sum {
     uint64_t copies, bytes;               /* all of them, those on their way too */
     uint64_t unused, unused_bytes;        /* nobody holds them */

@@ -76,6 +76,8 @@ struct proc {
     uint32_t hung_up;        /* beats since a worker's socket ended: its exit is forced at 2 */
     uint32_t zygote;         /* number of the zygote that forked it */
     int spawned;             /* natives.c: its pid, until it joins the pool */
+    const uint32_t *pins;    /* what it reads, store/residency.h; NULL before its welcome */
+    uint32_t spill_round;    /* spill.c: asked in that round and not answered; 0 */
 };
 
 struct bundle;
@@ -87,6 +89,8 @@ struct links;
 struct memory_monitor;
 struct placement;
 struct pulls;
+struct spill;
+struct spill_wait;
 struct raylet {
     struct raylet_settings set;
     struct loop *loop;
@@ -102,6 +106,10 @@ struct raylet {
     uint32_t drivers, guests;
     /* arena */
     uint8_t *arena;
+    uint64_t span;      /* of addresses; set.arena_bytes of them may have pages */
+    uint8_t *residency; /* store/residency.h; written here alone */
+    struct spill *spill;           /* spill.c */
+    struct spill_wait *spill_wait; /* spill_wait.c */
     struct extents *extents;
     struct quarantine quarantine;
     struct store_counts counts;   /* who does a thing counts it; told by store_stats.c */

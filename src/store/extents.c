@@ -1,26 +1,32 @@
 /* extents.c - see extents.h.
  *
- * A piece is a heap node in a doubly linked list by address that covers the arena without gaps;
- * a map finds lent pieces by offset. Free pieces lie in 52 bins by power of two, newest first.
- * Looking for room: (1) a warm piece of the same process in the bins of the right size; (2) the
- * smallest that fits of the first bin that can hold one; (3) join all neighbours, again (2). */
+ * A piece is a heap node in a doubly linked list by address that covers the span without gaps; an
+ * array finds the piece that lies over a granule. Free pieces without pages (cold) lie in 52 bins
+ * by power of two, newest first, and never side by side; free ones with pages (warm) in a list,
+ * newest first. Looking for room: (1) a warm piece of the same process; (2) the smallest that fits
+ * of the first bin that can hold one; (3) warm pieces of others lose their pages, again (2). */
 #include "store/extents.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/assert.h"
 #include "store/table.h"
 
 enum { BINS = 52, LOOK_MAX = 32, WARM_MAX = 4096, TEXT_ROWS = 6 };
-enum piece_state { FREE, LENT, HELD };
+enum piece_state { FREE, LENT, HELD, DYING }; /* DYING: given back, but busy; nobody's */
 
 struct piece {
-    uint64_t offset, bytes, proc; /* proc: borrower; for FREE who used it last, 0 nobody */
+    uint64_t offset, bytes, proc; /* whole granules; proc: borrower; FREE: who used it last */
+    uint64_t paid, out;           /* LENT, HELD, DYING: paid pages; of them without pages now */
+    uint64_t warm;                /* FREE: bytes at its front that have pages */
     enum piece_state state;
+    bool busy;
+    void *note;
     struct piece *prev, *next;           /* by address */
-    struct piece *bin_prev, *bin_next;   /* FREE: in its bin */
+    struct piece *bin_prev, *bin_next;   /* FREE: in its bin, or in the list of warm ones */
     struct piece *mine_prev, *mine_next; /* LENT, HELD: of one process */
 };
 
@@ -31,54 +37,128 @@ struct holder {
 };
 
 struct extents {
-    uint64_t bytes, used;
+    struct extents_env env;
+    uint64_t span, budget, used, warm; /* used, warm: bytes with pages, lent or free */
     struct piece *first;
     struct piece *bins[BINS];
-    uint32_t free_count;
-    struct table lent;    /* offset -> piece, LENT and HELD */
+    struct piece *warm_newest, *warm_oldest;
+    uint32_t warm_count;
+    struct piece **of;    /* granule -> piece, where one is not free */
     struct table holders; /* proc -> holder */
 };
 
 static uint32_t bin_of(uint64_t bytes) {
-    return 63u - (uint32_t)__builtin_clzll(bytes / EXTENT_PAGE);
+    return 63u - (uint32_t)__builtin_clzll(bytes / GRANULE_BYTES);
 }
 
-static void bin_add(struct extents *e, struct piece *p) {
-    struct piece **bin = &e->bins[bin_of(p->bytes)];
+/* ---- free pieces ---- */
+
+static void free_add(struct extents *e, struct piece *p) {
+    struct piece **top = p->warm ? &e->warm_newest : &e->bins[bin_of(p->bytes)];
 
     p->bin_prev = NULL;
-    p->bin_next = *bin;
-    if (*bin) (*bin)->bin_prev = p;
-    *bin = p;
-    e->free_count++;
+    p->bin_next = *top;
+    if (*top) (*top)->bin_prev = p;
+    *top = p;
+    if (!p->warm) return;
+    if (!p->bin_next) e->warm_oldest = p;
+    e->warm_count++;
+    e->warm += p->warm;
 }
 
-static void bin_remove(struct extents *e, struct piece *p) {
+static void free_remove(struct extents *e, struct piece *p) {
+    struct piece **top = p->warm ? &e->warm_newest : &e->bins[bin_of(p->bytes)];
+
     if (p->bin_prev)
         p->bin_prev->bin_next = p->bin_next;
     else
-        e->bins[bin_of(p->bytes)] = p->bin_next;
+        *top = p->bin_next;
     if (p->bin_next) p->bin_next->bin_prev = p->bin_prev;
+    if (p->warm) {
+        if (e->warm_oldest == p) e->warm_oldest = p->bin_prev;
+        e->warm_count--;
+        e->warm -= p->warm;
+    }
     p->bin_prev = p->bin_next = NULL;
-    e->free_count--;
 }
 
-struct extents *extents_new(uint64_t bytes) {
+static void punch(struct extents *e, uint64_t offset, uint64_t bytes) {
+    if (bytes && e->env.punch) e->env.punch(e->env.arg, (struct extent_span){offset, bytes});
+}
+
+/* Take `b`, the right neighbour of `a`, into it. Neither is in a list of free ones. */
+static void join(struct piece *a, struct piece *b) {
+    SKATE_ASSERT(a->next == b && a->offset + a->bytes == b->offset);
+    a->bytes += b->bytes;
+    a->next = b->next;
+    if (b->next) b->next->prev = a;
+    free(b);
+}
+
+static bool is_cold(const struct piece *p) { return p && p->state == FREE && !p->warm; }
+
+/* A free piece without pages, in no list yet: joined with its neighbours. */
+static void add_cold(struct extents *e, struct piece *p) {
+    p->state = FREE;
+    p->proc = p->warm = 0;
+    if (is_cold(p->next)) {
+        free_remove(e, p->next);
+        join(p, p->next);
+    }
+    if (is_cold(p->prev)) {
+        struct piece *left = p->prev;
+
+        free_remove(e, left);
+        join(left, p);
+        p = left;
+    }
+    free_add(e, p);
+}
+
+/* The warm piece that was given back longest ago loses its pages. */
+static void cool_one(struct extents *e) {
+    struct piece *p = e->warm_oldest;
+
+    free_remove(e, p);
+    punch(e, p->offset, p->warm);
+    add_cold(e, p);
+}
+
+uint64_t extents_cool(struct extents *e, uint64_t bytes) {
+    uint64_t before = e->warm;
+
+    while (before - e->warm < bytes && e->warm_oldest) cool_one(e);
+    return before - e->warm;
+}
+
+/* Room in the budget for `bytes` more with pages? */
+static bool make_room(struct extents *e, uint64_t bytes) {
+    while (e->used + e->warm + bytes > e->budget && e->warm_oldest) cool_one(e);
+    return e->used + e->warm + bytes <= e->budget;
+}
+
+struct extents *extents_new(uint64_t span, uint64_t budget, const struct extents_env *env) {
     struct extents *e = calloc(1, sizeof *e);
     struct piece *p = calloc(1, sizeof *p);
 
-    bytes -= bytes % EXTENT_PAGE;
-    if (!e || !p || bytes <= EXTENT_PAGE) {
-        free(e);
-        free(p);
-        return NULL;
-    }
-    e->bytes = bytes;
-    p->offset = EXTENT_PAGE;
-    p->bytes = bytes - EXTENT_PAGE;
+    span -= span % GRANULE_BYTES;
+    if (!e || !p || span <= GRANULE_BYTES || budget < EXTENT_PAGE) goto fail;
+    e->of = mmap(NULL, span / GRANULE_BYTES * sizeof *e->of, PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (e->of == MAP_FAILED) goto fail;
+    if (env) e->env = *env;
+    e->span = span;
+    e->budget = budget;
+    p->offset = GRANULE_BYTES;
+    p->bytes = span - GRANULE_BYTES;
     e->first = p;
-    bin_add(e, p);
+    free_add(e, p);
     return e;
+
+fail:
+    free(e);
+    free(p);
+    return NULL;
 }
 
 struct extents *extents_free(struct extents *e) {
@@ -91,48 +171,22 @@ struct extents *extents_free(struct extents *e) {
         free(p);
     }
     while ((h = table_next(&e->holders, &at, NULL))) free(h);
-    table_release(&e->lent);
     table_release(&e->holders);
+    (void)munmap(e->of, e->span / GRANULE_BYTES * sizeof *e->of);
     free(e);
     return NULL;
 }
 
-/* Take `b`, the right neighbour of `a`, into it. Neither is in a bin. */
-static void join(struct piece *a, struct piece *b) {
-    SKATE_ASSERT(a->next == b && a->offset + a->bytes == b->offset);
-    a->bytes += b->bytes;
-    a->next = b->next;
-    if (b->next) b->next->prev = a;
-    free(b);
-}
-
-static void join_all(struct extents *e) {
-    for (struct piece *p = e->first; p; p = p->next) {
-        if (p->state != FREE) continue;
-        if (!p->next || p->next->state != FREE) continue;
-        bin_remove(e, p);
-        while (p->next && p->next->state == FREE) {
-            bin_remove(e, p->next);
-            join(p, p->next);
-        }
-        p->proc = 0;
-        bin_add(e, p);
-    }
-}
-
+/* Its own, of about that size: the writable mapping of the pages is warm. */
 static struct piece *find_warm(const struct extents *e, uint64_t proc, uint64_t bytes) {
-    uint32_t bin = bin_of(bytes);
+    uint32_t looked = 0;
 
-    for (uint32_t b = bin; b <= bin + 1 && b < BINS; b++) {
-        uint32_t looked = 0;
-
-        for (struct piece *p = e->bins[b]; p && looked < LOOK_MAX; p = p->bin_next, looked++)
-            if (p->proc == proc && p->bytes >= bytes) return p;
-    }
+    for (struct piece *p = e->warm_newest; p && looked < LOOK_MAX; p = p->bin_next, looked++)
+        if (p->proc == proc && p->bytes >= bytes && p->bytes / 2 <= bytes) return p;
     return NULL;
 }
 
-static struct piece *find_fit(const struct extents *e, uint64_t bytes) {
+static struct piece *find_cold(const struct extents *e, uint64_t bytes) {
     for (uint32_t b = bin_of(bytes); b < BINS; b++) {
         struct piece *best = NULL;
         uint32_t looked = 0;
@@ -193,7 +247,7 @@ static int tell_full(const struct extents *e, uint64_t bytes, struct skate_error
     }
     return err_fail(err, -SKATE_EFULL,
                       "the object store is full: %.1f MB asked, %.1f of %.1f MB in use:%s",
-                      (double)bytes / 1e6, (double)e->used / 1e6, (double)e->bytes / 1e6, text);
+                      (double)bytes / 1e6, (double)e->used / 1e6, (double)e->budget / 1e6, text);
 }
 
 static void mine_add(struct holder *h, struct piece *p) {
@@ -201,7 +255,7 @@ static void mine_add(struct holder *h, struct piece *p) {
     p->mine_next = h->pieces;
     if (h->pieces) h->pieces->mine_prev = p;
     h->pieces = p;
-    h->bytes += p->bytes;
+    h->bytes += p->paid;
 }
 
 static void mine_remove(struct holder *h, struct piece *p) {
@@ -211,83 +265,127 @@ static void mine_remove(struct holder *h, struct piece *p) {
         h->pieces = p->mine_next;
     if (p->mine_next) p->mine_next->mine_prev = p->mine_prev;
     p->mine_prev = p->mine_next = NULL;
-    h->bytes -= p->bytes;
+    h->bytes -= p->paid;
+}
+
+/* ---- lending ---- */
+
+static void cover(struct extents *e, const struct piece *p, struct piece *as) {
+    uint64_t end = (p->offset + p->bytes) / GRANULE_BYTES;
+
+    for (uint64_t g = p->offset / GRANULE_BYTES; g < end; g++) e->of[g] = as;
+}
+
+/* A free piece that takes `paid` bytes, `bytes` with the rest of the last granule, out of all
+ * lists; NULL: none (*ret_full), or no memory. */
+static struct piece *take(struct extents *e, uint64_t proc, uint64_t bytes, uint64_t paid,
+                          bool *ret_full) {
+    struct piece *p = find_warm(e, proc, bytes), *rest = NULL;
+
+    *ret_full = true;
+    if (p) free_remove(e, p);
+    if (p && p->warm > paid) {
+        punch(e, p->offset + paid, p->warm - paid);
+        p->warm = paid;
+    }
+    if (!make_room(e, paid)) {
+        if (p) free_add(e, p);
+        return NULL;
+    }
+    while (!p && !(p = find_cold(e, bytes)) && e->warm_oldest) cool_one(e);
+    if (!p) return NULL;
+    if (!p->warm) free_remove(e, p);
+    *ret_full = false;
+    if (p->bytes > bytes && !(rest = calloc(1, sizeof *rest))) return free_add(e, p), NULL;
+    p->state = LENT;
+    if (rest) {
+        *rest = (struct piece){.offset = p->offset + bytes, .bytes = p->bytes - bytes,
+                               .prev = p, .next = p->next};
+        if (p->next) p->next->prev = rest;
+        p->next = rest;
+        p->bytes = bytes;
+        add_cold(e, rest);
+    }
+    return p;
 }
 
 int extents_lend(struct extents *e, uint64_t proc, uint64_t bytes, struct extent_span *ret,
                  struct skate_error *err) {
-    struct piece *p, *rest;
     struct holder *h;
+    struct piece *p;
+    uint64_t paid;
+    bool full;
 
     if (bytes == 0) return err_fail(err, -SKATE_EINVAL, "an extent of no bytes was asked");
-    if (bytes > e->bytes - EXTENT_PAGE)
+    if (bytes > e->budget || bytes > e->span - GRANULE_BYTES)
         return err_fail(err, -SKATE_ETOOBIG,
                           "%.1f MB asked, but the whole object store has %.1f MB",
-                          (double)bytes / 1e6, (double)e->bytes / 1e6);
-    bytes = (bytes + EXTENT_PAGE - 1) / EXTENT_PAGE * EXTENT_PAGE;
-    p = find_warm(e, proc, bytes);
-    if (!p) p = find_fit(e, bytes);
-    if (!p) {
-        join_all(e);
-        p = find_fit(e, bytes);
-    }
-    if (!p) return tell_full(e, bytes, err);
+                          (double)bytes / 1e6, (double)e->budget / 1e6);
+    paid = (bytes + EXTENT_PAGE - 1) / EXTENT_PAGE * EXTENT_PAGE;
+    bytes = (bytes + GRANULE_BYTES - 1) / GRANULE_BYTES * GRANULE_BYTES;
     h = holder_of(e, proc);
-    rest = p->bytes > bytes ? calloc(1, sizeof *rest) : NULL;
-    if (!h || (p->bytes > bytes && !rest) || table_set(&e->lent, p->offset, p) < 0) {
-        free(rest);
+    p = h ? take(e, proc, bytes, paid, &full) : NULL;
+    if (!p) {
         if (h) holder_drop(e, h);
-        return err_fail(err, -SKATE_ENOMEM, "out of memory for the extent table");
+        return h && full ? tell_full(e, paid, err)
+                         : err_fail(err, -SKATE_ENOMEM, "out of memory for the extent table");
     }
-    bin_remove(e, p);
-    if (rest) {
-        *rest = (struct piece){.offset = p->offset + bytes, .bytes = p->bytes - bytes,
-                               .proc = p->proc, .prev = p, .next = p->next};
-        if (p->next) p->next->prev = rest;
-        p->next = rest;
-        p->bytes = bytes;
-        bin_add(e, rest);
-    }
-    p->state = LENT;
     p->proc = proc;
+    p->paid = paid;
+    p->out = p->warm = 0;
+    p->note = NULL;
     mine_add(h, p);
-    e->used += bytes;
-    *ret = (struct extent_span){p->offset, p->bytes};
+    cover(e, p, p);
+    e->used += paid;
+    *ret = (struct extent_span){p->offset, paid};
     return 0;
 }
 
-/* LENT or HELD -> FREE; `warm` is who may get it back first (0: nobody). */
-static void set_free(struct extents *e, struct holder *h, struct piece *p, uint64_t warm) {
-    bool join_any = e->free_count > WARM_MAX;
+/* A piece that nobody has any more. `warm`: who may get it back first, its pages in place; 0:
+ * nobody. */
+static void set_free(struct extents *e, struct piece *p, uint64_t warm) {
+    void *note = p->note;
 
-    SKATE_ASSERT(p->state != FREE);
-    table_take(&e->lent, p->offset);
-    mine_remove(h, p);
-    e->used -= p->bytes;
+    SKATE_ASSERT(p->state == DYING && !p->busy);
+    cover(e, p, NULL);
+    e->used -= p->paid - p->out;
+    p->note = NULL;
     p->state = FREE;
-    p->proc = warm;
-    if (p->next && p->next->state == FREE && (join_any || p->next->proc == warm)) {
-        bin_remove(e, p->next);
-        join(p, p->next);
+    if (warm && p->out == 0 && !note) {
+        p->proc = warm;
+        p->warm = p->paid;
+        free_add(e, p);
+        if (e->warm_count > WARM_MAX) cool_one(e);
+    } else {
+        punch(e, p->offset, p->paid);
+        add_cold(e, p);
     }
-    if (p->prev && p->prev->state == FREE && (join_any || p->prev->proc == warm)) {
-        struct piece *left = p->prev;
+    if (note && e->env.gone) e->env.gone(e->env.arg, note);
+}
 
-        bin_remove(e, left);
-        join(left, p);
-        p = left;
-    }
-    bin_add(e, p);
+/* LENT or HELD -> nobody's; free at once unless it is busy. */
+static void give_up(struct extents *e, struct holder *h, struct piece *p, uint64_t warm) {
+    SKATE_ASSERT(p->state == LENT || p->state == HELD);
+    mine_remove(h, p);
+    p->state = DYING;
+    p->proc = 0;
+    if (!p->busy) set_free(e, p, warm);
+}
+
+static struct piece *lent_at(const struct extents *e, uint64_t offset) {
+    struct piece *p = offset < e->span ? e->of[offset / GRANULE_BYTES] : NULL;
+
+    return p && p->state != DYING ? p : NULL;
 }
 
 int extents_return(struct extents *e, uint64_t proc, uint64_t offset) {
-    struct piece *p = table_get(&e->lent, offset);
+    struct piece *p = lent_at(e, offset);
     struct holder *h;
 
-    if (!p || p->state != LENT || p->proc != proc) return -SKATE_ENOENT;
+    if (!p || p->offset != offset || p->state != LENT || p->proc != proc) return -SKATE_ENOENT;
     h = table_get(&e->holders, proc);
     SKATE_ASSERT(h);
-    set_free(e, h, p, proc);
+    give_up(e, h, p, proc);
     holder_drop(e, h);
     return 0;
 }
@@ -300,18 +398,11 @@ uint64_t extents_hold(struct extents *e, uint64_t proc) {
     return h->bytes;
 }
 
-void extents_release(struct extents *e, uint64_t proc,
-                     void (*on_free)(void *arg, struct extent_span span), void *arg) {
+void extents_release(struct extents *e, uint64_t proc) {
     struct holder *h = table_get(&e->holders, proc);
 
     if (!h) return;
-    while (h->pieces) {
-        struct piece *p = h->pieces;
-
-        SKATE_ASSERT(p->state == HELD);
-        if (on_free) on_free(arg, (struct extent_span){p->offset, p->bytes});
-        set_free(e, h, p, 0);
-    }
+    while (h->pieces) give_up(e, h, h->pieces, 0);
     holder_drop(e, h);
 }
 
@@ -330,31 +421,79 @@ static bool any_within(const uint64_t *sorted, uint32_t n, uint64_t from, uint64
     return low < n && sorted[low] < to;
 }
 
-void extents_release_unused(struct extents *e, uint64_t proc, const uint64_t *live, uint32_t n,
-                            void (*on_free)(void *arg, struct extent_span span), void *arg) {
+void extents_release_unused(struct extents *e, uint64_t proc, const uint64_t *live, uint32_t n) {
     struct holder *h = table_get(&e->holders, proc);
 
     if (!h) return;
     for (struct piece *p = h->pieces, *next; p; p = next) {
         next = p->mine_next;
-        if (p->state != HELD || any_within(live, n, p->offset, p->offset + p->bytes)) continue;
-        if (on_free) on_free(arg, (struct extent_span){p->offset, p->bytes});
-        set_free(e, h, p, 0);
+        if (p->state == HELD && !any_within(live, n, p->offset, p->offset + p->bytes))
+            give_up(e, h, p, 0);
     }
     holder_drop(e, h);
 }
 
-bool extents_contains(const struct extents *e, uint64_t offset, uint64_t bytes) {
-    const struct piece *p;
+/* ---- pages that go and come ---- */
 
-    if (offset >= e->bytes || bytes > e->bytes - offset) return false;
-    p = table_get(&e->lent, offset);
-    if (!p) /* inside a piece, not at its start: rare (a pull of a small object) */
-        for (p = e->first; p && p->offset + p->bytes <= offset;) p = p->next;
-    return p && p->state != FREE && bytes <= p->offset + p->bytes - offset;
+static struct extent_info info_of(struct piece *p) {
+    return (struct extent_info){.offset = p->offset, .bytes = p->paid, .proc = p->proc,
+                                .out = p->out, .held = p->state == HELD, .busy = p->busy,
+                                .note = &p->note};
 }
 
+bool extents_find(struct extents *e, uint64_t offset, struct extent_info *ret) {
+    struct piece *p = lent_at(e, offset);
+
+    if (p) *ret = info_of(p);
+    return p;
+}
+
+void extents_each(struct extents *e, uint64_t proc,
+                  bool (*each)(void *arg, const struct extent_info *info), void *arg) {
+    struct holder *h = table_get(&e->holders, proc);
+
+    for (struct piece *p = h ? h->pieces : NULL; p; p = p->mine_next) {
+        struct extent_info info = info_of(p);
+
+        if (!each(arg, &info)) return;
+    }
+}
+
+void extents_set_busy(struct extents *e, uint64_t offset, bool busy) {
+    struct piece *p = e->of[offset / GRANULE_BYTES];
+
+    SKATE_ASSERT(p && p->busy != busy);
+    p->busy = busy;
+    if (!busy && p->state == DYING) set_free(e, p, 0);
+}
+
+void extents_out(struct extents *e, uint64_t offset, uint64_t bytes) {
+    struct piece *p = e->of[offset / GRANULE_BYTES];
+
+    SKATE_ASSERT(p && bytes <= p->paid - p->out);
+    p->out += bytes;
+    e->used -= bytes;
+}
+
+bool extents_in(struct extents *e, uint64_t offset, uint64_t bytes) {
+    struct piece *p = e->of[offset / GRANULE_BYTES];
+
+    SKATE_ASSERT(p && bytes <= p->out);
+    if (!make_room(e, bytes)) return false;
+    p->out -= bytes;
+    e->used += bytes;
+    return true;
+}
+
+bool extents_contains(const struct extents *e, uint64_t offset, uint64_t bytes) {
+    const struct piece *p = lent_at(e, offset);
+
+    return p && offset - p->offset <= p->paid && bytes <= p->paid - (offset - p->offset);
+}
+
+uint64_t extents_budget(const struct extents *e) { return e->budget; }
 uint64_t extents_used(const struct extents *e) { return e->used; }
+uint64_t extents_warm(const struct extents *e) { return e->warm; }
 
 uint64_t extents_used_by(const struct extents *e, uint64_t proc) {
     const struct holder *h = table_get(&e->holders, proc);
@@ -371,22 +510,25 @@ bool extents_next_holder(const struct extents *e, uint32_t *at, struct extent_ho
 }
 
 bool extents_is_valid(const struct extents *e) {
-    uint64_t at = EXTENT_PAGE, used = 0;
-    uint32_t free_pieces = 0;
+    uint64_t at = GRANULE_BYTES, used = 0, warm = 0;
+    uint32_t warm_count = 0;
 
     for (const struct piece *p = e->first; p; p = p->next) {
-        if (p->offset != at || p->bytes == 0 || p->bytes % EXTENT_PAGE) return false;
+        if (p->offset != at || p->bytes == 0 || p->bytes % GRANULE_BYTES) return false;
         if (p->next && p->next->prev != p) return false;
-        if (p->state == FREE)
-            free_pieces++;
-        else {
-            const struct holder *h = table_get(&e->holders, p->proc);
-
-            if (table_get(&e->lent, p->offset) != p || !h) return false;
-            used += p->bytes;
+        if (p->state == FREE) {
+            if (is_cold(p) && is_cold(p->next)) return false;
+            if (e->of[p->offset / GRANULE_BYTES]) return false;
+            warm += p->warm;
+            warm_count += p->warm != 0;
+        } else {
+            if (p->state != DYING && !table_get(&e->holders, p->proc)) return false;
+            if (e->of[p->offset / GRANULE_BYTES] != p || p->out > p->paid || p->paid > p->bytes)
+                return false;
+            used += p->paid - p->out;
         }
         at += p->bytes;
     }
-    return at == e->bytes && used == e->used && free_pieces == e->free_count &&
-           e->lent.count <= e->used / EXTENT_PAGE;
+    return at == e->span && used == e->used && warm == e->warm && warm_count == e->warm_count &&
+           used + warm <= e->budget;
 }

@@ -172,7 +172,7 @@ static void set_up(void) {
     ray->arena_fd = memfd_create("fuzz", MFD_CLOEXEC);
     if (ftruncate(ray->arena_fd, ARENA) < 0) abort();
     ray->arena = mmap(NULL, ARENA, PROT_READ | PROT_WRITE, MAP_SHARED, ray->arena_fd, 0);
-    ray->extents = extents_new(ARENA);
+    ray->extents = extents_new(ARENA, ARENA, NULL);
     if (groups_new(ray) < 0) abort();
     ray->leases = leases_new(1000);
     loop_task_init(&ray->sched_task, grants_run, ray);

@@ -300,7 +300,8 @@ static void join(void) {
     driver = w->proc;
     assert_int_equal(w->head.nfds, 3);
     assert_int_equal(in_fd_count, 3);
-    assert_int_equal(w->arena_bytes, 16777216);
+    assert_int_equal(w->store_bytes, 16777216);
+    assert_true(w->arena_bytes > 16 * w->store_bytes);
     for (; in_fd_count > 0;) close(in_fds[--in_fd_count]);
     job.driver = driver;
     job.head.call = 1;

@@ -1,0 +1,289 @@
+/* restore.c - see restore.h. */
+#include "core/restore.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/futex.h"
+#include "core/heap.h"
+#include "store/residency.h"
+
+enum { OFFERS = 512 };
+#define LINGER_NS INT64_C(2000000000)
+
+struct pin { /* what views of one object need; c->pinned has it by its slot + 1 */
+    uint64_t offset, bytes;
+    uint32_t count;
+};
+struct comeback { /* pinned, and a hold on the object, until it is read */
+    struct comeback *next;
+    uint64_t offset, bytes;
+    uint32_t slot;
+    bool came;
+    int status;
+    int64_t came_ns;
+};
+
+/* ---- what is on its way back ---- */
+
+static struct comeback **find(struct core *c, uint32_t slot) {
+    struct comeback **at = &c->comebacks;
+
+    while (*at && (*at)->slot != slot) at = &(*at)->next;
+    return at;
+}
+
+/* Its pins and its hold go. */
+static void drop(struct core *c, struct comeback **at) {
+    struct comeback *b = *at;
+
+    *at = b->next;
+    pins_drop(c->pins_v, b->offset, b->bytes);
+    SKATE_ASSERT(c->object_v[b->slot].holds > 0);
+    object_unhold(c, &c->ledger.slots[b->slot].id);
+    free(b);
+}
+
+bool restore_waits(const struct core *c, uint32_t slot) {
+    for (const struct comeback *b = c->comebacks; b; b = b->next)
+        if (b->slot == slot) return !b->came;
+    return false;
+}
+
+static int ask(struct core *c, uint32_t slot, uint64_t offset, uint64_t bytes) {
+    struct wire_restore m = {.head = {.size = sizeof m, .kind = WIRE_RESTORE, .fixed = sizeof m},
+                             .offset = offset, .bytes = bytes};
+    struct comeback **at = find(c, slot), *b = *at;
+    int status = b ? b->status : 0;
+
+    if (b && !b->came) return -SKATE_EAGAIN;
+    if (b) drop(c, at);
+    if (status < 0) return status;
+    b = malloc(sizeof *b);
+    if (!b) return -SKATE_ENOMEM;
+    *b = (struct comeback){.next = c->comebacks, .slot = slot, .offset = offset, .bytes = bytes};
+    c->comebacks = b;
+    (void)pins_take(c->pins_v, c->residency, offset, bytes);
+    c->object_v[slot].holds++;
+    (void)sock_send(c, &m, sizeof m);
+    return -SKATE_EAGAIN;
+}
+
+static void lost(struct core *c, uint32_t slot, const char *why, uint32_t len) {
+    char text[400];
+
+    (void)snprintf(text, sizeof text, "%.*s", (int)(len > 300 ? 300 : len), why);
+    if (ledger_state_of(&c->ledger.slots[slot]) != LEDGER_ARENA) return;
+    if (object_copy_at(c, slot)) { /* a copy of another node's: once more from there */
+        object_uncopy(c, slot);
+        return;
+    }
+    lineage_lost(c, slot, text);
+    tasks_watch_again(c);
+}
+
+void restore_on_answer(struct core *c, const struct wire_restored *m) {
+    struct comeback **at = &c->comebacks, *b;
+    uint32_t slot, len;
+    const char *why = wire_restored_reason(m, &len);
+
+    while (*at && ((*at)->came || (*at)->offset != m->offset || (*at)->bytes != m->bytes))
+        at = &(*at)->next;
+    if (!(b = *at)) return;
+    slot = b->slot;
+    b->came = true;
+    b->came_ns = time_now_ns();
+    b->status = m->status;
+    c->object_v[slot].holds++;
+    if (m->status < 0 && m->status != -SKATE_EFULL && m->status != -SKATE_ENOMEM) {
+        drop(c, at);
+        lost(c, slot, why, len);
+    } else if (m->status < 0)
+        (void)err_fail(&c->trouble, m->status, "%.*s", (int)len, why);
+    if (c->object_v[slot].waited) watch_ready(c, slot);
+    object_unhold(c, &c->ledger.slots[slot].id);
+}
+
+/* What was granted and not taken. */
+static void room_back(struct core *c) {
+    if (c->room.bytes) core_give_back(c, c->room.offset);
+    c->room.bytes = 0;
+}
+
+void restore_tick(struct core *c) {
+    int64_t before = time_now_ns() - LINGER_NS;
+
+    for (struct comeback **at = &c->comebacks; *at;)
+        if ((*at)->came && (*at)->came_ns < before)
+            drop(c, at);
+        else
+            at = &(*at)->next;
+    if (c->room.bytes && c->room.came_ns < before) room_back(c);
+}
+
+bool restore_is_lost(const struct core *c, uint32_t slot) {
+    const struct ledger_slot *s = &c->ledger.slots[slot];
+    uint64_t end;
+
+    if (!c->pins_v || s->size == 0 || s->offset > c->info.arena_bytes ||
+        s->size > c->info.arena_bytes - s->offset)
+        return false;
+    end = granule_end(s->offset, s->size);
+    for (uint64_t g = granule_first(s->offset); g < end; g++)
+        if (at_load(&c->residency[g]) == RES_LOST) return true;
+    return false;
+}
+
+/* ---- views ---- */
+
+int restore_pin(struct core *c, uint32_t slot, uint64_t offset, uint64_t bytes) {
+    struct pin *p, *fresh = NULL;
+    struct comeback **at;
+
+    if (!c->pins_v) return 0;
+    p = table_get(&c->pinned, slot + UINT64_C(1));
+    if (p && p->offset == offset && p->bytes == bytes) {
+        p->count++;
+        return 0;
+    }
+    if (!pins_take(c->pins_v, c->residency, offset, bytes)) {
+        pins_drop(c->pins_v, offset, bytes);
+        return ask(c, slot, offset, bytes);
+    }
+    if (!p && (!(p = fresh = calloc(1, sizeof *p)) ||
+               table_set(&c->pinned, slot + UINT64_C(1), p) < 0)) {
+        free(fresh);
+        pins_drop(c->pins_v, offset, bytes);
+        return -SKATE_ENOMEM;
+    }
+    /* Moved while views of its old place live (seldom): that stays pinned for good. */
+    p->offset = offset;
+    p->bytes = bytes;
+    p->count++;
+    at = find(c, slot);
+    if (*at && (*at)->came) drop(c, at);
+    return 0;
+}
+
+void restore_unpin(struct core *c, uint32_t slot) {
+    struct pin *p;
+
+    if (!c->pins_v || !(p = table_get(&c->pinned, slot + UINT64_C(1)))) return;
+    if (--p->count > 0) return;
+    pins_drop(c->pins_v, p->offset, p->bytes);
+    free(table_take(&c->pinned, slot + UINT64_C(1)));
+}
+
+/* ---- what the raylet wants ---- */
+
+static bool unpinned(void *arg, uint64_t offset, uint64_t bytes) {
+    const struct core *c = arg;
+    uint64_t end = granule_end(offset, bytes);
+
+    for (uint64_t g = granule_first(offset); g < end; g++)
+        if (c->pins_v[g]) return false;
+    return true;
+}
+
+void restore_on_ask(struct core *c, const struct wire_spill_ask *m) {
+    struct heap_offer offers[OFFERS];
+    uint64_t offsets[OFFERS];
+    struct wire_spill_offer *o;
+    struct wire_buf b;
+    uint32_t n;
+
+    if (!c->pins_v) return;
+    n = heap_offer(c->heap, m->bytes, unpinned, c, offers, OFFERS);
+    for (uint32_t i = 0; i < n; i++) offsets[i] = offers[i].offset;
+    wire_init(&b, NULL, 0);
+    o = wire_begin(&b, WIRE_SPILL_OFFER);
+    o->round = m->round;
+    WIRE_PUT(&b, spill_offer, offsets, offsets, n * sizeof *offsets);
+    if (wire_end(&b) == 0) (void)sock_send(c, b.p, b.len);
+    wire_release(&b);
+}
+
+void restore_on_back(struct core *c, const struct wire_spill_back *m) {
+    uint32_t n;
+    const uint64_t *offsets = wire_spill_back_offsets(m, &n);
+
+    for (uint32_t i = 0; i < n; i++) heap_take_back(c->heap, offsets[i]);
+}
+
+/* ---- room in a full store ---- */
+
+struct room_wait {
+    uint32_t call;
+    uint64_t frees;
+};
+
+static bool room_came(struct core *c, void *arg) {
+    const struct room_wait *w = arg;
+
+    return c->room.call == w->call || c->heap_frees != w->frees;
+}
+
+void restore_on_room(struct core *c, const struct wire_room_made *m) {
+    uint32_t len;
+    const char *why = wire_room_made_reason(m, &len);
+
+    if (m->status == 0 && (m->offset > c->info.arena_bytes ||
+                           m->bytes > c->info.arena_bytes - m->offset))
+        return;
+    room_back(c);
+    c->room = (struct room){.call = m->head.call, .status = m->status, .came_ns = time_now_ns()};
+    if (m->status == 0) {
+        c->room.offset = m->offset;
+        c->room.bytes = m->bytes;
+    } else
+        (void)err_fail(&c->trouble, m->status, "%.*s", (int)len, why);
+}
+
+int restore_room(struct core *c, struct skate_error *err) {
+    struct wire_room m = {.head = {.size = sizeof m, .kind = WIRE_ROOM, .fixed = sizeof m},
+                          .bytes = c->lend_wanted};
+    struct room_wait w = {.call = ++c->next_call, .frees = c->heap_frees};
+    bool lend = !c->info.is_driver && c->run_current;
+    int r;
+
+    if (!c->pins_v || c->lend_wanted == 0) return -SKATE_EFULL;
+    m.head.call = w.call;
+    c->lend_wanted = 0;
+    r = sock_send(c, &m, sizeof m);
+    if (r < 0) return r;
+    if (lend) lend_begin(c);
+    r = pump_until(c, room_came, &w, INT64_MAX, false);
+    if (lend) lend_end(c);
+    if (r == 0 && c->room.call == w.call && c->room.status < 0)
+        return err_fail(err, c->room.status, "%s", c->trouble.text);
+    return r;
+}
+
+bool core_wants_room(struct core *c, int r) {
+    return r == -SKATE_EFULL && c->pins_v && at_load(&c->lend_wanted);
+}
+
+int core_room_for(struct core *c, int r, struct skate_error *err) {
+    if (!core_wants_room(c, r)) return r;
+    r = core_enter(c);
+    if (r < 0) return r;
+    r = restore_room(c, err);
+    core_leave(c);
+    return r == 0 ? -SKATE_EINTR : r;
+}
+
+void restore_release(struct core *c) {
+    uint64_t key;
+    uint32_t at = 0;
+    struct pin *p;
+
+    while ((p = table_next(&c->pinned, &at, &key))) free(p);
+    table_release(&c->pinned);
+    while (c->comebacks) {
+        struct comeback *b = c->comebacks;
+
+        c->comebacks = b->next;
+        free(b);
+    }
+}

@@ -1,0 +1,213 @@
+/* spill_wait.c - what waits for room in the store, or for bytes that come back (spill.h).
+ *
+ * Frames are kept as they came and handled again whenever something changed, in order: first those
+ * that read (who reads makes room in the end), then those that want room, of which the first that
+ * still does not get it stops the others. With nothing to hear of (a view that is dropped says
+ * nothing) they are looked at every 20 ms. After store_wait_s a frame is handled for the last time:
+ * spill_later() says no, so it is answered. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/futex.h"
+#include "raylet/pulls.h"
+#include "raylet/spill.h"
+
+enum { WAIT_MOST = 65536, TICK_MS = 20 };
+
+struct waiter {
+    struct waiter *next;
+    int64_t since_ns;
+    uint64_t src, bytes;
+    struct conn *conn; /* a chunk for another node, else NULL */
+    uint64_t frame[];
+};
+struct queue {
+    struct waiter *first, **end;
+};
+struct spill_wait {
+    struct queue reads, lends;
+    uint32_t count;
+    struct waiter *current; /* being handled again */
+    bool again, final;      /* it waits on; it must not */
+    struct loop_task task;
+    struct loop_timer *timer;
+    bool posted;
+};
+
+static void push(struct queue *q, struct waiter *w) {
+    w->next = NULL;
+    *q->end = w;
+    q->end = &w->next;
+}
+
+static bool is_read(const struct waiter *w) {
+    return w->conn || ((const struct wire_head *)(const void *)w->frame)->kind == WIRE_RESTORE;
+}
+
+static bool keep(struct raylet *r, const struct waiter *from, const struct wire_head *frame) {
+    struct spill_wait *s = r->spill_wait;
+    struct waiter *w;
+
+    if (!s || s->final) return false;
+    if (s->current) return s->again = true;
+    if (s->count == WAIT_MOST) return false;
+    w = malloc(sizeof *w + frame->size);
+    if (!w) return false;
+    *w = *from;
+    w->since_ns = time_now_ns();
+    memcpy(w->frame, frame, frame->size);
+    push(is_read(w) ? &s->reads : &s->lends, w);
+    s->count++;
+    r->counts.waits++;
+    r->counts.waiting = s->count;
+    spill_retry(r);
+    return true;
+}
+
+bool spill_later(struct raylet *r, uint64_t src, const struct wire_head *frame, uint64_t bytes) {
+    return keep(r, &(struct waiter){.src = src, .bytes = bytes}, frame);
+}
+
+static bool conn_waits(const struct spill_wait *s, const struct conn *conn) {
+    for (const struct waiter *w = s ? s->reads.first : NULL; w; w = w->next)
+        if (w->conn == conn) return true;
+    return false;
+}
+
+bool spill_serve_later(struct raylet *r, struct conn *conn, const struct wire_bulk_get *m) {
+    struct skate_error err;
+    struct spill_wait *s = r->spill_wait;
+    uint64_t head = m->start < sizeof(uint64_t) * 8 ? 0 : m->start - sizeof(uint64_t) * 8;
+    int e;
+
+    if (!s) return false;
+    if (conn_waits(s, conn)) /* one before it */
+        return keep(r, &(struct waiter){.bytes = m->size, .conn = conn}, &m->head);
+    if (!extents_contains(r->extents, m->offset, m->size)) return false; /* refused */
+    e = pulls_is_ready(r, m->start) ? 0 : spill_fetch(r, head, sizeof(uint64_t) * 8, &err);
+    if (e == 0) e = spill_fetch(r, m->offset, m->size, &err);
+    if (e == 0 || e == -SKATE_ELOST) return false;
+    return keep(r, &(struct waiter){.bytes = m->size, .conn = conn}, &m->head);
+}
+
+void spill_conn_closed(struct raylet *r, const struct conn *conn) {
+    for (struct waiter *w = r->spill_wait ? r->spill_wait->reads.first : NULL; w; w = w->next)
+        if (w->conn == conn) {
+            w->conn = NULL;
+            w->src = 0; /* nobody's: forgotten when its turn comes */
+        }
+}
+
+static void restored(struct proc *p, const struct wire_restore *ask, int status,
+                     const char *reason) {
+    uint64_t room[96];
+    struct wire_buf b;
+    struct wire_restored *m;
+
+    wire_init(&b, room, sizeof room);
+    m = wire_begin(&b, WIRE_RESTORED);
+    m->offset = ask->offset;
+    m->bytes = ask->bytes;
+    m->status = status;
+    WIRE_PUT(&b, restored, reason, reason, strlen(reason));
+    if (wire_end(&b) == 0) proc_send_as(p, b.p, b.len, BELL_URGENT);
+    wire_release(&b);
+}
+
+void spill_on_restore(struct raylet *r, struct proc *p, const struct wire_restore *m) {
+    struct skate_error err = {""};
+    int e = spill_fetch(r, m->offset, m->bytes, &err);
+
+    if ((e == -SKATE_EAGAIN || e == -SKATE_EFULL) &&
+        spill_later(r, p->id, &m->head, e == -SKATE_EFULL ? m->bytes : 0))
+        return;
+    if (e == -SKATE_EAGAIN) e = err_fail(&err, -SKATE_EFULL, "it took too long to bring it back");
+    if (e == -SKATE_EFULL) r->counts.refused++;
+    restored(p, m, e, e < 0 ? err.text : "");
+}
+
+/* Handle one again. True: it still waits. */
+static bool handle(struct raylet *r, struct waiter *w, int64_t now) {
+    struct spill_wait *s = r->spill_wait;
+
+    s->current = w;
+    s->again = false;
+    s->final = now - w->since_ns > (int64_t)(r->set.store_wait_s * 1e9);
+    if (w->conn)
+        pulls_serve(r, w->conn, (const void *)w->frame);
+    else if (w->src && proc_find(r, w->src))
+        inbox_frame(r, w->src, (const void *)w->frame);
+    s->current = NULL;
+    s->final = false;
+    return s->again;
+}
+
+/* All of a queue in order; returns the bytes that the first ones wait for. */
+static uint64_t handle_all(struct raylet *r, struct queue *q, bool in_order) {
+    struct waiter *w = q->first;
+    int64_t now = time_now_ns();
+    uint64_t bytes = 0;
+    bool stopped = false;
+
+    q->first = NULL;
+    q->end = &q->first;
+    for (struct waiter *next; w; w = next) {
+        next = w->next;
+        if ((stopped && in_order && now - w->since_ns <= (int64_t)(r->set.store_wait_s * 1e9)) ||
+            handle(r, w, now)) {
+            stopped = true;
+            bytes += w->bytes;
+            push(q, w);
+            continue;
+        }
+        r->spill_wait->count--;
+        free(w);
+    }
+    return bytes;
+}
+
+static void run(void *arg) {
+    struct raylet *r = arg;
+    struct spill_wait *s = r->spill_wait;
+    uint64_t bytes, most = extents_budget(r->extents) / 4;
+
+    s->posted = false;
+    bytes = handle_all(r, &s->reads, false);
+    bytes += handle_all(r, &s->lends, true);
+    r->counts.waiting = s->count;
+    if (s->count == 0) {
+        r->counts.waits_for[0] = 0;
+        loop_timer_stop(s->timer);
+        return;
+    }
+    snprintf(r->counts.waits_for, sizeof r->counts.waits_for,
+             "%u wait for %.1f MB: %.1f of %.1f MB in memory are in use", s->count,
+             (double)bytes / 1e6, (double)extents_used(r->extents) / 1e6,
+             (double)extents_budget(r->extents) / 1e6);
+    if (bytes) spill_need(r, bytes < most ? bytes : most);
+    if (!loop_timer_is_active(s->timer)) loop_timer_start(s->timer, TICK_MS, TICK_MS);
+}
+
+void spill_retry(struct raylet *r) {
+    struct spill_wait *s = r->spill_wait;
+
+    if (!s || s->count == 0 || s->posted) return;
+    s->posted = true;
+    loop_post(r->loop, &s->task);
+}
+
+int spill_wait_start(struct raylet *r) {
+    struct spill_wait *s = calloc(1, sizeof *s);
+
+    if (!s) return -SKATE_ENOMEM;
+    s->reads.end = &s->reads.first;
+    s->lends.end = &s->lends.first;
+    loop_task_init(&s->task, run, r);
+    r->spill_wait = s;
+    return loop_timer_new(r->loop, run, r, &s->timer);
+}
+
+void spill_wait_stop(struct raylet *r) {
+    if (r->spill_wait) loop_timer_stop(r->spill_wait->timer);
+}

@@ -1,0 +1,141 @@
+"""Objects leave memory for files and come back, byte for byte."""
+
+import gc
+import os
+import threading
+
+import numpy as np
+import pytest
+from e2e_help import eventually
+
+import skate as ray
+from skate import exceptions
+
+MB = 1 << 20
+
+
+@pytest.fixture
+def small_store(tmp_path):
+    """A store of 64 MB; what waits for room gives up after 2 s."""
+    ray.init(
+        num_cpus=2,
+        object_store_memory=64 * MB,
+        object_spilling_directory=str(tmp_path),
+        _system_config={"store_wait_s": 2},
+    )
+    yield tmp_path
+    ray.shutdown()
+
+
+def _pattern(i: int, n: int) -> np.ndarray:
+    return np.arange(i, i + n, dtype=np.int64)
+
+
+def test_five_times_the_store_comes_back(small_store):
+    refs = [ray.put(_pattern(i, MB)) for i in range(40)]  # 320 MB
+    files = [f for _, _, names in os.walk(small_store) for f in names]
+    assert len(files) > 1
+    for order in (range(40), reversed(range(40)), (i * 7 % 40 for i in range(40))):
+        for i in order:
+            got = ray.get(refs[i])
+            assert not got.flags.writeable
+            assert np.array_equal(got, _pattern(i, MB))
+            del got
+    del refs
+    gc.collect()
+
+
+def test_small_objects_and_arguments(small_store):
+    refs = [ray.put(_pattern(i, 1000)) for i in range(20_000)]  # 8 KB each
+    assert all(np.array_equal(ray.get(refs[i]), _pattern(i, 1000)) for i in range(0, 20_000, 7))
+
+    @ray.remote
+    def total(*parts: np.ndarray) -> int:
+        return int(sum(int(p[0]) for p in parts))
+
+    sums = ray.get([total.remote(*refs[i : i + 50]) for i in range(0, 20_000, 500)])
+    assert sums == [sum(range(i, i + 50)) for i in range(0, 20_000, 500)]
+
+
+def test_a_view_stays_where_it_is(small_store):
+    kept = ray.get(ray.put(_pattern(7, MB)))  # its ref is gone, the view is not
+    ref = ray.put(_pattern(8, MB))
+    held = ray.get(ref)
+    for i in range(30):
+        ray.put(_pattern(i, MB))
+    refs = [ray.put(_pattern(i, MB)) for i in range(20)]
+    assert np.array_equal(kept, _pattern(7, MB))
+    assert np.array_equal(held, _pattern(8, MB))
+    copy = ray.get(refs[3], copy=True)
+    copy[0] = -1
+    assert ray.get(refs[3])[0] == 3
+
+
+def test_results_of_tasks_and_actors(small_store):
+    @ray.remote
+    def make(i: int) -> np.ndarray:
+        return _pattern(i, MB)
+
+    @ray.remote
+    class Keeper:
+        def __init__(self) -> None:
+            self.refs: list[ray.ObjectRef] = []
+
+        def make(self, n: int) -> int:
+            self.refs += [ray.put(_pattern(i, MB)) for i in range(n)]
+            return len(self.refs)
+
+        def check(self) -> bool:
+            return all(np.array_equal(ray.get(r), _pattern(i, MB))
+                       for i, r in enumerate(self.refs))
+
+    keeper = Keeper.remote()
+    refs = [make.remote(i) for i in range(20)]
+    assert ray.get(keeper.make.remote(20)) == 20
+    assert all(np.array_equal(ray.get(r), _pattern(i, MB)) for i, r in enumerate(refs))
+    assert ray.get(keeper.check.remote())
+
+
+def test_pinned_whole_waits_then_says_who(small_store):
+    views = [ray.get(ray.put(_pattern(i, MB))) for i in range(7)]
+    with pytest.raises(exceptions.ObjectStoreFullError, match="views"):
+        ray.put(_pattern(9, MB))
+    views.pop()
+    assert ray.get(ray.put(_pattern(9, MB)))[0] == 9
+
+
+def test_a_put_goes_on_when_another_thread_lets_go(small_store):
+    views = [ray.get(ray.put(_pattern(i, MB))) for i in range(7)]
+    done = threading.Event()
+
+    def put() -> None:
+        ray.get(ray.put(_pattern(9, MB)))
+        done.set()
+
+    thread = threading.Thread(target=put)
+    thread.start()
+    assert not done.wait(0.2)
+    views.clear()
+    assert done.wait(20)
+    thread.join()
+
+
+def test_the_last_ref_frees_the_file(small_store):
+    refs = [ray.put(_pattern(i, MB)) for i in range(30)]
+
+    def on_disk() -> int:
+        return sum(os.stat(os.path.join(d, n)).st_blocks * 512
+                   for d, _, names in os.walk(small_store) for n in names)
+
+    assert on_disk() > 100 * MB
+    refs.clear()
+    assert eventually(lambda: on_disk() < MB)
+
+
+def test_nothing_stays_after_the_session(tmp_path):
+    ray.init(num_cpus=1, object_store_memory=64 * MB, object_spilling_directory=str(tmp_path))
+    refs = [ray.put(_pattern(i, MB)) for i in range(20)]
+    assert os.listdir(tmp_path)
+    ray.shutdown()
+    del refs
+    assert os.listdir(tmp_path) == []
