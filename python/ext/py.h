@@ -81,8 +81,7 @@ PyObject *py_hook(enum py_hook hook);
 PyObject *py_fail(int code, const char *text);
 /* Is there a session? If not, start one as Ray does; -1 with an exception. */
 int py_need_core(void);
-/* Give up the interpreter lock around a blocking call, and take it again. */
-/* core_room_for() without the lock. */
+/* Give up the interpreter lock around a blocking call, and take it again; core_room_for() so. */
 int py_room(struct core *c, int r, struct skate_error *err);
 PyThreadState *py_leave(void);
 void py_enter(PyThreadState *save);

@@ -1,4 +1,4 @@
-/* spill.c - spilling and restoring beside what the disk can do, in turns.
+/* spill_disk.c - spilling and restoring beside what the disk can do, in turns.
  *   spill_write    GB/s from the arena into spill files (src/raylet/spill_io.c), checksums and all
  *   spill_read     GB/s back into punched out pages of the arena, verified
  *   direct_write, direct_read   as many bytes by a plain loop of 16 MB with O_DIRECT, warm memory
