@@ -251,6 +251,11 @@ class OutOfDiskError(RayError):
 class OutOfMemoryError(RayError):
     """The node has no memory left, or a task used more than it may: its worker was ended."""
 
+    @property
+    def message(self) -> str:
+        """The text."""
+        return str(self)
+
 
 class ActorOutOfMemoryError(OutOfMemoryError, ActorDiedError):
     """The actor was ended for want of memory, for good: both of the classes above it."""

@@ -101,16 +101,18 @@ static void read_machine(const char *root, const struct memory_rules *rules,
     keep_worse(worst, "node", (total - free) << 10, total << 10, rules);
 }
 
-/* What of a group's page cache the kernel would drop; v1 says it for the whole tree by "total_". */
+/* What the kernel would drop: page cache, and caches of its own (v1 does not tell those). v1 says
+ * it for the whole tree by "total_". */
 static uint64_t reclaimable(const char *folder, bool v1) {
     char path[PATH_BYTES + 64], text[TEXT_BYTES];
-    uint64_t a = 0, b = 0;
+    uint64_t a = 0, b = 0, slab = 0;
 
     (void)snprintf(path, sizeof path, "%s/memory.stat", folder);
     if (!slurp(path, text, sizeof text)) return 0;
     if (!field(text, v1 ? "total_inactive_file " : "inactive_file ", &a)) a = 0;
     if (!field(text, v1 ? "total_active_file " : "active_file ", &b)) b = 0;
-    return a + b;
+    if (v1 || !field(text, "slab_reclaimable ", &slab)) slab = 0;
+    return a + b + slab;
 }
 
 static void read_group(const char *folder, bool v1, const struct memory_rules *rules,

@@ -16,14 +16,15 @@
 enum {
     OWN_MS = 250,    /* when only the limits of tasks are looked at */
     SOON_MS = 10,    /* while a victim ends */
-    QUICK_MS = 20,   /* close to the threshold */
+    QUICK_MS = 20,   /* close to the threshold, at most */
     LOOK_MS = 1000,  /* between two looks at all processes while there is room */
     KNOWN_MS = 2000, /* what was seen before that says nothing of growth */
     VICTIM_MS = 5000, /* a victim that does not end (in the kernel) is not waited for longer */
     SPILL_MS = 2000,  /* how long the object store has to make room */
     SCAN_MAX = 16384,
+    SCAN_QUICK = 2000, /* of so many processes it does not hold up the end of a worker */
 };
-#define FILL_RATE (INT64_C(4) << 30) /* bytes a second that tasks may touch together */
+#define FILL_RATE (INT64_C(2) << 30) /* bytes a second that one CPU may touch for the first time */
 
 struct track {
     struct oom_track oom;
@@ -266,7 +267,7 @@ static bool relieve(struct memory_monitor *m, const struct memory_use *u, int64_
         memory_tell_helpless(&m->teller, &c, store == STORE_CANNOT);
         return false;
     }
-    if (now_ns - m->scan_ns > LOOK_MS / 5 * INT64_C(1000000)) scan(m, now_ns); /* to say it */
+    if (m->scanned < SCAN_QUICK && m->scan_ns != now_ns) scan(m, now_ns); /* to say who has it */
     c = case_of(m, p, t, now_ns);
     c.use = u;
     c.cause = alone ? MEMORY_ALONE : MEMORY_SHARED;
@@ -314,15 +315,21 @@ static bool victim_ends(struct memory_monitor *m, int64_t now_ns) {
     return false;
 }
 
-/* The less room, the sooner: nobody shall fill it between two looks. */
-static uint64_t next_ms(const struct memory_monitor *m, int64_t room) {
-    uint64_t usual = m->r->set.memory.refresh_ms ? m->r->set.memory.refresh_ms : OWN_MS, ms;
+static uint64_t clamp(int64_t n, int64_t low, int64_t high) {
+    return (uint64_t)(n < low ? low : n > high ? high : n);
+}
+
+/* The less room, the sooner: nobody shall fill it between two looks, and above the threshold not
+ * what is left until the limit. u NULL: there is no hurry. */
+static uint64_t next_ms(const struct memory_monitor *m, const struct memory_use *u) {
+    uint64_t usual = m->r->set.memory.refresh_ms ? m->r->set.memory.refresh_ms : OWN_MS;
+    int64_t cpus = sysconf(_SC_NPROCESSORS_ONLN), each_ms, quick;
 
     if (m->victim) return SOON_MS;
-    if (!m->r->set.memory.refresh_ms || room == INT64_MAX) return usual;
-    ms = room > 0 ? (uint64_t)(room / (FILL_RATE / 1000)) : 0;
-    if (ms < QUICK_MS) ms = QUICK_MS;
-    return ms < usual ? ms : usual;
+    if (!m->r->set.memory.refresh_ms || !u || !u->limit) return usual;
+    each_ms = (cpus > 2 ? cpus : 2) * (FILL_RATE / 1000);
+    quick = (int64_t)clamp((int64_t)(u->limit - u->threshold) / each_ms / 2, 2, QUICK_MS);
+    return clamp(memory_room(u) / each_ms, quick, (int64_t)usual);
 }
 
 static void on_tick(void *arg) {
@@ -331,6 +338,7 @@ static void on_tick(void *arg) {
     int64_t now = loop_now_ns(m->r->loop), room = INT64_MAX;
     bool each = set->enforce || set->limit, due = now - m->scan_ns > LOOK_MS * INT64_C(1000000);
     struct memory_use use = {0}, session;
+    bool hurry; /* false: no haste helps */
 
     if (m->r->ending) return;
     if (victim_ends(m, now)) {
@@ -348,8 +356,8 @@ static void on_tick(void *arg) {
     }
     if (room >= 0) m->spill_ns = 0;
     if (set->enforce) enforce(m, now);
-    if (room < 0 && !m->victim && !relieve(m, &use, now)) room = INT64_MAX; /* no haste helps */
-    loop_timer_start(m->timer, next_ms(m, room), 0);
+    hurry = room >= 0 || m->victim || relieve(m, &use, now);
+    loop_timer_start(m->timer, next_ms(m, hurry ? &use : NULL), 0);
 }
 
 int memory_monitor_start(struct raylet *r) {
@@ -365,7 +373,7 @@ int memory_monitor_start(struct raylet *r) {
         free(m);
         return -SKATE_ENOMEM;
     }
-    loop_timer_start(m->timer, next_ms(m, INT64_MAX), 0);
+    loop_timer_start(m->timer, next_ms(m, NULL), 0);
     r->memory = m;
     return 0;
 }

@@ -43,7 +43,10 @@ void memory_doing_of(const struct proc *p, struct memory_doing *ret) {
     int at;
 
     *ret = (struct memory_doing){.began_ns = p->idle_since_ns};
-    if (p->work == WORK_ACTOR) *ret = (struct memory_doing){.running = true, .work = p->id};
+    if (p->work == WORK_ACTOR) {
+        ret->running = true;
+        ret->work = p->id;
+    }
     if (p->ledger_fd < 0 ||
         pread(p->ledger_fd, &h, sizeof h, LEDGER_TRACE_OFFSET) != (ssize_t)sizeof h ||
         h.magic != TRACE_MAGIC || h.written == 0)
@@ -57,10 +60,7 @@ void memory_doing_of(const struct proc *p, struct memory_doing *ret) {
     if (at < 0) return;
     take_name(ret, &v[at]);
     ret->once = v[at].once;
-    if (p->work == WORK_ACTOR) {
-        ret->began_ns = p->idle_since_ns;
-        return;
-    }
+    if (p->work == WORK_ACTOR) return;
     ret->running = p->work == WORK_LEASE && v[at].state == TRACE_RUNNING;
     ret->work = v[at].task.owner ^ v[at].task.seq * UINT64_C(0x9e3779b97f4a7c15) ^ v[at].attempt;
     ret->began_ns = v[at].begin_ns > 0 ? v[at].begin_ns : 0; /* it is the process's word */
@@ -206,14 +206,16 @@ static void notice(struct raylet *r, uint32_t job, const char *text) {
 
 void memory_tell(struct memory_teller *t, const struct proc *p, const struct memory_case *c,
                  const char *verdict) {
-    char text[MEMORY_VERDICT + 64];
+    char text[MEMORY_VERDICT + 128];
 
     node_log("%s", verdict);
     if (c->now_ns - t->told_ns < TELL_MS * INT64_C(1000000) && t->told_ns) {
         t->untold++;
         return;
     }
-    (void)snprintf(text, sizeof text, "%s", verdict);
+    (void)snprintf(text, sizeof text, "%s%s", verdict,
+                   c->doing->once || !c->doing->running || p->work == WORK_ACTOR
+                       ? "" : "\n    It is tried again as far as its retries allow");
     if (t->untold) {
         size_t n = strlen(text);
 

@@ -20,7 +20,8 @@ import pytest
 from e2e_help import eventually
 
 import skate as ray
-from skate import exceptions
+from skate import _core, _wire, exceptions
+from skate.cluster_utils import Cluster
 
 MB = 1_000_000
 LIMIT = 500 * MB
@@ -98,6 +99,11 @@ def lines(path):
     return len(path.read_text()) if path.exists() else 0
 
 
+def store_stats():
+    raylet = _core.info()["proc"] >> 32 << 32
+    return _wire.parse(_core.call(raylet, _wire.build("store_stats_req"), 10.0))[1]
+
+
 def daemons():
     node = ray.nodes()[0]
     assert node["Alive"]
@@ -112,7 +118,8 @@ def test_the_task_that_grows_is_ended_and_named(node, tmp_path, capfd):
     others = [small.remote(30, str(tmp_path / "go")) for _ in range(3)]
     with pytest.raises(exceptions.OutOfMemoryError) as caught:
         ray.get(hog.options(max_retries=0).remote())
-    text = str(caught.value)
+    text = caught.value.message
+    assert text == str(caught.value)
     assert "Task hog was killed due to the node running low on memory" in text
     assert re.search(r"It held \d+ MB of its own, \d+ MB of it taken lately, in worker process "
                      r"\d+ on node 1 \(127", text)  # fmt: skip
@@ -267,9 +274,21 @@ def test_nobody_is_ended_in_vain(node, capfd, store):
     del kept
 
 
+def test_the_store_makes_room(node):
+    """It is what grew: objects go to a file, the worker that holds its data stays."""
+    node(store=200 * MB, memory_limit_bytes=300 * MB, memory_usage_threshold=0.5)
+    holder = Holder.remote(20)
+    pid = ray.get(holder.pid.remote())
+    kept = [ray.put(bytes([i]) * 13 * MB) for i in range(10)]
+    assert eventually(lambda: store_stats()["spilled"] > 0)
+    assert all(ray.get(ref)[::MB] == bytes([i]) * 13 for i, ref in enumerate(kept))
+    assert ray.get(holder.pid.remote()) == pid
+
+
 def test_the_kernel_would_take_a_worker_first(node):
     node()
-    worker = ray.get(Holder.remote().pid.remote())
+    holder = Holder.remote()
+    worker = ray.get(holder.pid.remote())
     assert Path(f"/proc/{worker}/oom_score_adj").read_text().strip() == "1000"
     own = int(Path("/proc/self/oom_score_adj").read_text())
     assert all(int(Path(f"/proc/{pid}/oom_score_adj").read_text()) <= own for pid in daemons())
@@ -294,6 +313,29 @@ def test_workloads_of_all_kinds(node, tmp_path):
         assert all(ray.get(calm)) and ray.get([a.pid.remote() for a in actors])
         for actor in actors:
             ray.kill(actor)
+
+
+def test_a_task_on_another_node(tmp_path):
+    """Its owner here hears why it was ended there, tries again, and then says it."""
+    ray.shutdown()
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    try:
+        cluster.add_node(num_cpus=1, resources={"there": 1}, object_store_memory=80 * MB,
+                         _system_config={"memory_limit_bytes": LIMIT,
+                                         "memory_monitor_refresh_ms": 50})  # fmt: skip
+        ray.init(cluster.address, _system_config={"task_oom_retries": 1,
+                                                  "task_oom_retry_delay_base_ms": 10})  # fmt: skip
+        there = {"resources": {"there": 1}}
+        with pytest.raises(exceptions.OutOfMemoryError, match="Task hog was killed") as caught:
+            ray.get(hog.options(**there).remote(str(tmp_path / "a")))
+        assert "on node 2 (" in str(caught.value)
+        assert lines(tmp_path / "a") == 2
+        actor = Holder.options(**there).remote()
+        with pytest.raises(exceptions.OutOfMemoryError, match="Holder.more was killed"):
+            ray.get(actor.more.remote(600))
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
 
 
 # --------------------------------------------------------------------------- a real cgroup

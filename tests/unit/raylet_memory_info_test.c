@@ -110,7 +110,8 @@ static void test_v2(void **state) {
     assert_int_equal(u.used, 1000000000);
     assert_true(memory_room(&u) < 0);
     say("sys/fs/cgroup/box/memory.stat",
-        "anon 5\nfile 400000000\nshmem 7\ninactive_file 300000000\nactive_file 100000000\n");
+        "anon 5\nfile 400000000\nshmem 7\ninactive_file 280000000\nactive_file 100000000\nslab 5\n"
+        "slab_reclaimable 20000000\n");
     u = now();
     assert_int_equal(u.used, 600000000);
     assert_true(memory_room(&u) > 0);
