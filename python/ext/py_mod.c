@@ -62,12 +62,17 @@ PyObject *py_hook(enum py_hook hook) {
 
 PyObject *py_fail(int code, const char *text) {
     PyObject *make, *error;
+    struct skate_error why = {""};
 
     if (PyErr_Occurred()) return NULL;
+    if (code < 0) code = -code;
+    if (code == SKATE_EFULL && py.core && !(text && *text)) {
+        core_trouble(py.core, &why);
+        text = why.text;
+    }
     make = py_hook(HOOK_CORE);
     if (!make) return NULL;
-    if (code > 0) code = -code;
-    error = PyObject_CallFunction(make, "is", -code, text && *text ? text : skate_strerror(code));
+    error = PyObject_CallFunction(make, "is", code, text && *text ? text : skate_strerror(code));
     if (!error) return NULL;
     PyErr_SetObject((PyObject *)Py_TYPE(error), error);
     Py_DECREF(error);

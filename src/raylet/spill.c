@@ -313,11 +313,12 @@ static void add(struct raylet *r, struct batch **at, const struct extent_info *i
 }
 
 static bool is_large(const struct batch *b) {
-    uint64_t bytes = 0;
+    uint64_t bytes = 0, most;
 
     if (!b) return false;
+    most = b->r->set.spill_file_bytes ? b->r->set.spill_file_bytes : FILE_BYTES;
     for (uint32_t i = 0; i < b->n; i++) bytes += b->v[i]->bytes;
-    return b->n == BATCH_PIECES || bytes >= FILE_BYTES;
+    return b->n == BATCH_PIECES || bytes >= most;
 }
 
 struct choice {
@@ -417,6 +418,7 @@ void spill_need(struct raylet *r, uint64_t bytes) {
 
     if (!s || !s->io || s->writing >= bytes || now < s->pause_ns) return;
     if (s->asked && now - s->round_ns < ROUND_MS * INT64_C(1000000)) return;
+    if (bytes < r->set.spill_min_bytes) bytes = r->set.spill_min_bytes;
     s->wanted = bytes - s->writing;
     choose_own(r);
     if (s->wanted) ask(r);
