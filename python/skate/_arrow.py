@@ -171,27 +171,56 @@ def _is_polars(kind: type, name: str) -> bool:
     return polars is not None and kind is getattr(polars, name, None)
 
 
+_same: dict[Any, bool] = {}  # data types of polars: do they come back from Arrow as they were?
+_SAME_MOST = 4096
+
+
+def _comes_back(dtype: Any) -> bool:
+    known = _same.get(dtype)
+    if known is None:
+        polars = sys.modules["polars"]
+        empty = polars.DataFrame({"c": polars.Series([], dtype=dtype)})
+        try:
+            table = pa.RecordBatchReader.from_stream(empty).read_all()
+            known = polars.from_arrow(table).schema == empty.schema
+        except (Exception, _panic(polars)):  # a type that one of both has not
+            known = False
+        if len(_same) >= _SAME_MOST:
+            _same.clear()
+        _same[dtype] = known
+    return known
+
+
+def _panic(polars: Any) -> type[BaseException]:
+    """What polars raises of a defect of its own; no Exception."""
+    made: type[BaseException] = getattr(polars.exceptions, "PanicException", Exception)
+    return made
+
+
 def _table_of_frame(frame_: Any) -> Any:
     """A pyarrow.Table of its columns where they lie; None: what would come back is not the same."""
     polars = sys.modules["polars"]
+    if "" in frame_.columns or not all(map(_comes_back, set(frame_.dtypes))):
+        return None
     try:
-        empty = pa.RecordBatchReader.from_stream(frame_.clear()).read_all()
-        if polars.from_arrow(empty).schema != frame_.schema:
-            return None
         table = pa.RecordBatchReader.from_stream(frame_).read_all()
-        if any(map(_is_part, table.columns, frame_.get_columns())):
+        own = frame_.estimated_size() + 16 * frame_.height * frame_.width
+        if table.get_total_buffer_size() > 2 * own + _WHOLE:
+            # A few rows of many, all of whose strings would come along.
             table = frame_.to_arrow(compat_level=polars.CompatLevel.oldest())
         return table
-    except (pa.ArrowException, polars.exceptions.PolarsError, BaseException) as error:
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-            raise
+    except (Exception, _panic(polars)):
         return None
 
 
-def _is_part(column: Any, series_: Any) -> bool:
-    """Are these a few rows of many, all of whose strings would come along?"""
-    own = series_.estimated_size() + 16 * len(series_)
-    return bool(column.get_total_buffer_size() > 2 * own + _WHOLE)
+class _Columns:
+    """A table that shows no more than this, so that polars takes it at once, not by column."""
+
+    def __init__(self, table: Any) -> None:
+        self._table = table
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+        return self._table.__arrow_c_stream__(requested_schema)
 
 
 def _sorted_columns(frame_: Any) -> dict[str, bool]:
@@ -207,11 +236,14 @@ def _sorted_columns(frame_: Any) -> dict[str, bool]:
 def frame(table: Any, sorted_columns: Any = None) -> Any:
     """A polars.DataFrame of the table's columns where they lie."""
     polars = _plain.need("polars", "a polars.DataFrame")
-    made = polars.from_arrow(table, rechunk=False)
-    for name, falls in (sorted_columns or {}).items():
-        if name in made.columns:
-            made = made.with_columns(made[name].set_sorted(descending=bool(falls)))
-    return made
+    made = polars.DataFrame(_Columns(table))
+    if not sorted_columns:
+        return made
+    try:
+        known = [made[name].set_sorted(descending=falls) for name, falls in sorted_columns.items()]
+        return made.with_columns(known)
+    except polars.exceptions.PolarsError:  # of a type that takes no such hint
+        return made
 
 
 def series(table: Any, name: str, sorted_columns: Any) -> Any:

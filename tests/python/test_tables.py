@@ -110,12 +110,16 @@ def test_polars_frames(session):
     assert _core.pack(frame)[0] == ARROW
     assert got.with_columns(n=pl.col("n") + 1)["n"][0] == 1  # another frame; this one stays
     assert skate.get(skate.put(frame))["n"][0] == 0
-    for odd in (pl.DataFrame(), frame.clear(), pl.concat([frame, frame], rechunk=False),
-                frame.head(3), frame.select("n", "s").slice(100, 50)):  # fmt: skip
+    for odd in (pl.DataFrame(), frame.clear(), pl.DataFrame({"": [1], "b": [2]}),
+                pl.concat([frame, frame], rechunk=False), frame.head(3),
+                frame.select("n", "s").slice(100, 50)):  # fmt: skip
         got = skate.get(skate.put(odd))
         assert got.schema == odd.schema and got.equals(odd)
-    order = frame.sort("n", descending=True).select("n")
-    assert skate.get(skate.put(order))["n"].flags == order["n"].flags
+    order = frame.sort("n", descending=True).select("n", pl.col("z").sort(), pl.col("l"))
+    for got in (skate.get(skate.put(order)), skate.get(skate.put([order]))[0]):
+        assert got.equals(order)
+        for name in ("n", "z"):
+            assert got[name].flags == order[name].flags and any(order[name].flags.values())
 
 
 def test_polars_inside_of_other_values(session):
