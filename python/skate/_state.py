@@ -72,6 +72,7 @@ class Asked:
     """One look at the cluster: what was asked already is not asked again."""
 
     def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
         self._deadline = time.monotonic() + timeout
         self.silent: list[str] = []  # who did not answer
         self._silent: list[int] = []
@@ -105,8 +106,9 @@ class Asked:
         from concurrent.futures import ThreadPoolExecutor
 
         def ask(process: int) -> dict[str, Any] | None:
+            left = min(max(3.0, self._timeout / 2), self._deadline - time.monotonic())
             try:
-                _, answer = _wire.parse(_core.call(process, frame, self._left()))
+                _, answer = _wire.parse(_core.call(process, frame, max(0.05, left)))
             except Exception:
                 return None
             for field in ("groups_frames", "frames"):

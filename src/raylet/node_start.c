@@ -361,6 +361,7 @@ static int make_timers(struct raylet *r) {
         loop_timer_new(r->loop, grants_reclaim_tick, r, &r->reclaim_timer) < 0)
         return -SKATE_ENOMEM;
     loop_timer_start(r->beat_timer, BEAT_MS, BEAT_MS);
+    store_stats_beat(r); /* rates are since now */
     return 0;
 }
 

@@ -9,8 +9,12 @@ import re
 import signal
 import time
 
+import numpy as np
 import pytest
 from e2e_help import until
+
+import skate as ray
+from skate import _memory
 
 SITES = {"SKATE_record_ref_creation_sites": "1"}
 PROGRAM = """
@@ -214,3 +218,42 @@ def test_a_wrong_wish(site):
         program = site.skate("memory", *args)
         assert program.wait() == 2
         assert words in program.text() and "Traceback" not in program.text()
+
+
+def test_copies_of_other_nodes_objects(cluster):
+    cluster.add_node(num_cpus=1, resources={"far": 1}, object_store_memory=48 << 20)
+    cluster.connect()
+
+    @ray.remote(resources={"far": 0.1}, num_cpus=0)
+    class Reader:
+        def read(self, refs):
+            self.view = ray.get(refs[0])
+            return os.getpid()
+
+        def forget(self):
+            self.view = None
+
+        def fill(self):
+            self.mine = ray.put(bytes(36 << 20))
+
+    reader, big = Reader.remote(), ray.put(np.zeros(20 << 20, np.uint8))
+    pid = ray.get(reader.read.remote([big]))
+
+    def look():
+        found = _memory.look(None, 20.0, 100, None, 100)
+        return found, next(n for n in found["nodes"] if not n["is_head"])
+
+    def copies(count, unused):
+        found, node = look()
+        return (node["copies"], node["unused_copies"]) == (count, unused) and (found, node)
+
+    found, node = until(lambda: copies(1, 0), 20, "a copy on the other node")
+    assert node["copies_bytes"] >= 20 << 20 and node["pulls"] == 1
+    assert [p["what"] for p in node["processes"]] == ["copies"] and node["unexplained"] < 1 << 20
+    rows = {r["pid"]: r for r in found["objects"] if r["object_id"] == big.hex()}
+    assert rows[pid]["where"] == "pulled copy" and rows[os.getpid()]["where"] == "in memory"
+    ray.get(reader.forget.remote())
+    until(lambda: copies(1, 1), 20, "a copy that nobody has")
+    ray.get(reader.fill.remote())
+    _, node = until(lambda: copies(0, 0), 20, "the copy has made room")
+    assert node["evictions"] == 1 and node["evicted_bytes"] >= 20 << 20

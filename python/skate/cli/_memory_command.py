@@ -29,7 +29,7 @@ from skate.cli._state_commands import _address, _answer
 @click.option("--leaks-after", type=click.FloatRange(0), default=_memory.OLD_S, show_default=True,
               help="Seconds after which what only refs or views hold may be leaked.")  # fmt: skip
 @click.option("--timeout", type=click.FloatRange(0.1), default=10.0, show_default=True,
-              help="Seconds after which those that have not answered are left out.")  # fmt: skip
+              help="Seconds; who has not answered in half of them is left out.")  # fmt: skip
 @_address
 def memory(
     group_by: str, sort_by: str, units: str, form: str, no_format: bool, stats_only: bool,
