@@ -25,7 +25,7 @@ _TYPES = (
 _PLACES = ("pending", "inline", "in memory", "other node", "pulled copy", "dropped")
 _HELD = ("", "refs", "views", "other process")
 LIVE, DEAD, COPIES, KEPT = range(4)  # kinds of holders in store_stats
-_ACTOR, _REST = 5, 255
+_ACTOR, _REST, _ACTOR_WORK = 5, 255, 3
 
 
 class Memory:
@@ -58,9 +58,11 @@ class Memory:
         return str(node["ip"]) if node else ""
 
     def is_idle(self, process: int) -> bool:
-        """A worker that no task has now."""
-        row = self.processes.get(process)
-        return row is not None and row["role"] == 1 and row["work"] <= 1
+        """A worker, no actor, that has no task now."""
+        row, answer = self.processes.get(process), self.answers.get(process)
+        if row is None or answer is None:
+            return False
+        return row["role"] == 1 and row["work"] != _ACTOR_WORK and not answer["tasks"]
 
     def _kind(self, process: int) -> str:
         return "DRIVER" if self.processes[process]["role"] == 0 else "WORKER"

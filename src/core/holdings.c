@@ -377,6 +377,8 @@ static void send(struct look *l, uint64_t src, const struct wire_memory_req *m) 
     out->objects = l->objects;
     out->held = heap_held(l->c->heap);
     out->spare = heap_spare(l->c->heap);
+    out->tasks = l->c->runs;
+    for (const struct run *r = l->c->begun; r; r = r->other) out->tasks++;
     out->rows = rows.count;
     out->groups = groups.count;
     WIRE_PUT(&b, memory_info, holders, l->holders + !rest,

@@ -40,6 +40,12 @@ class Holder:
 def use(array, path):
     return float(array[0])
 
+@ray.remote(num_cpus=0)
+def stash():
+    import builtins
+    builtins.stashed = ray.put(np.zeros(450_000))
+    return os.getpid()
+
 def leak_views():
     return [ray.get(ray.put(np.zeros(400_000))) for _ in range(3)]
 
@@ -58,10 +64,11 @@ given_away = ray.put(np.zeros(600_000))
 keeper = Holder.remote()
 third = ray.get(keeper.keep.remote([given_away]))
 del given_away
+idle = ray.get(stash.remote())      # when all actors have their processes
 while not os.path.exists(sys.argv[1] + ".spins"):
     time.sleep(0.005)
 print("ids", lent.hex(), argument.hex(), outer.hex(), holder._actor_id.hex(), flush=True)
-print("pids", os.getpid(), lender, viewer, third, flush=True)
+print("pids", os.getpid(), lender, viewer, third, idle, flush=True)
 while not os.path.exists(sys.argv[1]):
     time.sleep(0.02)
 """
@@ -74,7 +81,7 @@ def held(site):
     gate = site.folder / "gate"
     program = site.python(PROGRAM, str(gate), env=SITES)
     ids = program.expect(r"ids (\w+) (\w+) (\w+) (\w+)").groups()
-    pids = program.expect(r"pids (\d+) (\d+) (\d+) (\d+)").groups()
+    pids = program.expect(r"pids (\d+) (\d+) (\d+) (\d+) (\d+)").groups()
     yield ids, tuple(map(int, pids))
     gate.touch()
     program.succeeds()
@@ -100,7 +107,7 @@ def test_who_holds_what(site, held):
 
 
 def check_rows(site, held):
-    (lent, argument, outer, _), (driver, lender, viewer, third) = held
+    (lent, argument, outer, _), (driver, lender, viewer, *_) = held
     found = look(site)
     assert found["silent"] == [] and found["rows_left_out"] == 0
     rows = by_pid(found, lent)
@@ -130,12 +137,13 @@ def check_rows(site, held):
 
 
 def test_leaks_by_line(site, held):
-    _, (driver, lender, viewer, third) = held
+    _, (driver, _, _, third, idle) = held
 
     def leaks():
         found = look(site, "--leaks-after", "0.5")["leaks"]
         by = {(row["held_by"], row["call_site"].rsplit(":", 2)[-2]): row for row in found}
-        return by if ("views", "leak_views") in by and ("other process", "<module>") in by else None
+        wanted = {("views", "leak_views"), ("other process", "<module>"), ("refs", "stash")}
+        return by if wanted <= set(by) and by["refs", "stash"]["idle_worker"] else None
 
     by = until(leaks, 30, "leaked views and a ref that only another process has")
     views = by["views", "leak_views"]
@@ -145,11 +153,14 @@ def test_leaks_by_line(site, held):
     away = by["other process", "<module>"]
     assert (away["count"], away["pid"], away["owner_pid"]) == (1, third, driver)
     assert away["idle_worker"] is False  # an actor: it may need it
+    forgotten = by["refs", "stash"]
+    assert (forgotten["count"], forgotten["pid"]) == (1, idle)
     # What a task waits for, what another process holds as well: no leak.
     assert not any(row["call_site"].rsplit(":", 2)[-2] == "load" for row in by.values())
     text = out(site, "--leaks-after", "0.5")
     part = text[text.index("--- Leaked?") :]
     assert re.search(rf"9\.2 MiB +3 +\d+ s +views of pid {driver} .*:leak_views:\d+", part), part
+    assert re.search(rf"3\.4 MiB +1 +\d+ s +refs of idle worker {idle} .*:stash:\d+", part), part
     assert re.search(rf"pid {third} \(owner {driver}\)", part), part
     assert "--- Leaked?" not in out(site, "--leaks-after", "100000")
 
@@ -158,23 +169,23 @@ def check_store(site, held):
     (lent, *_), (driver, *_) = held
     (node,) = look(site)["nodes"]
     arena = node["object_bytes"]
-    assert node["objects"] == 3 + 1 + 1 + 1 + 1 and arena >= 3 * 3_200_000 + 8_000_000 + 8_800_000
+    assert node["objects"] == 8 and arena >= 3 * 3_200_000 + 8_000_000 + 8_800_000 + 3_600_000
     assert node["used"] >= arena and node["lent"] == node["used"]
     assert node["unexplained"] + node["spare"] + arena == node["used"]
     (process,) = [p for p in node["processes"] if p["pid"] == driver]
-    assert process["objects"] == node["objects"] and process["answered"]
+    assert process["objects"] == node["objects"] - 1 and process["answered"]
     assert node["budget"] > 0 and node["spills"] == node["evictions"] == node["waiting"] == 0
     text = out(site, "--stats-only")
     assert lent not in text and "--- Object references" not in text
     assert re.search(r"^memory +[\d.]+ MiB of [\d.]+ [GM]iB \([\d.]+ %\)$", text, re.M), text
-    assert re.search(r"^objects +7 objects, [\d.]+ MiB$", text, re.M), text
+    assert re.search(r"^objects +8 objects, [\d.]+ MiB$", text, re.M), text
     assert re.search(rf"^pid {driver} +[\d.]+ MiB +7 ", text, re.M), text
-    assert re.search(r"^Plasma memory usage \d+ MiB, 7 objects, [\d.]+% full$", text, re.M)
+    assert re.search(r"^Plasma memory usage \d+ MiB, 8 objects, [\d.]+% full$", text, re.M)
     assert "Spilled" not in text and "Left out" not in text
 
 
 def check_tables(site, held):
-    (lent, *_), (driver, lender, viewer, _) = held
+    (lent, *_), (driver, *_) = held
     text = out(site, "--units", "MB", "--sort-by", "PID", "--n", "3")
     (head,) = [line for line in text.splitlines() if line.startswith("IP Address")]
     assert re.split(r"  +", head) == [
@@ -196,18 +207,25 @@ def check_tables(site, held):
 
 
 def test_who_does_not_answer_is_named(site, held):
-    (lent, *_), (driver, _, viewer, _) = held
+    (lent, *_), (driver, _, viewer, *_) = held
     os.kill(viewer, signal.SIGSTOP)
     try:
         start = time.monotonic()
-        found = look(site, "--timeout", "2")
+
+        def silent():  # on a busy machine others may need longer, too
+            found = look(site, "--timeout", "3")
+            return found["silent"] if len(found["silent"]) == 1 else None, found
+
+        (named,), found = until(lambda: (got := silent())[0] and got, 60, "one does not answer")
+        took = time.monotonic() - start
         text = out(site, "--timeout", "1", "-n", "1")
     finally:
         os.kill(viewer, signal.SIGCONT)
-    assert time.monotonic() - start < 60
-    assert [(s["what"], s["pid"]) for s in found["silent"]] == [("process", viewer)]
+    assert took < 120
+    assert (named["what"], named["pid"]) == ("process", viewer)
     assert set(by_pid(found, lent)) >= {driver} and viewer not in by_pid(found, lent)
-    assert f"Left out, for no answer came in time: process {viewer} of node" in text
+    (left_out,) = [line for line in text.splitlines() if line.startswith("Left out, for no answer")]
+    assert f"process {viewer} of node" in left_out
 
 
 def test_a_wrong_wish(site):
