@@ -147,9 +147,9 @@ PyObject *py_locate(PyObject *module, PyObject *ref) {
     if (py_need_core() < 0 || py_ref_check(ref) < 0) return NULL;
     r = core_locate(py.core, &((struct py_ref *)(void *)ref)->id, &place);
     if (r < 0) return py_fail(r, NULL);
-    return Py_BuildValue("OOIK", place.ready ? Py_True : Py_False,
+    return Py_BuildValue("OOIKO", place.ready ? Py_True : Py_False,
                          place.copied ? Py_True : Py_False, (unsigned)place.node,
-                         (unsigned long long)place.size);
+                         (unsigned long long)place.size, place.spilled ? Py_True : Py_False);
 }
 
 #ifndef MADV_POPULATE_WRITE

@@ -22,7 +22,10 @@ _TYPES = (
     "UNKNOWN_STATUS", "LOCAL_REFERENCE", "PINNED_IN_MEMORY", "USED_BY_PENDING_TASK",
     "CAPTURED_IN_OBJECT", "ACTOR_HANDLE",
 )  # fmt: skip
-_PLACES = ("pending", "inline", "in memory", "other node", "pulled copy", "dropped")
+_PLACES = (
+    "pending", "inline", "in memory", "other node", "pulled copy", "dropped", "partly spilled",
+    "spilled", "lost",
+)  # fmt: skip
 _HELD = ("", "refs", "views", "other process")
 LIVE, DEAD, COPIES, KEPT = range(4)  # kinds of holders in store_stats
 _ACTOR, _REST, _ACTOR_WORK = 5, 255, 3

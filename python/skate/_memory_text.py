@@ -205,7 +205,8 @@ def _store(row: dict[str, Any]) -> list[str]:
     share = 100 * row["resident"] / row["budget"] if row["budget"] else 0
     lines = [f"--- Object store of node {row['ip']} ({row['node_id'][:12]}) ---"]
     facts = [
-        ("memory", f"{human(row['resident'])} of {human(row['budget'])} ({share:.1f} %)"),
+        ("memory", f"{human(row['resident'])} of {human(row['budget'])} ({share:.1f} %)"
+         + (f", and {human(row['warm'])} free and kept warm" if row["warm"] else "")),
         ("objects", f"{_count(row['objects'], 'object')}, {human(row['object_bytes'])}"),
         ("lent and empty", f"{human(row['spare'])} kept by processes for reuse, "
          f"{human(row['unexplained'])} of no object"),
@@ -226,6 +227,8 @@ def _store(row: dict[str, Any]) -> list[str]:
               "lost": row["lost"]}  # fmt: skip
     lines += [f"{name:<18}{text}" for name, text in facts if name in always or needed.get(name)]
     lines += _events(row)
+    if row["waits"] and not row["waiting"]:
+        lines.append(f"{'waited':<18}{_count(row['waits'], 'request')} for room, none now")
     if row["waiting"]:
         lines.append(f"{'waiting':<18}{_count(row['waiting'], 'request')} for room"
                      + (f": {row['waits_for']}" if row["waits_for"] else ""))  # fmt: skip

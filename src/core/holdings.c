@@ -11,13 +11,15 @@
 #include <string.h>
 
 #include "base/futex.h"
+#include "core/locate.h"
 #include "core/sites.h"
 #include "wire/row_list.h"
 
 enum { GROUPS_MOST = 4096, HOLDERS_MOST = 4096, ANSWER_GROUPS = 1024, BORROWERS_MOST = 64 };
 enum hold_type { TYPE_NONE, TYPE_LOCAL, TYPE_PINNED, TYPE_USED, TYPE_CAPTURED, TYPE_ACTOR,
                  TYPE_REST = 255 };
-enum hold_where { WHERE_NOWHERE, WHERE_INLINE, WHERE_HERE, WHERE_AWAY, WHERE_COPY, WHERE_DROPPED };
+enum hold_where { WHERE_NOWHERE, WHERE_INLINE, WHERE_HERE, WHERE_AWAY, WHERE_COPY, WHERE_DROPPED,
+                  WHERE_PARTLY, WHERE_SPILLED, WHERE_LOST };
 enum hold_old { OLD_NOT, OLD_REFS, OLD_VIEWS, OLD_AWAY };
 enum { STATUS_NONE = 0, STATUS_HAS_VALUE = 5 }; /* else as task_row.state */
 
@@ -123,6 +125,12 @@ static uint32_t where_of(struct core *c, uint32_t slot) {
 
     if (ledger_state_of(s) == LEDGER_INLINE) return WHERE_INLINE;
     if (ledger_state_of(s) != LEDGER_ARENA) return o->evicted ? WHERE_DROPPED : WHERE_NOWHERE;
+    switch (locate_memory(c, slot)) {
+    case LOCATE_HERE: break;
+    case LOCATE_PARTLY: return WHERE_PARTLY;
+    case LOCATE_OUT: return WHERE_SPILLED;
+    case LOCATE_LOST: return WHERE_LOST;
+    }
     if (object_copy_at(c, slot)) return WHERE_COPY;
     return proc_node(s->holder) == proc_node(c->info.proc) ? WHERE_HERE : WHERE_AWAY;
 }

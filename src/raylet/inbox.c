@@ -34,7 +34,6 @@ static void on_extent_req(struct raylet *r, struct proc *p, const struct wire_ex
     int e = spill_lend(r, p->id, m->bytes, &span, &err);
 
     if (e == -SKATE_EFULL) spill_need(r, m->bytes);
-    r->counts.refused += e == -SKATE_EFULL;
     extent_answer(p, m->head.call, span, e, e < 0 ? err.text : "");
 }
 

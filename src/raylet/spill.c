@@ -542,6 +542,13 @@ void spill_refused(struct raylet *r, struct skate_error *err) {
                  "(arrays, buffers) that programs keep", r->set.store_wait_s);
 }
 
+uint64_t spill_disk_bytes(const struct raylet *r) {
+    struct spill_io_stats stats = {0};
+
+    if (r->spill && r->spill->io) spill_io_stats(r->spill->io, &stats);
+    return stats.disk_bytes;
+}
+
 /* ---- start and end ---- */
 
 int spill_start(struct raylet *r, struct skate_error *err) {

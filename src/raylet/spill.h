@@ -31,6 +31,7 @@ bool spill_pressure(struct raylet *r, uint64_t bytes);
 void spill_need(struct raylet *r, uint64_t bytes);
 /* A request ends with EFULL: counted, and its text says why nothing left memory. */
 void spill_refused(struct raylet *r, struct skate_error *err);
+uint64_t spill_disk_bytes(const struct raylet *r); /* of its files */
 bool spill_is_busy(const struct raylet *r); /* something is being written or asked for */
 
 /* Are these bytes of one piece in memory? 0: yes; -SKATE_EAGAIN: they are on their way;

@@ -6,11 +6,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/atomic.h"
 #include "base/futex.h"
 #include "raylet/answers.h"
 #include "raylet/pulls.h"
 #include "raylet/raylet.h"
+#include "raylet/spill.h"
+#include "store/residency.h"
 
+enum { LOOKS_MOST = 4 << 20 }; /* at pins: some milliseconds */
 enum { HOLDERS_MOST = 8192 }; /* 4,095 live at most; and the dead whose bytes are read still */
 enum store_holder { STORE_LIVE, STORE_DEAD, STORE_COPIES, STORE_KEPT };
 
@@ -71,18 +75,59 @@ static void add_totals(struct raylet *r, struct wire_store_stats *m) {
     m->pull_rate = rates.pull;
 }
 
+struct pinned_look {
+    struct raylet *r;
+    const uint32_t *pins[64];
+    uint32_t count;
+    uint64_t bytes, looks;
+};
+
+static bool add_pinned(void *arg, const struct extent_info *info) {
+    struct pinned_look *l = arg;
+    uint64_t end = granule_end(info->offset, info->bytes);
+
+    for (uint64_t g = granule_first(info->offset); g < end; g++) {
+        uint64_t left = info->offset + info->bytes - g * GRANULE_BYTES;
+
+        for (uint32_t i = 0; i < l->count; i++) {
+            l->looks++;
+            if (!at_load(&l->pins[i][g])) continue;
+            l->bytes += left < GRANULE_BYTES ? left : GRANULE_BYTES;
+            break;
+        }
+    }
+    return l->looks < LOOKS_MOST;
+}
+
+/* What somebody reads at this moment, as far as LOOKS_MOST looks go; 0: too many processes. */
+static uint64_t pinned_bytes(struct raylet *r) {
+    struct pinned_look l = {.r = r};
+    struct extent_holder h;
+    struct proc *p;
+    uint32_t at = 0;
+
+    while ((p = table_next(&r->procs, &at, NULL))) {
+        if (!p->pins) continue;
+        if (l.count == sizeof l.pins / sizeof *l.pins) return 0;
+        l.pins[l.count++] = p->pins;
+    }
+    at = 0;
+    while (l.looks < LOOKS_MOST && extents_next_holder(r->extents, &at, &h))
+        extents_each(r->extents, h.proc, add_pinned, &l);
+    return l.bytes;
+}
+
 static void add_now(struct raylet *r, struct wire_store_stats *m) {
     const struct store_counts *c = &r->counts;
     struct pulls_sum copies = pulls_sum(r);
 
-    m->budget = c->budget ? c->budget : r->set.arena_bytes;
-    m->used = extents_used(r->extents);
-    m->resident = c->resident ? c->resident : m->used;
+    m->budget = extents_budget(r->extents);
+    m->used = m->resident = extents_used(r->extents);
     m->spilled = c->spilled;
     m->in_files = c->in_files;
-    m->pinned = c->pinned;
-    m->warm = c->warm;
-    m->disk_used = c->disk_used;
+    m->pinned = pinned_bytes(r);
+    m->warm = extents_warm(r->extents);
+    m->disk_used = spill_disk_bytes(r);
     m->lost = c->lost;
     m->copies = copies.copies;
     m->copies_bytes = copies.bytes;

@@ -12,13 +12,8 @@ enum { STORE_SAMPLES = 11, STORE_WAITS = 240 };
 
 struct store_counts {
     /* Now. Bytes. Who does not know one leaves it 0. */
-    uint64_t budget;    /* what may be in memory; 0: the arena's size */
-    uint64_t resident;  /* of what is lent, in memory; 0: all of it */
     uint64_t spilled;   /* out of memory: their bytes lie in spill files only */
     uint64_t in_files;  /* mapped from files, since they can never fit */
-    uint64_t pinned;    /* cannot leave at this moment: somebody reads them */
-    uint64_t warm;      /* free, and its pages are kept for reuse */
-    uint64_t disk_used; /* size of the spill files */
     uint64_t lost;      /* of damaged or missing spill records */
     uint64_t waiting;   /* requests for room that wait */
     /* Since the start. */

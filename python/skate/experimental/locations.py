@@ -10,8 +10,9 @@ from skate import _api, _core
 def get_object_locations(
     obj_refs: list[Any], timeout_ms: int = -1
 ) -> dict[Any, dict[str, Any]]:
-    """ref -> {"node_ids": [hex], "object_size": bytes or None, "did_spill": False}.
+    """ref -> {"node_ids": [hex], "object_size": bytes or None, "did_spill": bool}.
 
+    did_spill: some of its bytes on this node are in a spill file, and not in memory, now.
     For a ref of another process's object its owner is asked, at most timeout_ms; an object that is
     not there yet has no nodes and no size.
     """
@@ -44,11 +45,11 @@ def _places(refs: list[Any]) -> dict[Any, dict[str, Any]]:
     names = {row["node"]: (row["node_id"] + bytes(12)).hex() for row in rows}
     out = {}
     for ref in refs:
-        ready, copied, node, size = _core.locate(ref)
+        ready, copied, node, size, spilled = _core.locate(ref)
         nodes = [names[node]] if ready and node in names else []
         if copied:
             nodes.append((here["node_id"] + bytes(12)).hex())
         out[ref] = {
-            "node_ids": nodes, "object_size": size if ready else None, "did_spill": False,
+            "node_ids": nodes, "object_size": size if ready else None, "did_spill": spilled,
         }  # fmt: skip
     return out
