@@ -1,8 +1,8 @@
 /* heap.c - see heap.h.
  *
- * An extent is in one of two lists: `busy` (it has objects; the longest sealed first) or `spare`
- * (it has none; the longest empty first). What is spare stays lent as long as the process needed
- * about as much a short while ago. */
+ * An extent is in one of three lists: `busy` (it has objects; the longest sealed first), `offered`,
+ * or `spare` (it has none; the longest empty first). What is spare stays lent as long as the
+ * process needed about as much a short while ago. */
 #include "core/heap.h"
 
 #include <errno.h>
@@ -30,7 +30,7 @@ _Static_assert(LIMIT_EXTENT_BYTES / WARM_BYTES <= 32, "bits of warm");
 
 struct extent {
     struct region region;      /* of a small one; first, so that the extent is found by it */
-    struct extent *prev, *next; /* busy or spare */
+    struct extent *prev, *next; /* in its list */
     uint64_t offset, bytes;    /* bytes: paid for, of an address range that may be longer */
     uint8_t *map;
     bool large, offered;
@@ -53,7 +53,7 @@ struct heap {
     struct blocks blocks;
     struct sorted all;    /* by offset */
     struct sorted larges; /* spare ones, by bytes */
-    struct list busy, spare;
+    struct list busy, offered, spare;
     struct extent *last;  /* of the last object given out: the next to be sealed */
     uint64_t held, held_small, spare_bytes, peak; /* peak: of held - spare_bytes, lately */
     uint32_t spare_small, live, generation;
@@ -267,7 +267,7 @@ static void now_empty(struct heap *h, struct extent *e) {
     uint64_t most = h->env.spare_max < HEAP_SPARE_BYTES ? h->env.spare_max : HEAP_SPARE_BYTES;
     uint64_t used = h->held - h->spare_bytes - e->bytes, room;
 
-    list_remove(&h->busy, e);
+    list_remove(e->offered ? &h->offered : &h->busy, e);
     if (e->offered || (e->large && sorted_add(&h->larges, e->bytes, e) < 0)) {
         extent_drop(h, e);
         return;
@@ -420,10 +420,13 @@ uint32_t heap_offer(struct heap *h, uint64_t bytes,
     uint64_t together = spare_trim(h, 0);
     uint32_t n = 0;
 
-    for (struct extent *e = h->busy.first; e && n < max && together < bytes; e = e->next) {
-        if (e->unsealed || e->offered || (fit && !fit(arg, e->offset, e->bytes))) continue;
+    for (struct extent *e = h->busy.first, *next; e && n < max && together < bytes; e = next) {
+        next = e->next;
+        if (e->unsealed || (fit && !fit(arg, e->offset, e->bytes))) continue;
         if (!e->large) blocks_hide(&h->blocks, &e->region);
         e->offered = true;
+        list_remove(&h->busy, e);
+        list_add(&h->offered, e);
         together += e->bytes;
         ret[n++] = (struct heap_offer){e->offset, e->bytes};
     }
@@ -438,6 +441,6 @@ void heap_take_back(struct heap *h, uint64_t offset) {
     e = h->all.v[i].extent;
     e->offered = false;
     if (!e->large) blocks_show(&h->blocks, &e->region);
-    list_remove(&h->busy, e);
+    list_remove(&h->offered, e);
     list_add(&h->busy, e);
 }

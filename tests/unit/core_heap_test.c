@@ -149,6 +149,7 @@ static uint64_t some_size(void) {
 
     if (d < 20) return LIMIT_SLOT_BYTES + within % LARGEST;
     if (d < 120) return within % (LIMIT_SLOT_BYTES + 1);
+    if (d < 160) return within % 3;
     return within % 4 ? within % 600 : within % 8000;
 }
 
@@ -174,6 +175,7 @@ static void step_alloc(struct object *o) {
     new.data = data;
     new.used = true;
     mark(&new, true);
+    if (new.size > 1 << 17) assert_true(l->bytes <= (new.size + 4160) / 8 * 9);
     write_pattern(&new);
     if (o->used) { /* taken by a step during the lending */
         for (o = w.objects; o < w.objects + LIVE && o->used;) o++;
@@ -192,7 +194,8 @@ static void step_seal(struct object *o) {
     o->sealed = true;
     heap_seal(w.h, o->offset);
     if (dice() % 16 == 0) heap_seal(w.h, o->offset); /* twice changes nothing */
-    if (dice() % 16 == 0) heap_seal(w.h, o->offset + 64 * (1 + dice() % 8) + 1);
+    heap_seal(w.h, o->offset + 1); /* none begins there, nor inside of it */
+    if (o->size > 64) heap_seal(w.h, o->offset + 64 * (1 + dice() % ((o->size - 1) / 64)));
 }
 
 static void step_free(struct object *o) {
@@ -206,6 +209,7 @@ static void step_free(struct object *o) {
     w.count--;
     if (!o->sealed) l->unsealed--;
     l->objects--;
+    assert_int_equal(heap_free(w.h, offset + 32), -SKATE_ENOENT);
     assert_int_equal(heap_free(w.h, offset), 0);
     if (offered && !l->objects) assert_int_equal(l->bytes, 0); /* at once */
     assert_int_equal(heap_free(w.h, offset), -SKATE_ENOENT);
@@ -407,8 +411,41 @@ static void test_spare(void **state) {
     assert_true(w.held <= 18 << 20);
     drop(first);
     lends = w.lends;
-    for (int i = 0; i < 1000; i++) drop(put(100)); /* the last extent for small ones stays */
+    for (int i = 0; i < 1000; i++) drop(put(100)); /* an extent for small ones stays */
     assert_int_equal(w.lends, lends);
+    world_is_empty();
+    heap_free_all(w.h);
+    w.env.spare_max = 0; /* the last one even then */
+    assert_int_equal(heap_new(&w.env, &w.h), 0);
+    for (int i = 0; i < 1000; i++) drop(put(100));
+    assert_int_equal(w.lends, lends + 1);
+    drop(put(1 << 20));
+    assert_int_equal(heap_free(w.h, 64), -SKATE_ENOENT); /* nothing of what is gone is looked at */
+    assert_true(w.held <= 1 << 20);
+    world_is_empty();
+    world_end();
+}
+
+/* The machine has no memory for what was lent: an error, and nothing is left over. */
+static void test_no_pages(void **state) {
+    struct skate_id id = {7, 9};
+    struct skate_error err;
+    uint64_t offset;
+    void *data;
+
+    (void)state;
+    world_begin(1, 0);
+    w.within = true;
+    assert_int_equal(ftruncate(w.env.arena_fd, 0), 0);
+    for (uint64_t size = 100; size < UINT64_C(1) << 22; size *= 100) {
+        assert_int_equal(heap_alloc(w.h, size, &id, FORMAT_RAW, &offset, &data, &err),
+                         -SKATE_EFULL);
+        assert_non_null(strstr(err.text, "memory"));
+    }
+    assert_true(w.lends >= 2);
+    assert_int_equal(ftruncate(w.env.arena_fd, (off_t)MAP_GRANULES * GRANULE), 0);
+    drop(put(100));
+    drop(put(1 << 20));
     world_is_empty();
     world_end();
 }
@@ -443,7 +480,9 @@ static void test_waste(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_random),
                                        cmocka_unit_test(test_offered),
-                                       cmocka_unit_test(test_spare), cmocka_unit_test(test_waste)};
+                                       cmocka_unit_test(test_spare),
+                                       cmocka_unit_test(test_no_pages),
+                                       cmocka_unit_test(test_waste)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
