@@ -185,6 +185,7 @@ static PyObject *mod_close(PyObject *module, PyObject *unused) {
         nanosleep(&pause, NULL);
     }
     PyEval_RestoreThread(save);
+    py_creates_keep(c);
     py_memories_keep();
     py_buffers_keep();
     save = PyEval_SaveThread();
@@ -470,6 +471,7 @@ static PyMethodDef methods[] = {
     {"laid", py_set_laid, METH_O, NULL},
     {"arrow_stream", py_arrow_stream, METH_O, NULL},
     {"arrays", py_arrays, METH_O, NULL},
+    {"create_buffer", py_create_buffer, METH_VARARGS, NULL},
     {"why", py_why, METH_VARARGS, NULL},
     {"forget_refs", py_forget_refs, METH_NOARGS, NULL},
     {"run", py_run, METH_NOARGS, NULL},
@@ -508,7 +510,7 @@ static int mod_exec(PyObject *module) {
     if (py_ref_init(module) < 0 || py_decode_init(module) < 0 || py_call_init(module) < 0 ||
         py_job_init(module) < 0 || py_watch_init(module) < 0)
         return -1;
-    if (py_stream_init(module) < 0) return -1;
+    if (py_stream_init(module) < 0 || py_create_init(module) < 0) return -1;
     return PyModule_AddStringConstant(module, "version", SKATE_VERSION);
 }
 

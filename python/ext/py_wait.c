@@ -2,7 +2,7 @@
  *
  * get of many refs is one core_wait and then a loop of reads and decodes. A signal interrupts the
  * wait: its Python handler runs, then the wait goes on with the time that is left. */
-#include "py.h"
+#include "py_array.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -417,6 +417,7 @@ PyObject *py_put(PyObject *module, PyObject *object) {
     uint8_t scratch[PY_SCRATCH];
     struct skate_id id;
     struct py_value pv;
+    uint32_t parts;
     int r;
 
     (void)module;
@@ -430,6 +431,11 @@ PyObject *py_put(PyObject *module, PyObject *object) {
     if (py_encode(&pv, object) < 0) {
         py_value_release(&pv);
         return NULL;
+    }
+    if (pv.v.part_count > 1 && py_create_seal(object, &pv, &id)) {
+        py_value_release(&pv);
+        if (py.note_sites) py_note_site(&id, "put object");
+        return py_ref_new(py.ref_type, &id, false);
     }
     do {
         struct core *c = py.core;
@@ -448,8 +454,10 @@ PyObject *py_put(PyObject *module, PyObject *object) {
         }
         r = py_room(c, r, &err);
     } while (r == -SKATE_EINTR && PyErr_CheckSignals() == 0);
+    parts = pv.v.part_count;
     py_value_release(&pv);
     if (r < 0) return py_fail(r, err.text);
+    if (parts > 1) py_create_stored(object);
     if (py.note_sites) py_note_site(&id, "put object");
     return py_ref_new(py.ref_type, &id, false);
 }

@@ -46,6 +46,7 @@ TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
     from typing import Any
 
+    from skate._create import create_buffer, ndarray
     from skate._typed import ObjectRefGenerator, get, put, remote, wait
 else:
     from skate._api import get, put, wait
@@ -74,6 +75,7 @@ _LAZY = (
 
 # Names that live elsewhere, imported when first asked for.
 _ELSEWHERE = {
+    "create_buffer": "_create", "ndarray": "_create",
     "ClientBuilder": "client_builder", "client": "client_builder",
     "LoggingConfig": "_logging_config",
     "worker": "_private.worker", "state": "_private.state",
@@ -106,7 +108,8 @@ __all__ = [
     "PlacementGroupID", "RESTORE_WORKER_MODE", "RayContext", "SCRIPT_MODE", "SPILL_WORKER_MODE",
     "TaskID", "UniqueID", "WORKER_MODE", "WorkerID", "__commit__", "__version__",
     "available_resources", "cancel",
-    "cluster_resources", "exceptions", "get", "get_actor", "get_gpu_ids", "get_runtime_context",
-    "init", "is_initialized", "kill", "method", "nodes", "put", "remote", "shutdown", "timeline",
-    "wait", "why",
+    "cluster_resources", "create_buffer", "exceptions", "get", "get_actor", "get_gpu_ids",
+    "get_runtime_context",
+    "init", "is_initialized", "kill", "method", "ndarray", "nodes", "put", "remote", "shutdown",
+    "timeline", "wait", "why",
 ]  # fmt: skip

@@ -118,7 +118,7 @@ static void copy_text(char *out, size_t cap, const char *text, uint32_t len) {
 static int map_shared(struct core *c, const int *fds) {
     struct heap_env env = {.lend = lend, .give_back = give_back, .arg = c, .arena_fd = fds[0],
                            .spare_max = (c->info.store_bytes ? c->info.store_bytes
-                                                             : c->info.arena_bytes) / 8};
+                                                             : c->info.arena_bytes) / 4};
     uint64_t span = c->info.arena_bytes, behind = c->info.store_bytes ? pins_bytes(span) : 0;
 
     c->arena_mapped = span + (behind ? residency_bytes(span) : 0);

@@ -22,7 +22,7 @@
 #include "base/id.h"
 #include "store/object.h"
 
-#define HEAP_SPARE_BYTES (UINT64_C(512) << 20)
+#define HEAP_SPARE_BYTES (UINT64_C(2) << 30)
 
 /* lend: an address range of `bytes` (a multiple of a page) at least; only `bytes` of it are paid
  * for and touched. give_back must not call into the heap. */
@@ -43,6 +43,22 @@ void heap_free_all(struct heap *h); /* unmaps; the raylet takes the extents back
 SKATE_NODISCARD int heap_alloc(struct heap *h, uint64_t bytes, const struct skate_id *id,
                                uint8_t format, uint64_t *ret_offset, void **ret_data,
                                struct skate_error *err);
+/* The same, but the pages of a large one may be missing (cold): they come when they are touched, or
+ * with heap_back(). own: an extent of its own, whatever the size. */
+struct heap_place {
+    uint64_t offset;
+    void *data;
+    bool cold;
+};
+SKATE_NODISCARD int heap_alloc_cold(struct heap *h, uint64_t bytes, const struct skate_id *id,
+                                    bool own, struct heap_place *ret, struct skate_error *err);
+/* Give the bytes at a mapping of the arena their pages: a full machine is an error here, not a
+ * SIGBUS while they are written. Long for many bytes; needs no lock, nor the heap. */
+SKATE_NODISCARD int heap_back(int arena_fd, uint64_t offset, void *data, uint64_t bytes,
+                              struct skate_error *err);
+/* Where the writable mapping of the extent of a large object is noted, for the caller to put
+ * another one in its place; NULL: no large object lies there. */
+uint8_t **heap_map(struct heap *h, uint64_t offset, uint64_t *ret_bytes);
 /* Give one back. -SKATE_ENOENT when no object lies there (a peer's mistake; nothing changed). */
 int heap_free(struct heap *h, uint64_t offset);
 /* The object's bytes are complete and do not change any more. What lies nowhere, or is sealed

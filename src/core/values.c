@@ -37,20 +37,25 @@ void value_copy(void *to, const struct core_value *v) {
 /* Write a value into our extents; the mutex is given up while many bytes are copied. */
 int object_store(struct core *c, const struct core_value *v, const struct skate_id *id,
                  struct wire_val *ret, struct skate_error *err) {
-    uint64_t size = value_size(v), offset = 0;
-    void *to = NULL;
-    int r = heap_alloc(c->heap, size, id, v->format, &offset, &to, err);
+    uint64_t size = value_size(v);
+    struct heap_place at;
+    int r = heap_alloc_cold(c->heap, size, id, false, &at, err);
 
     if (r < 0) return r;
     if (size > LIMIT_SLOT_BYTES) core_leave(c);
-    value_copy(to, v);
-    if (size > LIMIT_SLOT_BYTES) {
-        r = core_enter(c);
-        if (r < 0) (void)pthread_mutex_lock(&c->lock); /* the caller expects the lock */
+    if (at.cold) r = heap_back(c->arena_fd, at.offset, at.data, size, err);
+    if (r == 0) value_copy(at.data, v);
+    if (size > LIMIT_SLOT_BYTES && core_enter(c) < 0)
+        (void)pthread_mutex_lock(&c->lock); /* the caller expects the lock */
+    if (r < 0) {
+        (void)heap_free(c->heap, at.offset);
+        (void)heap_offer(c->heap, 0, NULL, NULL, NULL, 0); /* gives back what holds nothing */
+        return r;
     }
-    if (!(v->flags & VAL_ERROR)) heap_seal(c->heap, offset); /* errors are read at once: stay */
-    *ret = (struct wire_val){.kind = VAL_ARENA, .format = v->format, .flags = v->flags,
-                             .id = *id, .holder = c->info.proc, .offset = offset, .size = size};
+    ((struct heap_header *)at.data - 1)->format = v->format;
+    if (!(v->flags & VAL_ERROR)) heap_seal(c->heap, at.offset); /* errors are read at once: stay */
+    *ret = (struct wire_val){.kind = VAL_ARENA, .format = v->format, .flags = v->flags, .id = *id,
+                             .holder = c->info.proc, .offset = at.offset, .size = size};
     return 0;
 }
 
