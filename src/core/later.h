@@ -5,7 +5,7 @@
  * had it to itself, or went over its own `memory`, uses its max_retries. The pause before the n-th
  * try doubles each time, up to a minute. A task that pauses is queued, but in no queue. Included by
  * core_int.h; all under the core mutex but core_memory_retries (any thread). Never sleeps. Tests:
- * tests/e2e/test_e2e_memory.py. */
+ * tests/unit/core_later_test.c, tests/e2e/test_e2e_memory.py. */
 #ifndef SKATE_CORE_LATER_H
 #define SKATE_CORE_LATER_H
 
