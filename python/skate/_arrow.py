@@ -173,10 +173,27 @@ def _is_polars(kind: type, name: str) -> bool:
 
 _same: dict[Any, bool] = {}  # data types of polars: do they come back from Arrow as they were?
 _SAME_MOST = 4096
+# Others (objects, integers of 128 bits) are not even tried: some polars end the process then.
+_TRIED = frozenset(
+    ("Boolean", "Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "UInt64",
+     "Float32", "Float64", "String", "Utf8", "Binary", "Categorical", "Enum", "Decimal", "Date",
+     "Time", "Datetime", "Duration", "List", "Array", "Struct", "Null")
+)  # fmt: skip
+
+
+def _may_be_tried(dtype: Any) -> bool:
+    if dtype.base_type().__name__ not in _TRIED:
+        return False
+    inner = [field.dtype for field in getattr(dtype, "fields", ())]
+    if hasattr(dtype, "inner"):
+        inner.append(dtype.inner)
+    return all(map(_may_be_tried, inner))
 
 
 def _comes_back(dtype: Any) -> bool:
     known = _same.get(dtype)
+    if known is None and not _may_be_tried(dtype):
+        known = _same[dtype] = False
     if known is None:
         polars = sys.modules["polars"]
         empty = polars.DataFrame({"c": polars.Series([], dtype=dtype)})
@@ -273,14 +290,15 @@ def reduce(obj: Any) -> tuple[Any, ...] | None:
 
 def _reduce_array(array: Any) -> tuple[Any, ...] | None:
     """An array that is part of a larger one: pyarrow would pickle the larger one."""
-    if array.get_total_buffer_size() <= 2 * array.nbytes + _SMALL or not _exact_type(array.type):
-        return None
     try:
+        part = array.get_total_buffer_size() > 2 * array.nbytes + _SMALL
+        if not part or not _exact_type(array.type):
+            return None
         batch = pa.RecordBatch.from_arrays([array], [""])
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, batch.schema) as writer:
             writer.write(batch)
-    except pa.ArrowException:
+    except pa.ArrowException:  # of a type that this pyarrow cannot measure or write
         return None
     return array_of, (pickle.PickleBuffer(sink.getvalue()),)
 
