@@ -4,7 +4,7 @@
  *   direct_write, direct_read   as many bytes by a plain loop of 16 MB with O_DIRECT, warm memory
  *   dd_write, dd_read           the same by dd bs=16M oflag=direct (iflag=direct), and its start
  *   spill_granule  us to bring back one granule of a large record, alone
- * Usage: spill DIRECTORY [MB [ROUNDS [MB_OF_A_RECORD]]]. Prints lines `name value unit`, medians of
+ * Usage: spill_disk DIRECTORY [MB [ROUNDS [MB_OF_A_RECORD]]]. Prints lines `name value unit`, medians of
  * the rounds, and `name_ratio` of ours to each rival's, the median of the ratios in each round. */
 #include <errno.h>
 #include <fcntl.h>
@@ -36,7 +36,7 @@ static struct bench {
 } b;
 
 static void die(const char *what) {
-    fprintf(stderr, "spill: %s: %s\n", what, strerror(errno));
+    fprintf(stderr, "spill_disk: %s: %s\n", what, strerror(errno));
     exit(1);
 }
 
@@ -44,7 +44,7 @@ static void on_wrote(void *arg, int status, const struct spill_place *places, ui
                      const char *why) {
     b.left--;
     if (status < 0) {
-        fprintf(stderr, "spill: %s\n", why);
+        fprintf(stderr, "spill_disk: %s\n", why);
         exit(1);
     }
     memcpy(arg, places, n * sizeof *places);
@@ -54,7 +54,7 @@ static void on_read(void *arg, int status, const char *why) {
     (void)arg;
     b.left--;
     if (status < 0) {
-        fprintf(stderr, "spill: %s\n", why);
+        fprintf(stderr, "spill_disk: %s\n", why);
         exit(1);
     }
 }
@@ -215,7 +215,7 @@ static void start(uint64_t mb, uint64_t record_mb) {
     if (loop_new(&b.loop) < 0) die("loop");
     s.loop = b.loop;
     if (spill_dir_new(&d, &s.target, &err) < 1 || spill_io_start(&s, &b.io, &err) < 0) {
-        fprintf(stderr, "spill: %s\n", err.text);
+        fprintf(stderr, "spill_disk: %s\n", err.text);
         exit(1);
     }
 }
@@ -225,7 +225,7 @@ int main(int argc, char **argv) {
     int rounds = argc > 3 ? (int)strtol(argv[3], NULL, 10) : 5;
 
     if (argc < 2 || rounds < 1 || rounds > ROUNDS_MAX) {
-        fprintf(stderr, "usage: spill DIRECTORY [MB [ROUNDS [MB_OF_A_RECORD]]]\n");
+        fprintf(stderr, "usage: spill_disk DIRECTORY [MB [ROUNDS [MB_OF_A_RECORD]]]\n");
         return 2;
     }
     b.dir = argv[1];

@@ -9,13 +9,14 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/assert.h"
 #include "raylet/spill_steps.h"
 #include "store/table.h"
 
-enum { QUEUES = 3 };
+enum { QUEUES = 3, STOP_SECONDS = 1 };
 
 /* In which order a thread looks at the queues: neither reads nor writes can starve the other. */
 static const enum job_kind order_of[SPILL_THREADS][QUEUES] = {
@@ -26,21 +27,23 @@ static const enum job_kind order_of[SPILL_THREADS][QUEUES] = {
 struct job_list {
     struct job *first, **end;
 };
+
 struct record {
     struct spill_place place;
     uint32_t readers;
     bool dead, thrown; /* thrown: its room was given back, or is about to be */
 };
 struct file {
-    uint64_t number, bytes;
-    uint32_t count, live, busy; /* busy: reads and punches under way */
+    uint64_t number, bytes; /* on disk */
+    uint32_t count, live, busy; /* busy: reads and a punch under way */
+    bool punching;
     struct record records[];
 };
 
 struct thread {
     struct spill_io *io;
     pthread_t id;
-    uint8_t *room; /* SPILL_READ_STEP bytes */
+    uint8_t *room; /* SPILL_ROOM bytes */
     uint32_t index;
 };
 
@@ -180,39 +183,52 @@ static struct record *find(struct spill_io *io, const struct spill_place *p, str
     return rec->dead || memcmp(&rec->place, p, sizeof *p) ? NULL : rec;
 }
 
-static void trash(struct spill_io *io, struct file *f, struct record *rec) {
+/* The whole file goes, or (bytes not 0) these of it. */
+static bool trash(struct spill_io *io, uint64_t file, uint64_t at, uint64_t bytes) {
     struct job *j = calloc(1, sizeof *j);
 
-    if (!j) return; /* it stays until the end of the session */
+    if (!j) return false; /* it stays, until the end of the session at most */
     j->kind = JOB_TRASH;
     j->steps = 1;
-    j->file = f->number;
-    if (rec) {
-        j->at = rec->place.at - spill_head_bytes(rec->place.bytes);
-        j->bytes = record_room(rec->place.bytes);
-        rec->thrown = true;
-        f->busy++;
-    }
+    j->file = file;
+    j->at = at;
+    j->bytes = bytes;
     submit(io, j);
+    return true;
+}
+
+static bool is_waste(const struct record *rec) {
+    return rec->dead && !rec->thrown && rec->readers == 0;
+}
+
+/* The next dead records that lie side by side; one punch at a time, so that a file that loses all
+ * its records in a short time is removed after few of them. */
+static void punch_next(struct spill_io *io, struct file *f) {
+    uint32_t first = 0, end;
+    uint64_t at, bytes = 0;
+
+    while (first < f->count && !is_waste(&f->records[first])) first++;
+    if (f->punching || first == f->count) return;
+    for (end = first; end < f->count && is_waste(&f->records[end]); end++)
+        bytes += record_room(f->records[end].place.bytes);
+    at = f->records[first].place.at - spill_head_bytes(f->records[first].place.bytes);
+    if (!trash(io, f->number, at, bytes)) return;
+    for (uint32_t i = first; i < end; i++) f->records[i].thrown = true;
+    f->punching = true;
+    f->busy++;
 }
 
 /* Give back what nobody needs and nobody reads. */
 static void tidy_up(struct spill_io *io, struct file *f) {
     if (f->live) {
-        for (uint32_t i = 0; i < f->count; i++) {
-            struct record *rec = &f->records[i];
-
-            if (rec->dead && !rec->thrown && rec->readers == 0) trash(io, f, rec);
-        }
+        punch_next(io, f);
         return;
     }
     if (f->busy) return;
-    trash(io, f, NULL);
+    (void)trash(io, f->number, 0, 0);
     (void)table_take(&io->files, f->number);
     io->stats.files--;
-    for (uint32_t i = 0; i < f->count; i++)
-        if (!f->records[i].thrown) io->stats.disk_bytes -= record_room(f->records[i].place.bytes);
-    io->stats.disk_bytes -= SPILL_BLOCK;
+    io->stats.disk_bytes -= f->bytes;
     free(f);
 }
 
@@ -275,8 +291,10 @@ static void trash_done(struct spill_io *io, struct job *j) {
     struct file *f = j->bytes ? table_get(&io->files, j->file) : NULL;
 
     if (!j->bytes) return; /* the whole file */
-    SKATE_ASSERT(f && f->busy);
+    SKATE_ASSERT(f && f->busy && f->punching);
     f->busy--;
+    f->punching = false;
+    f->bytes -= j->bytes;
     io->stats.disk_bytes -= j->bytes;
     tidy_up(io, f);
 }
@@ -297,7 +315,7 @@ static void on_event(void *arg, unsigned events) {
         if (j->kind != JOB_TRASH) io->stats.jobs--;
         if (j->kind == JOB_WRITE && j->status == 0 && !file_new(io, j)) {
             j->status = err_fail(&j->err, -SKATE_ENOMEM, "out of memory");
-            trash(io, &(struct file){.number = j->file}, NULL);
+            (void)trash(io, j->file, 0, 0);
         }
         if (j->kind == JOB_WRITE)
             write_done(io, j);
@@ -367,7 +385,7 @@ static int start_threads(struct spill_io *io) {
 
         t->io = io;
         t->index = i;
-        t->room = mmap(NULL, SPILL_READ_STEP, PROT_READ | PROT_WRITE,
+        t->room = mmap(NULL, SPILL_ROOM, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (t->room == MAP_FAILED)
             e = -SKATE_ENOMEM;
@@ -406,6 +424,19 @@ int spill_io_start(const struct spill_io_start *s, struct spill_io **ret,
     return err_fail(err, e, "the threads that spill cannot be started");
 }
 
+/* False: a thread is stuck in the kernel. */
+static bool join_all(struct spill_io *io) {
+    struct timespec until;
+
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += STOP_SECONDS;
+    while (io->started &&
+           pthread_timedjoin_np(io->threads[io->started - 1].id, NULL, &until) == 0)
+        io->started--;
+    for (uint32_t i = 0; i < io->started; i++) (void)pthread_detach(io->threads[i].id);
+    return io->started == 0;
+}
+
 struct spill_io *spill_io_stop(struct spill_io *io) {
     struct file *f;
     uint32_t at = 0;
@@ -416,11 +447,11 @@ struct spill_io *spill_io_stop(struct spill_io *io) {
     pthread_cond_broadcast(&io->wake);
     pthread_mutex_unlock(&io->lock);
     if (io->env.target && io->env.target->stop) io->env.target->stop(io->env.target);
-    for (uint32_t i = 0; i < io->started; i++) pthread_join(io->threads[i].id, NULL);
+    loop_unwatch(io->watch);
+    if (!join_all(io)) return NULL; /* what it may still touch must stay */
     for (uint32_t i = 0; i < SPILL_THREADS; i++)
         if (io->threads[i].room && io->threads[i].room != MAP_FAILED)
-            munmap(io->threads[i].room, SPILL_READ_STEP);
-    loop_unwatch(io->watch);
+            munmap(io->threads[i].room, SPILL_ROOM);
     if (io->event_fd >= 0) close(io->event_fd);
     for (int i = 0; i < QUEUES; i++) list_free(&io->queues[i]);
     list_free(&io->done);

@@ -71,8 +71,10 @@ struct spill_read {
 /* -SKATE_ENOMEM, -SKATE_ESYS; the target is the caller's then. */
 SKATE_NODISCARD int spill_io_start(const struct spill_io_start *s, struct spill_io **ret,
                                    struct skate_error *err);
-/* Waits for the threads (at most for one request to the disk each), then ends the target: its
- * files go. What has not ended is forgotten: its `done` is not called. NULL is fine; NULL back. */
+/* Waits for the threads (for the request to the disk that each is at), then ends the target: its
+ * files go. What has not ended is forgotten: its `done` is not called. When a thread is stuck in a
+ * request for a second, it, the target and the memory that it uses are left as they are: for a
+ * process that ends. NULL is fine; NULL back. */
 struct spill_io *spill_io_stop(struct spill_io *io);
 
 /* Write these pieces of the arena (1 to SPILL_RECORDS_MAX; offsets multiples of 4 KB) into one new

@@ -104,7 +104,8 @@ struct job *job_new_read(const struct spill_read *read) {
     j->file = read->place.file;
     j->read = *read;
     j->step_bytes = min64(half ? half : SPILL_GRANULE, SPILL_READ_STEP);
-    j->steps = 1 + (uint32_t)((read->bytes + j->step_bytes - 1) / j->step_bytes);
+    j->is_joined = read->from == 0 && spill_head_bytes(read->place.bytes) == SPILL_BLOCK;
+    j->steps = !j->is_joined + (uint32_t)((read->bytes + j->step_bytes - 1) / j->step_bytes);
     return j;
 }
 
@@ -236,18 +237,36 @@ static int write_step(struct spill_env *env, struct job *j, uint32_t step,
 
 /* ---- reading ---- */
 
-static int read_head(struct spill_env *env, struct job *j, struct skate_error *err) {
+static uint64_t part_bytes(const struct job *j, uint64_t at) {
+    return min64(j->read.bytes - at, j->step_bytes);
+}
+
+/* Into j->head; when joined, the first part into `room` behind a block. */
+static int fetch_head(struct spill_env *env, struct job *j, uint8_t *room,
+                      struct skate_error *err) {
     const struct spill_place *p = &j->read.place;
-    struct spill_record_head *h = &j->head_says;
     uint64_t bytes = spill_head_bytes(p->bytes);
-    struct skate_error why;
     int e;
 
     j->head = alloc_blocks(bytes);
     if (!j->head) return err_fail(err, -SKATE_ENOMEM, "out of memory");
-    e = env->target->read(env->target, p->file, p->at - bytes, j->head, bytes, err);
+    if (!j->is_joined)
+        return env->target->read(env->target, p->file, p->at - bytes, j->head, bytes, err);
+    e = env->target->read(env->target, p->file, p->at - bytes, room,
+                          bytes + spill_padded(part_bytes(j, 0)), err);
+    if (e == 0) memcpy(j->head, room, bytes);
+    return e;
+}
+
+static int read_head(struct spill_env *env, struct job *j, uint8_t *room,
+                     struct skate_error *err) {
+    const struct spill_place *p = &j->read.place;
+    struct spill_record_head *h = &j->head_says;
+    struct skate_error why;
+    int e = fetch_head(env, j, room, err);
+
     if (e < 0) return e;
-    if (spill_record_decode(j->head, bytes, h, &why) < 0)
+    if (spill_record_decode(j->head, spill_head_bytes(p->bytes), h, &why) < 0)
         return err_fail(err, -SKATE_EPROTO, "spill file %016llx is damaged: %s",
                         (unsigned long long)p->file, why.text);
     if (h->nonce != env->nonce || h->file != p->file || h->offset != p->offset ||
@@ -281,38 +300,47 @@ static int hand_over(const struct job *j, const uint8_t *from, uint64_t bytes, u
     return 0;
 }
 
-static int read_part(struct spill_env *env, struct job *j, uint64_t at, uint8_t *room,
-                     struct skate_error *err) {
+/* The part that begins at `at` of what is wanted lies in `data`. */
+static int deliver(struct job *j, uint64_t at, const uint8_t *data, struct skate_error *err) {
     const struct spill_place *p = &j->read.place;
-    uint64_t from = j->read.from + at, bytes = min64(j->read.bytes - at, j->step_bytes);
-    int e = env->target->read(env->target, p->file, p->at + from, room, spill_padded(bytes), err);
+    uint64_t from = j->read.from + at, bytes = part_bytes(j, at);
+    int e = 0;
 
-    if (e == 0) e = wait_for_head(env, j, err);
     for (uint64_t done = 0; e == 0 && done < bytes; done += SPILL_GRANULE) {
         uint64_t len = min64(bytes - done, SPILL_GRANULE), index = (from + done) / SPILL_GRANULE;
 
-        if (spill_granule_verify(j->head, &j->head_says, index, room + done, len) < 0)
+        if (spill_granule_verify(j->head, &j->head_says, index, data + done, len) < 0)
             e = err_fail(err, -SKATE_EPROTO, "spill file %016llx is damaged: the bytes at %llu "
                          "are not those that were written", (unsigned long long)p->file,
                          (unsigned long long)(p->at + from + done));
         else
-            e = hand_over(j, room + done, len, at + done, err);
+            e = hand_over(j, data + done, len, at + done, err);
     }
     return e;
+}
+
+static int read_part(struct spill_env *env, struct job *j, uint64_t at, uint8_t *room,
+                     struct skate_error *err) {
+    const struct spill_place *p = &j->read.place;
+    int e = env->target->read(env->target, p->file, p->at + j->read.from + at, room,
+                              spill_padded(part_bytes(j, at)), err);
+
+    if (e == 0) e = wait_for_head(env, j, err);
+    return e < 0 ? e : deliver(j, at, room, err);
 }
 
 static int read_step(struct spill_env *env, struct job *j, uint32_t step, uint8_t *room,
                      struct skate_error *err) {
     int e;
 
-    if (step > 0) return read_part(env, j, (step - 1) * j->step_bytes, room, err);
-    e = read_head(env, j, err);
+    if (step > 0) return read_part(env, j, (step - !j->is_joined) * j->step_bytes, room, err);
+    e = read_head(env, j, room, err);
     pthread_mutex_lock(&env->lock);
     j->head_state = e < 0 ? e : 1;
     if (e < 0) j->head_why = *err;
     pthread_cond_broadcast(&env->head_known);
     pthread_mutex_unlock(&env->lock);
-    return e;
+    return e < 0 || !j->is_joined ? e : deliver(j, 0, room + SPILL_BLOCK, err);
 }
 
 int job_step(struct spill_env *env, struct job *j, uint32_t step, uint8_t *room,

@@ -2,9 +2,10 @@
  *
  * A write: step 0 opens the file; each of the middle ones sums up and writes some 8 MB; the last
  * one writes the heads of large records and of the file, and closes it. A target that takes a file
- * only as a whole has one step. A read: step 0 reads the record's head; each other one reads some
- * 2 MB, waits for the head, verifies and hands over. A job's fields are guarded by spill_io's lock,
- * but for what the steps below say that they write. */
+ * only as a whole has one step. A read: step 0 reads the record's head, with the first 2 MB when
+ * these follow it and are wanted; each other one reads some 2 MB, waits for the head, verifies and
+ * hands over. A job's fields are guarded by spill_io's lock, but for what the steps below say that
+ * they write. */
 #ifndef SKATE_RAYLET_SPILL_STEPS_H
 #define SKATE_RAYLET_SPILL_STEPS_H
 
@@ -18,6 +19,7 @@ enum {
     SPILL_THREADS = 2,
     SPILL_WRITE_STEP = 8 << 20,
     SPILL_READ_STEP = 2 << 20, /* stays in a core's cache until it is verified */
+    SPILL_ROOM = SPILL_BLOCK + SPILL_READ_STEP,
     SPILL_TRIES = 17, /* one more than a target has places */
 };
 
@@ -55,6 +57,7 @@ struct job {
     struct spill_read read;
     uint32_t record;
     uint64_t step_bytes;
+    bool is_joined; /* step 0 reads the first part, too */
     uint8_t *head; /* written by step 0 ... */
     struct spill_record_head head_says;
     struct skate_error head_why;
@@ -83,7 +86,7 @@ void job_free(struct job *j);
 bool job_claim(struct job *j, uint32_t *ret_step);
 /* A write that failed begins anew, if that may help: the target may know another place. */
 bool job_again(struct job *j);
-/* Run a claimed step, without the lock. `room`: SPILL_READ_STEP bytes of this thread. */
+/* Run a claimed step, without the lock. `room`: SPILL_ROOM bytes of this thread. */
 int job_step(struct spill_env *env, struct job *j, uint32_t step, uint8_t *room,
              struct skate_error *err);
 

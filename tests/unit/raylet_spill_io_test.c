@@ -8,6 +8,7 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "base/atomic.h"
 #include "spill_rig_disk.h"
 
 static struct rig rig;
@@ -228,10 +229,10 @@ static void test_full(void **state) {
     assert_int_equal(rig_files(&rig, 0), 0);
     w = rig_write(&rig, &mixed[4], 1); /* a smaller one fits */
     assert_int_equal(w.status, 0);
+    rig_limit_files(&rig, 0);
     rig_punch(&rig);
     assert_int_equal(rig_restore(&rig, &w.places[0]), 0);
     rig_assert_right(&rig, mixed[4].offset, mixed[4].bytes);
-    rig_limit_files(&rig, 0);
 }
 
 /* The file or its folder was removed behind our back. */
@@ -301,13 +302,140 @@ static void test_stop_at_work(void **state) {
     assert_int_equal(rig_folders(&rig, 0), 0);
 }
 
+/* ---- a target in memory, which takes files as a whole ---- */
+
+static struct whole {
+    struct spill_target t;
+    uint8_t *p;
+    size_t len;
+    int gate[2]; /* nothing ever comes: what reads there is stuck */
+    bool shut;
+    uint32_t removed, freed, entered, punched;
+} whole;
+
+static int whole_write(struct spill_target *t, uint64_t file, const struct iovec *pieces, int n,
+                       struct skate_error *err) {
+    (void)t;
+    if (file == 2) return err_fail(err, -SKATE_EIO, "file 2 is not to be");
+    for (int i = 0; i < n; i++) {
+        assert_int_equal(pieces[i].iov_len % SPILL_BLOCK, 0);
+        memcpy(whole.p + whole.len, pieces[i].iov_base, pieces[i].iov_len);
+        whole.len += pieces[i].iov_len;
+    }
+    return 0;
+}
+
+static int whole_read(struct spill_target *t, uint64_t file, uint64_t at, void *to, uint64_t bytes,
+                      struct skate_error *err) {
+    char c;
+
+    (void)t;
+    (void)file;
+    at_add_seq(&whole.entered, 1);
+    if (whole.shut && read(whole.gate[0], &c, 1) != 1) return -SKATE_EIO;
+    if (at + bytes > whole.len) return err_fail(err, -SKATE_EIO, "cut short");
+    memcpy(to, whole.p + at, bytes);
+    return 0;
+}
+
+static int whole_remove(struct spill_target *t, uint64_t file) {
+    (void)t;
+    (void)file;
+    return at_add_seq(&whole.removed, 1), 0;
+}
+
+static void whole_punch(struct spill_target *t, uint64_t file, uint64_t at, uint64_t bytes) {
+    (void)t;
+    (void)file;
+    memset(whole.p + at, 0, bytes);
+    at_add_seq(&whole.punched, 1);
+}
+
+static void whole_free(struct spill_target *t) {
+    (void)t;
+    whole.freed++;
+}
+
+static void start_whole(void) {
+    struct spill_io_start s = {.loop = rig.loop, .arena = rig.arena, .nonce = 5};
+
+    whole = (struct whole){.t = {.write = whole_write, .read = whole_read, .remove = whole_remove,
+                                 .punch = whole_punch, .free = whole_free}};
+    whole.p = malloc(RIG_ARENA);
+    assert_non_null(whole.p);
+    assert_int_equal(pipe(whole.gate), 0);
+    s.target = &whole.t;
+    assert_int_equal(spill_io_start(&s, &rig.io, NULL), 0);
+}
+
+static void end_whole(void) {
+    free(whole.p);
+    close(whole.gate[0]);
+    close(whole.gate[1]);
+}
+
+static void test_whole_files(void **state) {
+    struct wrote a, b;
+
+    (void)state;
+    start_whole();
+    a = rig_write(&rig, mixed, MIXED);
+    assert_int_equal(a.status, 0);
+    b = rig_write(&rig, mixed, MIXED);
+    assert_int_equal(b.status, -SKATE_EIO);
+    assert_string_equal(b.why, "file 2 is not to be");
+    assert_int_equal(whole.removed, 1);
+    rig_punch(&rig);
+    for (uint32_t i = 0; i < MIXED; i++) {
+        assert_int_equal(rig_restore(&rig, &a.places[i]), 0);
+        rig_assert_right(&rig, mixed[i].offset, mixed[i].bytes);
+    }
+    spill_io_drop(rig.io, &a.places[1]);
+    while (!at_load_seq(&whole.punched)) loop_run_once(rig.loop, 10);
+    assert_int_equal(whole.p[a.places[1].at], 0);
+    assert_int_equal(rig_restore(&rig, &a.places[2]), 0);
+    rig_assert_right(&rig, mixed[2].offset, mixed[2].bytes);
+    rig_end_io(&rig);
+    assert_int_equal(whole.freed, 1);
+    end_whole();
+}
+
+static struct spill_io *stuck; /* still its thread's */
+
+/* A disk that answers no more does not keep us from ending. */
+static void test_stop_stuck(void **state) {
+    struct spill_read r = {.to_fd = rig.arena_fd, .done = rig_on_read};
+    struct spill_io_stats stats;
+    struct wrote w;
+    int status = 1;
+
+    (void)state;
+    start_whole();
+    w = rig_write(&rig, mixed, 1);
+    assert_int_equal(w.status, 0);
+    whole.shut = true;
+    r.place = w.places[0];
+    r.bytes = r.place.bytes;
+    r.to = r.place.offset;
+    r.arg = &status;
+    assert_int_equal(spill_io_read(rig.io, &r), 0);
+    while (!at_load_seq(&whole.entered)) loop_run_once(rig.loop, 10);
+    stuck = rig.io;
+    rig_end_io(&rig);
+    assert_int_equal(status, 1);
+    assert_int_equal(whole.freed, 0);
+    spill_io_stats(stuck, &stats);
+    assert_int_equal(stats.jobs, 1);
+}
+
 int main(void) {
 #define ONE(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         ONE(test_there_and_back), ONE(test_a_piece), ONE(test_bad_pieces), ONE(test_in_turn),
         ONE(test_drop), ONE(test_drop_while_read), ONE(test_many),
         ONE(test_unusable_directory), ONE(test_full), ONE(test_removed), ONE(test_wrong_file),
-        ONE(test_folders), ONE(test_stop_at_work),
+        ONE(test_folders), ONE(test_stop_at_work), ONE(test_whole_files),
+        ONE(test_stop_stuck), /* the last one: it leaves a thread behind */
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
