@@ -4,8 +4,8 @@
  *   direct_write, direct_read   as many bytes by a plain loop of 16 MB with O_DIRECT, warm memory
  *   dd_write, dd_read           the same by dd bs=16M oflag=direct (iflag=direct), and its start
  *   spill_granule  us to bring back one granule of a large record, alone
- * Usage: spill_disk DIRECTORY [MB [ROUNDS [MB_OF_A_RECORD]]]. Prints lines `name value unit`, medians of
- * the rounds, and `name_ratio` of ours to each rival's, the median of the ratios in each round. */
+ * Usage: spill_disk DIRECTORY [MB [ROUNDS [MB_OF_A_RECORD]]]. Prints lines `name value unit`,
+ * medians of the rounds, and the median of the ratios of ours to each rival's in each round. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
