@@ -230,8 +230,8 @@ def _store(row: dict[str, Any]) -> list[str]:
     if row["waits"] and not row["waiting"]:
         lines.append(f"{'waited':<18}{_count(row['waits'], 'request')} for room, none now")
     if row["waiting"]:
-        lines.append(f"{'waiting':<18}{_count(row['waiting'], 'request')} for room"
-                     + (f": {row['waits_for']}" if row["waits_for"] else ""))  # fmt: skip
+        text = row["waits_for"] or _count(row["waiting"], "request") + " for room"
+        lines.append(f"{'waiting':<18}{text}")
     if row["refused"] or row["failures"]:
         lines.append(f"{'failed':<18}{_count(row['refused'], 'request')} refused, store full; "
                      f"{_count(row['failures'], 'failure')} of spill files")  # fmt: skip

@@ -315,7 +315,7 @@ static void one_frame(struct side *s, struct fuzz_in *in) {
                                      WIRE_GEN_ACK, WIRE_CANCEL,  WIRE_ADOPT,   WIRE_ADOPT_TASK,
                                      WIRE_ORPHANS, WIRE_ORPHANS_KEPT, WIRE_CLAIM, WIRE_VALUE_LOST,
                                      WIRE_WHY_REQ, WIRE_WHY_INFO, WIRE_STATE_REQ, WIRE_LEASE_INFO,
-                                     WIRE_LEASE_FAILED};
+                                     WIRE_LEASE_FAILED, WIRE_MEMORY_REQ};
     uint32_t kind = fuzz_kind(in);
     struct wire_buf b;
 

@@ -208,7 +208,8 @@ static void give_frame(struct fuzz_in *in) {
         WIRE_ROUTE,       WIRE_ROUTE,        WIRE_WORKER_BLOCKED, WIRE_WORKER_UNBLOCKED,
         WIRE_EXTENTS_DONE, WIRE_JOB_START,   WIRE_ACTOR_CREATE,  WIRE_BYE,
         WIRE_KEEP_REQ,    WIRE_WORKER_STAYS, WIRE_LEASE_HEIR,    WIRE_WHY_REQ,
-        WIRE_STATE_REQ,   WIRE_GROUP_ROOM,   WIRE_GROUP_CREATE,  WIRE_GROUP_REMOVE};
+        WIRE_STATE_REQ,   WIRE_GROUP_ROOM,   WIRE_GROUP_CREATE,  WIRE_GROUP_REMOVE,
+        WIRE_STORE_STATS_REQ};
     uint32_t i = fuzz_below(in, ENDS), kind = fuzz_kind(in);
     struct wire_buf b, r;
     bool to_gcs;

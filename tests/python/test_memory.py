@@ -110,7 +110,7 @@ def test_what_moved_and_what_waits_is_told():
         "unused_copies_bytes": 1 << 19, "held": 5 << 20, "kept": 6 << 20, "lost": 7 << 20,
         "spills": 40, "spilled_bytes": 10 << 30, "spill_ns": 10 * 10**9, "spill_rate": 1 << 20,
         "restores": 4, "restored_bytes": 1 << 30, "restore_ns": 10**9, "evictions": 3,
-        "evicted_bytes": 9 << 20, "waiting": 2, "waits_for": "pinned by pid 7", "refused": 1,
+        "evicted_bytes": 9 << 20, "waiting": 2, "waits_for": "2 wait for 3 MB", "refused": 1,
         "failures": 5,
     }  # fmt: skip
     found = {"time": 0.0, "objects": [], "total": 0, "rows_left_out": 0, "groups": [], "leaks": [],
@@ -122,7 +122,7 @@ def test_what_moved_and_what_waits_is_told():
         "3.0 GiB of 4.0 GiB (75.0 %)", "10.0 GiB, spill files 12.0 GiB", "1.0 GiB",
         "2 copies of other nodes' objects, 1.0 MiB; nobody uses 1 of them, 512.0 KiB",
         "5.0 MiB of processes that died", "6.0 MiB of workers that ended",
-        "7.0 MiB of spill files that cannot be read", "2 requests for room: pinned by pid 7",
+        "7.0 MiB of spill files that cannot be read", "waiting           2 wait for 3 MB",
         "1 request refused, store full; 5 failures of spill files", "raylet 9 of node 3",
         "Spilled 10240 MiB, 40 objects, avg write throughput 1024 MiB/s",
         "Restored 1024 MiB, 4 objects, avg read throughput 1024 MiB/s", "1.0 GiB/s",
