@@ -94,7 +94,9 @@ static int lend(void *arg, uint64_t bytes, uint64_t *ret_offset, uint64_t *ret_b
     else {
         *ret_offset = e->offset;
         *ret_bytes = e->bytes;
+        if (e->head.nfds == 1) c->file_fd = n->fds[0];
     }
+    if (e->head.nfds == 1 && r < 0) (void)close(n->fds[0]);
     free(n);
     return r;
 }
@@ -117,6 +119,7 @@ static void copy_text(char *out, size_t cap, const char *text, uint32_t len) {
 
 static int map_shared(struct core *c, const int *fds) {
     struct heap_env env = {.lend = lend, .give_back = give_back, .arg = c, .arena_fd = fds[0],
+                           .file_fd = &c->file_fd,
                            .spare_max = (c->info.store_bytes ? c->info.store_bytes
                                                              : c->info.arena_bytes) / 4};
     uint64_t span = c->info.arena_bytes, behind = c->info.store_bytes ? pins_bytes(span) : 0;
@@ -124,6 +127,7 @@ static int map_shared(struct core *c, const int *fds) {
     c->arena_mapped = span + (behind ? residency_bytes(span) : 0);
     c->ledger_mapped = LEDGER_BYTES + behind;
     c->arena_fd = fds[0];
+    c->file_fd = -1;
     c->arena = mmap(NULL, c->arena_mapped, PROT_READ, MAP_SHARED | MAP_NORESERVE, fds[0], 0);
     c->ledger_map = mmap(NULL, c->ledger_mapped, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
                          fds[1], 0);

@@ -151,6 +151,8 @@ struct core {
     uint32_t *pins_v;            /* ours, behind the ledger */
     struct table pinned;         /* restore.c: slot + 1 -> struct pin */
     struct comeback *comebacks;
+    struct overlay *overlays;    /* restore.c: ranges of the arena that a file has */
+    int file_fd;                 /* between lend() and the heap; -1 */
     struct room room;
     uint64_t lend_wanted; /* what the raylet had no room for last */
     struct ledger ledger;

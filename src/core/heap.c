@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/assert.h"
 #include "base/limits.h"
@@ -178,14 +179,18 @@ static int back_blocks(const struct heap *h, struct extent *e, uint64_t at, uint
 
 /* Map what was lent and enter it. A small one is spare; a large one gets its object at once. */
 static int extent_enter(struct heap *h, struct extent *e, struct skate_error *err) {
+    bool filed = h->env.file_fd && *h->env.file_fd >= 0;
     int r;
 
-    e->map = mmap(NULL, e->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, h->env.arena_fd,
-                  (off_t)e->offset);
+    e->map = mmap(NULL, e->bytes, PROT_READ | PROT_WRITE, MAP_SHARED,
+                  filed ? *h->env.file_fd : h->env.arena_fd, filed ? 0 : (off_t)e->offset);
+    if (filed) (void)close(*h->env.file_fd);
+    if (filed) *h->env.file_fd = -1;
     if (e->map == MAP_FAILED)
         return err_fail(err, -SKATE_ENOMEM, "cannot map %llu bytes of the object store",
                         (unsigned long long)e->bytes);
     (void)madvise(e->map, e->bytes, MADV_DONTFORK);
+    if (filed) e->warm = 1; /* the kernel gives a file its pages */
     r = sorted_add(&h->all, e->offset, e);
     if (r < 0) return (void)munmap(e->map, e->bytes), r;
     h->held += e->bytes;

@@ -33,6 +33,7 @@ struct heap_env {
     void *arg;
     int arena_fd;
     uint64_t spare_max; /* spare extents: at most this and HEAP_SPARE_BYTES */
+    int *file_fd; /* lend sets it when a file has the extent's bytes, else -1; NULL: never */
 };
 
 struct heap; /* opaque */

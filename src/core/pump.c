@@ -147,7 +147,9 @@ void pump_dispatch(struct core *c, uint64_t src, const void *frame, uint32_t len
                    struct link *link, uint32_t sequence, const int *fds) {
     const struct wire_head *head = wire_head(frame);
 
-    if (head->nfds && head->kind != WIRE_CHANNEL)
+    if (head->nfds && head->kind == WIRE_RESTORED && fds && head->nfds == 1)
+        restore_on_file(c, frame, fds[0]);
+    else if (head->nfds && head->kind != WIRE_CHANNEL)
         for (unsigned i = 0; fds && i < head->nfds; i++) (void)close(fds[i]);
     if (head->kind == WIRE_CHANNEL) {
         if (fds) link_on_channel(c, frame, fds); /* from our raylet's own socket only */

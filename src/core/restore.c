@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/futex.h"
 #include "core/heap.h"
@@ -25,6 +27,55 @@ struct comeback { /* pinned, and a hold on the object, until it is read */
     int64_t came_ns;
 };
 
+/* A part of the arena that has no pages, for want of room, and that we have mapped from a file. */
+struct overlay {
+    struct overlay *next;
+    uint64_t offset, bytes;
+};
+
+/* ---- bytes that a file has ---- */
+
+void restore_on_file(struct core *c, const struct wire_restored *m, int fd) {
+    struct overlay *o = malloc(sizeof *o);
+    uint64_t at = m->at, bytes = m->file_bytes;
+    bool fine = o && m->status == 0 && c->pins_v && at % 4096 == 0 && bytes && m->bytes <= bytes &&
+                at <= m->offset && m->offset - at <= bytes - m->bytes &&
+                bytes <= c->info.arena_bytes && at <= c->info.arena_bytes - bytes;
+
+    if (fine)
+        fine = mmap(c->arena + at, bytes, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0) != MAP_FAILED;
+    if (fine) {
+        *o = (struct overlay){c->overlays, at, bytes};
+        c->overlays = o;
+    } else
+        free(o);
+    (void)close(fd);
+}
+
+/* Is all of it mapped from one file? */
+static bool overlaid(const struct core *c, uint64_t offset, uint64_t bytes) {
+    for (const struct overlay *o = c->overlays; o; o = o->next)
+        if (o->offset <= offset && offset + bytes <= o->offset + o->bytes) return true;
+    return false;
+}
+
+/* Files that nobody looks at any more give way to the arena. */
+static void overlays_end(struct core *c) {
+    for (struct overlay **at = &c->overlays, *o; (o = *at);) {
+        uint64_t end = granule_end(o->offset, o->bytes), g = granule_first(o->offset);
+
+        while (g < end && c->pins_v[g] == 0) g++;
+        if (g < end || mmap(c->arena + o->offset, o->bytes, PROT_READ,
+                            MAP_SHARED | MAP_NORESERVE | MAP_FIXED, c->arena_fd,
+                            (off_t)o->offset) == MAP_FAILED) {
+            at = &o->next;
+            continue;
+        }
+        *at = o->next;
+        free(o);
+    }
+}
+
 /* ---- what is on its way back ---- */
 
 static struct comeback **find(struct core *c, uint32_t slot) {
@@ -40,6 +91,7 @@ static void drop(struct core *c, struct comeback **at) {
 
     *at = b->next;
     pins_drop(c->pins_v, b->offset, b->bytes);
+    if (c->overlays) overlays_end(c);
     SKATE_ASSERT(c->object_v[b->slot].holds > 0);
     object_unhold(c, &c->ledger.slots[b->slot].id);
     free(b);
@@ -147,7 +199,7 @@ int restore_pin(struct core *c, uint32_t slot, uint64_t offset, uint64_t bytes) 
         p->count++;
         return 0;
     }
-    if (!pins_take(c->pins_v, c->residency, offset, bytes)) {
+    if (!pins_take(c->pins_v, c->residency, offset, bytes) && !overlaid(c, offset, bytes)) {
         pins_drop(c->pins_v, offset, bytes);
         return ask(c, slot, offset, bytes);
     }
@@ -173,6 +225,7 @@ void restore_unpin(struct core *c, uint32_t slot) {
     if (--p->count > 0) return;
     pins_drop(c->pins_v, p->offset, p->bytes);
     free(table_take(&c->pinned, slot + UINT64_C(1)));
+    if (c->overlays) overlays_end(c);
 }
 
 /* ---- what the raylet wants ---- */
@@ -285,5 +338,11 @@ void restore_release(struct core *c) {
 
         c->comebacks = b->next;
         free(b);
+    }
+    while (c->overlays) {
+        struct overlay *o = c->overlays;
+
+        c->overlays = o->next;
+        free(o);
     }
 }

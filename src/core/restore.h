@@ -23,6 +23,8 @@ void restore_unpin(struct core *c, uint32_t slot);
 bool restore_is_lost(const struct core *c, uint32_t slot);
 bool restore_waits(const struct core *c, uint32_t slot);
 void restore_on_answer(struct core *c, const struct wire_restored *m);
+/* An answer with a file that has the bytes; takes the descriptor. */
+void restore_on_file(struct core *c, const struct wire_restored *m, int fd);
 void restore_tick(struct core *c); /* what came and nobody read is let go */
 /* The raylet wants room: which of our extents may leave. */
 void restore_on_ask(struct core *c, const struct wire_spill_ask *m);

@@ -10,8 +10,8 @@
 #include "raylet/raylet.h"
 #include "raylet/spill.h"
 
-static void extent_answer(struct proc *p, uint32_t call, struct extent_span span, int status,
-                          const char *reason) {
+static void extent_answer(struct proc *p, uint32_t call, struct extent_span span, int fd,
+                          int status, const char *reason) {
     uint64_t room[96];
     struct wire_buf b;
     struct wire_extent *m;
@@ -24,17 +24,21 @@ static void extent_answer(struct proc *p, uint32_t call, struct extent_span span
     m->bytes = span.bytes;
     m->status = status;
     WIRE_PUT(&b, extent, reason, reason, strlen(reason));
-    if (wire_end(&b) == 0) proc_send(p, b.p, b.len);
+    if (wire_end(&b) == 0 && fd >= 0)
+        proc_send_fds(p, b.p, b.len, &fd, 1);
+    else if (wire_end(&b) == 0)
+        proc_send(p, b.p, b.len);
     wire_release(&b);
 }
 
 static void on_extent_req(struct raylet *r, struct proc *p, const struct wire_extent_req *m) {
     struct extent_span span = {0};
     struct skate_error err = {""};
-    int e = spill_lend(r, p->id, m->bytes, &span, &err);
+    int fd = -1, e = spill_lend(r, p->id, m->bytes, &span, &err);
 
     if (e == -SKATE_EFULL) spill_need(r, m->bytes);
-    extent_answer(p, m->head.call, span, e, e < 0 ? err.text : "");
+    if (e == -SKATE_ETOOBIG) e = spill_lend_outside(r, p->id, m->bytes, &span, &fd, &err);
+    extent_answer(p, m->head.call, span, fd, e, e < 0 ? err.text : "");
 }
 
 static void on_keep_req(struct raylet *r, struct proc *p, const struct wire_keep_req *m) {
@@ -43,7 +47,7 @@ static void on_keep_req(struct raylet *r, struct proc *p, const struct wire_keep
     int e = keeps_lend(r, p, m->bytes, &span, &err);
 
     if (e == -SKATE_EFULL) spill_need(r, m->bytes);
-    extent_answer(p, m->head.call, span, e, e < 0 ? err.text : "");
+    extent_answer(p, m->head.call, span, -1, e, e < 0 ? err.text : "");
 }
 
 /* The same, but it waits; answered by a frame that is no reply. */

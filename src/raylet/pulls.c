@@ -358,9 +358,9 @@ void pulls_data(struct raylet *r, uint32_t node, const struct wire_bulk_data *m)
         }
 }
 
-static bool here(const struct raylet *r, uint64_t offset, uint64_t bytes) {
-    return !r->residency || residency_all_here(r->residency, granule_first(offset),
-                                               granule_end(offset, bytes));
+static bool here(struct raylet *r, uint64_t offset, uint64_t bytes) {
+    return !r->residency || spill_is_outside(r, offset) ||
+           residency_all_here(r->residency, granule_first(offset), granule_end(offset, bytes));
 }
 
 bool pulls_is_ready(const struct raylet *r, uint64_t offset) {
@@ -370,7 +370,7 @@ bool pulls_is_ready(const struct raylet *r, uint64_t offset) {
 }
 
 /* Is it that object that begins at m->start, of m->whole bytes, and the chunk inside it? */
-static int is_there(const struct raylet *r, const struct wire_bulk_get *m) {
+static int is_there(struct raylet *r, const struct wire_bulk_get *m) {
     const struct copy *c = table_get(&r->pulls->by_offset, m->start);
     struct heap_header h;
 

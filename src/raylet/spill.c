@@ -17,37 +17,12 @@
 #include "base/futex.h"
 #include "raylet/pulls.h"
 #include "raylet/spill_io.h"
+#include "raylet/spill_int.h"
 #include "raylet/spill_open.h"
 
 enum { BATCH_PIECES = 256, READ_FAILS = 3, ROUND_MS = 500, PAUSE_MS = 20, BACKOFF_MS = 2000 };
 #define FILE_BYTES (UINT64_C(64) << 20)
 #define SHARE_LEAST (UINT64_C(1) << 20)
-
-enum record_state { WRITING, KEPT };
-
-struct record {
-    uint64_t offset, bytes, out; /* of the piece; out: bytes without pages */
-    struct spill_place place;
-    enum record_state state;
-    bool reading, listed;
-    uint32_t fails;
-    void **slot; /* the piece's note */
-    struct record *older, *newer;
-};
-
-struct spill {
-    struct spill_io *io; /* NULL: nothing is ever written */
-    struct record *oldest, *newest;
-    uint64_t here, writing; /* bytes: of KEPT ones with pages; of WRITING ones */
-    uint64_t wanted;        /* what this round is for, less what has been offered */
-    uint32_t round, asked;  /* processes that have not answered this round */
-    int64_t round_ns, pause_ns;    /* it began; no new one before */
-    int64_t said_ns;
-    uint32_t backoff_ms;
-    char trouble[256]; /* why the last write failed; "" when it did not */
-    const uint32_t *pins[RAYLET_PROCS_MAX];
-    uint32_t pin_count;
-};
 
 struct batch {
     struct raylet *r;
@@ -91,7 +66,7 @@ static void list_remove(struct spill *s, struct record *rec) {
     rec->listed = false;
 }
 
-static void mark(struct raylet *r, uint64_t first, uint64_t end, enum residency as) {
+void spill_mark(struct raylet *r, uint64_t first, uint64_t end, enum residency as) {
     for (uint64_t g = first; g < end; g++) at_store(&r->residency[g], (uint8_t)as);
 }
 
@@ -101,7 +76,7 @@ static void punch(struct raylet *r, uint64_t offset, uint64_t bytes) {
 }
 
 /* Bytes of the record that lie in granules [first, end). */
-static uint64_t within(const struct record *rec, uint64_t first, uint64_t end) {
+uint64_t spill_within(const struct record *rec, uint64_t first, uint64_t end) {
     uint64_t from = first * GRANULE_BYTES, to = end * GRANULE_BYTES;
 
     if (from < rec->offset) from = rec->offset;
@@ -114,11 +89,12 @@ void spill_gone(void *arg, void *note) {
     struct spill *s = r->spill;
     struct record *rec = note;
 
+    if (rec->state == FILED) return spill_outside_gone(r, rec);
     SKATE_ASSERT(rec->state == KEPT && !rec->reading);
     list_remove(s, rec);
     s->here -= rec->bytes - rec->out;
     r->counts.spilled -= rec->out;
-    mark(r, granule_first(rec->offset), granule_end(rec->offset, rec->bytes), RES_HERE);
+    spill_mark(r, granule_first(rec->offset), granule_end(rec->offset, rec->bytes), RES_HERE);
     spill_io_drop(s->io, &rec->place);
     free(rec);
 }
@@ -160,8 +136,8 @@ static uint64_t leave(struct raylet *r, struct record *rec) {
         }
         if (g < end && r->residency[g] == RES_LEAVING) at_store(&r->residency[g], RES_HERE);
         if (run == end) continue;
-        punch(r, run * GRANULE_BYTES, within(rec, run, g));
-        freed += within(rec, run, g);
+        punch(r, run * GRANULE_BYTES, spill_within(rec, run, g));
+        freed += spill_within(rec, run, g);
         run = end;
     }
     if (freed == 0) return 0;
@@ -452,15 +428,15 @@ static void on_read(void *arg, int status, const char *why) {
         r->counts.restored_bytes += f->bytes;
         r->counts.restore_ns += (uint64_t)(time_now_ns() - f->began_ns);
         at_fence_seq(); /* the bytes, then the word that they are there */
-        mark(r, f->first, f->end, RES_HERE);
+        spill_mark(r, f->first, f->end, RES_HERE);
         list_remove(r->spill, rec);
         list_add(r->spill, rec);
     } else {
-        punch(r, f->first * GRANULE_BYTES, within(rec, f->first, f->end));
+        punch(r, f->first * GRANULE_BYTES, spill_within(rec, f->first, f->end));
         extents_out(r->extents, rec->offset, f->bytes);
         r->counts.failures++;
         if (lost) {
-            mark(r, f->first, f->end, RES_LOST);
+            spill_mark(r, f->first, f->end, RES_LOST);
             r->counts.lost += f->bytes;
         }
         node_log("%" PRIu64 " bytes cannot be read back%s: %s", f->bytes,
@@ -472,7 +448,7 @@ static void on_read(void *arg, int status, const char *why) {
 }
 
 static int fetch_run(struct raylet *r, struct record *rec, uint64_t first, uint64_t end) {
-    uint64_t bytes = within(rec, first, end);
+    uint64_t bytes = spill_within(rec, first, end);
     struct fetch *f;
     int e;
 
@@ -519,11 +495,12 @@ int spill_fetch(struct raylet *r, uint64_t offset, uint64_t bytes, struct skate_
         if (is == RES_OUT) break;
     }
     if (end == first) return 0;
-    for (from = end - 1; from > first && r->residency[from - 1] == RES_OUT;) from--;
     SKATE_ASSERT(*info.note);
+    if (((struct record *)*info.note)->state == FILED) return 0; /* mapped here over the arena */
+    for (from = end - 1; from > first && r->residency[from - 1] == RES_OUT;) from--;
     if (fetch_run(r, *info.note, from, end) != -SKATE_EFULL) return -SKATE_EAGAIN;
     return err_fail(err, -SKATE_EFULL, "the object store has no room to bring %.1f MB back",
-                    (double)within(*info.note, from, end) / 1e6);
+                    (double)spill_within(*info.note, from, end) / 1e6);
 }
 
 void spill_refused(struct raylet *r, struct skate_error *err) {

@@ -21,6 +21,15 @@ void spill_stop(struct raylet *r); /* the threads end, the files go */
 /* extents_lend(), with what can be dropped at once dropped for it. */
 SKATE_NODISCARD int spill_lend(struct raylet *r, uint64_t proc, uint64_t bytes,
                                struct extent_span *ret, struct skate_error *err);
+/* For what is larger than the store: an extent whose bytes a file has (*ret_fd, ours, to be passed
+ * on). -SKATE_EFULL: no disk has the room; -SKATE_ETOOBIG. spill_outside.c. */
+SKATE_NODISCARD int spill_lend_outside(struct raylet *r, uint64_t proc, uint64_t bytes,
+                                       struct extent_span *ret, int *ret_fd,
+                                       struct skate_error *err);
+/* There is no room for what it wants to read: it gets that in a file, if there is a record.
+ * false: there is none, or not now. */
+bool spill_is_outside(struct raylet *r, uint64_t offset); /* that of spill_lend_outside() */
+bool spill_own_copy(struct raylet *r, struct proc *p, const struct wire_restore *m);
 /* Make room if that goes without waiting; the bytes that lost their pages. */
 uint64_t spill_evict(struct raylet *r, uint64_t bytes);
 /* Memory is short, and the object store is what grew: give back `bytes` of it, soon. True: some
@@ -51,6 +60,7 @@ void spill_retry(struct raylet *r); /* something changed: handle what waits agai
 SKATE_NODISCARD int spill_wait_start(struct raylet *r);
 void spill_wait_stop(struct raylet *r);
 /* Where restore and its answer meet. */
+void spill_answer(struct proc *p, const struct wire_restore *ask, int status, const char *reason);
 void spill_on_restore(struct raylet *r, struct proc *p, const struct wire_restore *m);
 
 #endif

@@ -13,7 +13,7 @@
 #include "raylet/pulls.h"
 #include "raylet/spill.h"
 
-enum { WAIT_MOST = 65536, TICK_MS = 20 };
+enum { WAIT_MOST = 65536, TICK_MS = 20, PATIENCE_MS = 300 };
 
 struct waiter {
     struct waiter *next;
@@ -99,8 +99,7 @@ void spill_conn_closed(struct raylet *r, const struct conn *conn) {
         }
 }
 
-static void restored(struct proc *p, const struct wire_restore *ask, int status,
-                     const char *reason) {
+void spill_answer(struct proc *p, const struct wire_restore *ask, int status, const char *reason) {
     uint64_t room[96];
     struct wire_buf b;
     struct wire_restored *m;
@@ -115,16 +114,28 @@ static void restored(struct proc *p, const struct wire_restore *ask, int status,
     wire_release(&b);
 }
 
+/* What is handled now has waited, and nothing is going to leave memory soon. */
+static bool waited_long(const struct raylet *r) {
+    const struct spill_wait *s = r->spill_wait;
+
+    return s && s->current && !spill_is_busy(r) &&
+           time_now_ns() - s->current->since_ns > PATIENCE_MS * INT64_C(1000000);
+}
+
 void spill_on_restore(struct raylet *r, struct proc *p, const struct wire_restore *m) {
     struct skate_error err = {""};
-    int e = spill_fetch(r, m->offset, m->bytes, &err);
+    int e = spill_is_outside(r, m->offset) ? -SKATE_EFULL
+                                           : spill_fetch(r, m->offset, m->bytes, &err);
 
+    if (e == -SKATE_EFULL && (spill_is_outside(r, m->offset) || waited_long(r)) &&
+        spill_own_copy(r, p, m))
+        return;
     if ((e == -SKATE_EAGAIN || e == -SKATE_EFULL) &&
         spill_later(r, p->id, &m->head, e == -SKATE_EFULL ? m->bytes : 0))
         return;
     if (e == -SKATE_EAGAIN) e = err_fail(&err, -SKATE_EFULL, "it took too long to bring it back");
     if (e == -SKATE_EFULL) r->counts.refused++;
-    restored(p, m, e, e < 0 ? err.text : "");
+    spill_answer(p, m, e, e < 0 ? err.text : "");
 }
 
 /* Handle one again. True: it still waits. */

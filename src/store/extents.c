@@ -309,22 +309,16 @@ static struct piece *take(struct extents *e, uint64_t proc, uint64_t bytes, uint
     return p;
 }
 
-int extents_lend(struct extents *e, uint64_t proc, uint64_t bytes, struct extent_span *ret,
-                 struct skate_error *err) {
-    struct holder *h;
-    struct piece *p;
-    uint64_t paid;
-    bool full;
+/* in_memory false: without pages, whatever the budget. */
+static int lend(struct extents *e, uint64_t proc, uint64_t wish, bool in_memory,
+                struct extent_span *ret, struct skate_error *err) {
+    uint64_t paid = (wish + EXTENT_PAGE - 1) / EXTENT_PAGE * EXTENT_PAGE;
+    uint64_t bytes = (wish + GRANULE_BYTES - 1) / GRANULE_BYTES * GRANULE_BYTES;
+    struct holder *h = holder_of(e, proc);
+    struct piece *p = NULL;
+    bool full = false;
 
-    if (bytes == 0) return err_fail(err, -SKATE_EINVAL, "an extent of no bytes was asked");
-    if (bytes > e->budget || bytes > e->span - GRANULE_BYTES)
-        return err_fail(err, -SKATE_ETOOBIG,
-                          "%.1f MB asked, but the whole object store has %.1f MB",
-                          (double)bytes / 1e6, (double)e->budget / 1e6);
-    paid = (bytes + EXTENT_PAGE - 1) / EXTENT_PAGE * EXTENT_PAGE;
-    bytes = (bytes + GRANULE_BYTES - 1) / GRANULE_BYTES * GRANULE_BYTES;
-    h = holder_of(e, proc);
-    p = h ? take(e, proc, bytes, paid, &full) : NULL;
+    if (h) p = take(e, in_memory ? proc : 0, bytes, in_memory ? paid : 0, &full);
     if (!p) {
         if (h) holder_drop(e, h);
         return h && full ? tell_full(e, paid, err)
@@ -332,13 +326,33 @@ int extents_lend(struct extents *e, uint64_t proc, uint64_t bytes, struct extent
     }
     p->proc = proc;
     p->paid = paid;
-    p->out = p->warm = 0;
+    p->out = in_memory ? 0 : paid;
+    p->warm = 0;
     p->note = NULL;
     mine_add(h, p);
     cover(e, p, p);
-    e->used += paid;
+    e->used += p->paid - p->out;
     *ret = (struct extent_span){p->offset, paid};
     return 0;
+}
+
+int extents_lend(struct extents *e, uint64_t proc, uint64_t bytes, struct extent_span *ret,
+                 struct skate_error *err) {
+    if (bytes == 0) return err_fail(err, -SKATE_EINVAL, "an extent of no bytes was asked");
+    if (bytes > e->budget || bytes > e->span - GRANULE_BYTES)
+        return err_fail(err, -SKATE_ETOOBIG,
+                          "%.1f MB asked, but the whole object store has %.1f MB",
+                          (double)bytes / 1e6, (double)e->budget / 1e6);
+    return lend(e, proc, bytes, true, ret, err);
+}
+
+int extents_lend_outside(struct extents *e, uint64_t proc, uint64_t bytes,
+                         struct extent_span *ret, struct skate_error *err) {
+    if (bytes == 0) return err_fail(err, -SKATE_EINVAL, "an extent of no bytes was asked");
+    if (bytes > e->span - GRANULE_BYTES)
+        return err_fail(err, -SKATE_ETOOBIG, "%.1f MB asked, but the object store has addresses "
+                        "for %.1f MB only", (double)bytes / 1e6, (double)e->span / 1e6);
+    return lend(e, proc, bytes, false, ret, err);
 }
 
 /* A piece that nobody has any more. `warm`: who may get it back first, its pages in place; 0:

@@ -50,6 +50,10 @@ struct extents *extents_free(struct extents *e); /* NULL is fine; returns NULL *
  * lists who holds what). */
 SKATE_NODISCARD int extents_lend(struct extents *e, uint64_t proc, uint64_t bytes,
                                  struct extent_span *ret, struct skate_error *err);
+/* The same without pages: all of it is out (extents_out) from the start, so that it may be larger
+ * than the budget. */
+SKATE_NODISCARD int extents_lend_outside(struct extents *e, uint64_t proc, uint64_t bytes,
+                                         struct extent_span *ret, struct skate_error *err);
 /* The borrower gives it back. -SKATE_ENOENT: not lent to it (nothing changed). */
 SKATE_NODISCARD int extents_return(struct extents *e, uint64_t proc, uint64_t offset);
 /* Its process died: hold what it had. Returns the bytes now held for it. */

@@ -139,3 +139,46 @@ def test_nothing_stays_after_the_session(tmp_path):
     ray.shutdown()
     del refs
     assert os.listdir(tmp_path) == []
+
+
+def test_larger_than_the_store(small_store):
+    whole = np.arange(15 * MB)  # 120 MB in a store of 64
+    ref = ray.put(whole)
+    got = ray.get(ref)
+    assert not got.flags.writeable and np.array_equal(got, whole)
+
+    @ray.remote
+    def twice(x: np.ndarray) -> np.ndarray:
+        return x * 2
+
+    assert np.array_equal(ray.get(twice.remote(ref)), whole * 2)
+
+
+def test_more_views_than_the_store_has_room_for(small_store):
+    refs = [ray.put(_pattern(i, MB)) for i in range(20)]
+    views = ray.get(refs)  # 160 MB at once: what finds no room is read from files
+    assert all(np.array_equal(v, _pattern(i, MB)) for i, v in enumerate(views))
+
+    @ray.remote
+    def firsts(*arrays: np.ndarray) -> list[int]:
+        return [int(a[0]) for a in arrays]
+
+    assert ray.get(firsts.remote(*refs)) == list(range(20))
+    del views
+    gc.collect()
+    again = [ray.get(r) for r in refs]
+    assert all(np.array_equal(v, _pattern(i, MB)) for i, v in enumerate(again))
+
+
+def test_without_spilling_the_store_is_the_limit():
+    ray.init(num_cpus=1, object_store_memory=64 * MB,
+             _system_config={"automatic_object_spilling_enabled": False, "store_wait_s": 0.2})
+    try:
+        with pytest.raises(exceptions.ObjectStoreFullError, match="whole object store has"):
+            ray.put(np.arange(15 * MB))
+        refs = [ray.put(_pattern(i, MB)) for i in range(7)]
+        with pytest.raises(exceptions.ObjectStoreFullError, match="switched off"):
+            ray.put(_pattern(9, MB))
+        assert ray.get(refs[0])[0] == 0
+    finally:
+        ray.shutdown()

@@ -164,6 +164,25 @@ static void test_out_and_busy(void **state) {
     extents_free(e);
 }
 
+/* Larger than the budget, and paid for by nobody's pages. */
+static void test_outside(void **state) {
+    struct extents *e = start(256 * MIB, 8 * MIB);
+    struct extent_span a, b;
+
+    (void)state;
+    assert_int_equal(extents_lend_outside(e, 1, 100 * MIB, &a, NULL), 0);
+    assert_int_equal(extents_used(e), 0);
+    assert_int_equal(extents_used_by(e, 1), 100 * MIB);
+    assert_int_equal(extents_lend_outside(e, 1, 300 * MIB, &b, NULL), -SKATE_ETOOBIG);
+    assert_int_equal(extents_lend(e, 2, 8 * MIB, &b, NULL), 0);
+    assert_false(extents_in(e, a.offset, MIB));
+    assert_true(extents_is_valid(e));
+    assert_int_equal(extents_return(e, 1, a.offset), 0);
+    assert_int_equal(extents_warm(e), 0);
+    assert_true(extents_is_valid(e));
+    extents_free(e);
+}
+
 static uint32_t next_random(uint32_t *s) {
     *s = *s * 1664525u + 1013904223u;
     return *s >> 8;
@@ -329,6 +348,7 @@ int main(void) {
         cmocka_unit_test(test_full),            cmocka_unit_test(test_held_until_released),
         cmocka_unit_test(test_contains),        cmocka_unit_test(test_walk),
         cmocka_unit_test(test_out_and_busy),
+        cmocka_unit_test(test_outside),
         cmocka_unit_test(test_quarantine),
         cmocka_unit_test(test_partly_used),     cmocka_unit_test(test_holders),
         cmocka_unit_test(test_rates),
