@@ -147,21 +147,31 @@ static void note_interrupt(PyObject *ref, int64_t since_ns) {
     PyErr_Restore(type, error, trace);
 }
 
+/* Until deadline_ns: 1 and *ret, 0 when the time is over, -1 with an exception. */
+static int read_by(PyObject *ref, int64_t deadline_ns, PyObject **ret) {
+    int r;
+
+    while ((r = py_read(ref, ret)) == 0) {
+        int64_t began = now_ns(), left = deadline_ns - began;
+        uint8_t ready = 0;
+
+        r = wait_ready(&((struct py_ref *)(void *)ref)->id, 1, 1,
+                       deadline_ns == INT64_MAX ? -1 : left > 0 ? left : 0, CORE_FETCH, &ready);
+        if (r < 0) note_interrupt(ref, began);
+        if (r < 0 || (r == 0 && deadline_ns != INT64_MAX)) return r;
+    }
+    return r;
+}
+
 static PyObject *get_one(PyObject *ref, PyObject *timeout) {
     int64_t ns = timeout_ns(timeout);
     PyObject *value = NULL;
-    uint8_t ready = 0;
     int r;
 
     if (ns == -2 || py_ref_check(ref) < 0) return NULL;
-    while ((r = py_read(ref, &value)) == 0) {
-        int64_t began = now_ns();
-
-        r = wait_ready(&((struct py_ref *)(void *)ref)->id, 1, 1, ns, CORE_FETCH, &ready);
-        if (r < 0) return note_interrupt(ref, began), NULL;
-        if (r == 0 && ns >= 0) return raise_timeout(0, 1, timeout, ref);
-    }
-    return r < 0 ? NULL : value;
+    r = py_read(ref, &value);
+    if (r == 0) r = read_by(ref, ns < 0 ? INT64_MAX : now_ns() + ns, &value);
+    return r < 0 ? NULL : r == 0 ? raise_timeout(0, 1, timeout, ref) : value;
 }
 
 /* Fewer are ready than asked for: an error among them, or the time was over. */
@@ -219,9 +229,10 @@ static PyObject *get_many(PyObject **refs, uint32_t n, PyObject *timeout) {
     list = PyList_New((Py_ssize_t)n);
     for (uint32_t i = 0; list && i < n; i++) {
         PyObject *value = NULL;
-        int got = py_read(refs[i], &value);
 
-        if (got == 0) value = get_one(refs[i], Py_None); /* it moved meanwhile: wait again */
+        /* What is not here (it moved meanwhile, or lies in a file) is waited for again. */
+        r = read_by(refs[i], ns < 0 ? INT64_MAX : began + ns, &value);
+        if (r == 0) raise_timeout(i, n, timeout, refs[i]);
         if (!value || PyList_SetItem(list, (Py_ssize_t)i, value) < 0) Py_CLEAR(list);
     }
 out:

@@ -18,9 +18,9 @@
  * (core.trouble has the words). */
 SKATE_NODISCARD int restore_pin(struct core *c, uint32_t slot, uint64_t offset, uint64_t bytes);
 void restore_unpin(struct core *c, uint32_t slot);
-/* Is it being brought back? */
 /* Are bytes of it in a spill file of this node that cannot be read? */
 bool restore_is_lost(const struct core *c, uint32_t slot);
+/* Is it being brought back? */
 bool restore_waits(const struct core *c, uint32_t slot);
 void restore_on_answer(struct core *c, const struct wire_restored *m);
 /* An answer with a file that has the bytes; takes the descriptor. */

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/futex.h"
+#include "core/restore.h"
 
 enum { FIRST = 16 }; /* of a long list of missing things, the first are named */
 enum { ACTOR_PENDING, ACTOR_ALIVE, ACTOR_RESTARTING, ACTOR_DEAD, ACTOR_UNKNOWN };
@@ -199,6 +200,9 @@ static void fact_of_ref(struct core *c, const struct skate_id *id, struct why_fa
             f->end = WHY_GOES;
             why_say(f, ", and is being copied here from node %u",
                     proc_node(c->ledger.slots[slot].holder));
+        } else if (restore_waits(c, slot)) {
+            f->end = WHY_GOES;
+            why_say(f, ", and is being read back from the file that it was written to");
         }
         return;
     }

@@ -513,6 +513,11 @@ void spill_refused(struct raylet *r, struct skate_error *err) {
         snprintf(err->text + at, sizeof err->text - at, "; spilling is switched off");
     else if (s->trouble[0])
         snprintf(err->text + at, sizeof err->text - at, "; nothing can be spilled: %s", s->trouble);
+    else if (s->writing)
+        snprintf(err->text + at, sizeof err->text - at,
+                 "; after %.1f s %.1f MB of it are still being written out, to %s",
+                 r->set.store_wait_s, (double)s->writing / 1e6,
+                 r->set.spill_remote ? "a URI" : r->set.spill);
     else
         snprintf(err->text + at, sizeof err->text - at,
                  "; for %.1f s all of it was in use: arguments of running tasks, and views "

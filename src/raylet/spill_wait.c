@@ -3,8 +3,9 @@
  * Frames are kept as they came and handled again whenever something changed, in order: first those
  * that read (who reads makes room in the end), then those that want room, of which the first that
  * still does not get it stops the others. With nothing to hear of (a view that is dropped says
- * nothing) they are looked at every 20 ms. After store_wait_s a frame is handled for the last time:
- * spill_later() says no, so it is answered. */
+ * nothing) they are looked at every 20 ms. After store_wait_s a frame that wants room is handled
+ * for the last time: spill_later() says no, so it is answered. One whose bytes are being read (it
+ * waits for 0 bytes of room) waits until that ends: a slow disk is no full store. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,7 +50,7 @@ static bool keep(struct raylet *r, const struct waiter *from, const struct wire_
     struct spill_wait *s = r->spill_wait;
     struct waiter *w;
 
-    if (!s || s->final) return false;
+    if (!s || (s->final && from->bytes > 0)) return false; /* what is under way ends by itself */
     if (s->current) return s->again = true;
     if (s->count == WAIT_MOST) return false;
     w = malloc(sizeof *w + frame->size);

@@ -54,6 +54,17 @@ def fill(count=12, size=8 * MB):
     return [ray.put(np.full(size, i, np.uint8)) for i in range(count)]
 
 
+def insist(refs, count):
+    """Put until there are so many, through a store that is full now and then."""
+    deadline = time.monotonic() + 40
+    while len(refs) < count:
+        assert time.monotonic() < deadline
+        try:
+            refs.append(ray.put(np.full(8 * MB, len(refs), np.uint8)))
+        except ObjectStoreFullError:
+            pass  # what is there has not been written yet
+
+
 def check(refs, size=8 * MB):
     for i, ref in enumerate(refs):
         value = ray.get(ref, timeout=50)
@@ -179,13 +190,24 @@ def test_a_target_that_fails_and_recovers(start, tmp_path):
             refs.append(ray.put(np.full(8 * MB, i, np.uint8)))
     target.unlink()
     os.rename(tmp_path / "away", target)
-    deadline = time.monotonic() + 40
-    while len(refs) < 12 and time.monotonic() < deadline:
-        try:
-            refs.append(ray.put(np.full(8 * MB, len(refs), np.uint8)))
-        except ObjectStoreFullError:
-            pass  # not tried again yet
-    assert len(refs) == 12
+    insist(refs, 12)
+    check(refs)
+
+
+def test_a_slow_target_is_no_full_store(start, tmp_path):
+    """Reads that are under way are waited for, however short a full store may be."""
+    start(f"file://{tmp_path}", store_wait_s=0.2)
+    refs = []
+    insist(refs, 8)
+    helper = until(helper_pid, 10, "a helper")
+    until(lambda: spill_files(tmp_path), 30, "something is spilled")
+    os.kill(helper, signal.SIGSTOP)
+    try:
+        for what in (refs, refs[0]):
+            with pytest.raises(ray.exceptions.GetTimeoutError, match="is being read back from"):
+                ray.get(what, timeout=0.7)
+    finally:
+        os.kill(helper, signal.SIGCONT)
     check(refs)
 
 
