@@ -135,9 +135,10 @@ static void say_top(struct text *t, const struct memory_case *c) {
     char a[24];
 
     for (uint32_t i = 0; i < c->scanned; i++) {
+        const struct proc *p = session ? of_ours(c, &c->scan[i]) : NULL;
         uint32_t at = n < TOP ? n : TOP;
 
-        if (session && !of_ours(c, &c->scan[i])) continue;
+        if (session && (!p || p->role == PROC_DRIVER)) continue;
         while (at > 0 && c->scan[top[at - 1]].bytes < c->scan[i].bytes) at--;
         if (at >= TOP) continue;
         memmove(&top[at + 1], &top[at], ((n < TOP ? n : TOP - 1) - at) * sizeof *top);
