@@ -4,8 +4,9 @@
  *   direct_write, direct_read   as many bytes by a plain loop of 16 MB with O_DIRECT, warm memory
  *   dd_write, dd_read           the same by dd bs=16M oflag=direct (iflag=direct), and its start
  *   spill_granule  us to bring back one granule of a large record, alone
- * Usage: spill_disk DIRECTORY [MB [ROUNDS [MB_OF_A_RECORD]]]. Prints lines `name value unit`,
- * medians of the rounds, and the median of the ratios of ours to each rival's in each round. */
+ * Usage: spill_disk DIRECTORY [MB [ROUNDS [MB_OF_A_RECORD [READS_AT_ONCE]]]]. Prints lines
+ * `name value unit`, medians of the rounds, and the median of the ratios of ours to each rival's in
+ * each round. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -29,7 +30,7 @@ static struct bench {
     const char *dir;
     char path[400];
     uint8_t *arena;
-    int fd, left, failed;
+    int fd, left, at_once;
     uint64_t bytes, record;
     struct spill_place places[RECORDS_MAX];
     uint32_t count;
@@ -99,7 +100,7 @@ static double our_read(void) {
 
         if (spill_io_read(b.io, &r) < 0) die("read");
         b.left++;
-        wait_below(3);
+        wait_below(b.at_once - 1);
     }
     wait_below(0);
     return rate(since);
@@ -224,8 +225,10 @@ int main(int argc, char **argv) {
     static double write_rates[KINDS][ROUNDS_MAX], read_rates[KINDS][ROUNDS_MAX], us[ROUNDS_MAX];
     int rounds = argc > 3 ? (int)strtol(argv[3], NULL, 10) : 5;
 
-    if (argc < 2 || rounds < 1 || rounds > ROUNDS_MAX) {
-        fprintf(stderr, "usage: spill_disk DIRECTORY [MB [ROUNDS [MB_OF_A_RECORD]]]\n");
+    b.at_once = argc > 5 ? (int)strtol(argv[5], NULL, 10) : 4;
+    if (argc < 2 || rounds < 1 || rounds > ROUNDS_MAX || b.at_once < 1) {
+        fprintf(stderr, "usage: spill_disk DIRECTORY [MB [ROUNDS [MB_OF_A_RECORD "
+                        "[READS_AT_ONCE]]]]\n");
         return 2;
     }
     b.dir = argv[1];
