@@ -72,6 +72,15 @@ SKATE_API void skate_interrupt(skate_session *s);
 /* Store a value. *ret is a ref of the caller's. BLOCKS only for large values. -SKATE_EFULL: the
  * store is full, the text says of what. */
 SKATE_API int skate_put(skate_session *s, const skate_value *v, skate_ref *ret);
+/* Memory of the object store for a value that you fill in place. like: SKATE_BYTES or SKATE_ARROW
+ * of a size, or a SKATE_TENSOR of a dtype and shape; data in it is not looked at. What stands in
+ * the memory is left over from others. -SKATE_EFULL: no room. BLOCKS only for large ones. */
+SKATE_API int skate_create(skate_session *s, const skate_value *like, void **ret_data);
+/* It is filled: the value is stored without a copy (up to 64 KB with one, which is cheaper), and
+ * *ret is a ref of the caller's. The memory is the caller's no longer, also on an error. */
+SKATE_API int skate_seal(skate_session *s, void *data, skate_ref *ret);
+/* It will not be: its memory goes back. NULL is fine. */
+SKATE_API void skate_discard(skate_session *s, void *data);
 /* The value of a ref; the ref stays the caller's. *ret is to be released. -SKATE_ETIMEOUT says what
  * the ref waits for; -SKATE_ETASK, -SKATE_ECRASH, -SKATE_EACTOR, -SKATE_ECANCELLED, -SKATE_ELOST:
  * there is no value and never will be, the text says why. BLOCKS. */

@@ -35,6 +35,7 @@ struct skate_session {
     struct api_retries *retries;
     uint32_t spawned;      /* actors that were given a number; their upper half is `salt` */
     uint32_t salt;
+    struct api_draft *drafts; /* of skate_create() */
     /* events.c, one thread at a time */
     void *event;           /* the frame of the last event */
     char *event_text;
@@ -62,6 +63,9 @@ SKATE_NODISCARD int api_ask(skate_session *s, const void *frame, uint32_t len, u
 /* wait.c */
 /* What an error value says; keeps its words for skate_last_error(). Takes over view->pin. */
 int api_error_of(skate_session *s, const struct core_view *view);
+
+/* create_values.c: values that were not sealed; the session is over. */
+void api_drafts_free(skate_session *s);
 
 /* functions.c */
 /* Make a definition known (docs/design/0003-native.md): its key. */

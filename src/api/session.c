@@ -77,6 +77,7 @@ static void session_free(skate_session *s) {
         s->retries = r->next;
         free(r);
     }
+    api_drafts_free(s);
     free(s->event);
     free(s->event_text);
     (void)pthread_mutex_destroy(&s->lock);

@@ -75,21 +75,16 @@ static int part(struct core *c, uint64_t offset, struct core_draft *draft, bool 
                 struct skate_error *err) {
     uint64_t bytes;
     uint8_t **map = heap_map(c->heap, offset, &bytes), *other;
-    bool moved;
 
     if (!map) return err_fail(err, -SKATE_EINVAL, "no such buffer");
     other = move_pages(*map, bytes);
-    moved = other != NULL;
-    if (!moved) { /* a kernel before 5.13; page by page, then */
-        other = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, c->arena_fd,
-                     (off_t)(offset - sizeof(struct heap_header)));
-        if (other == MAP_FAILED) goto fail;
-        (void)madvise(other, bytes, MADV_DONTFORK);
+    if (!other && !read_only) { /* a kernel before 5.13; the heap will not look at it again */
+        other = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (other == MAP_FAILED) other = NULL;
     }
+    if (!other) goto fail;
     if (read_only && mprotect(*map, bytes, PROT_READ) < 0) {
-        if (!moved)
-            (void)munmap(other, bytes);
-        else if (mremap(other, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, *map) == MAP_FAILED)
+        if (mremap(other, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, *map) == MAP_FAILED)
             *map = other; /* the draft's mapping stays writable; it fills again from the file */
         goto fail;
     }
@@ -117,8 +112,9 @@ int core_seal_put(struct core *c, struct core_draft *draft, uint8_t format, uint
     else if (slot == MAP_NONE || draft->map)
         r = err_fail(err, -SKATE_EINVAL, "no such buffer");
     else
-        r = view_arena(c, slot, &view); /* pinned before it may leave memory */
+        r = view_wait(c, slot, &view); /* pinned before it may leave memory */
     if (r < 0) goto out;
+    SKATE_ASSERT(slot == object_find(c, &draft->id)); /* its ref is the draft's */
     s = &c->ledger.slots[slot];
     ((struct heap_header *)(void *)draft->data - 1)->format = format;
     r = part(c, s->offset, draft, true, err);

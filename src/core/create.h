@@ -22,7 +22,8 @@ SKATE_NODISCARD int core_create(struct core *c, uint64_t size, struct core_draft
                                 struct skate_error *err);
 /* The bytes are complete: the object exists, and the caller has one local ref on draft->id. All
  * views of this memory stay readable, and whoever writes to it gets a SIGSEGV. No byte is copied;
- * takes a fifth of a millisecond for a gigabyte. On an error nothing has changed. */
+ * takes a fifth of a millisecond for a gigabyte. BLOCKS when a file has its bytes (it is larger
+ * than the store). On an error nothing has changed: store a copy then. */
 SKATE_NODISCARD int core_seal_put(struct core *c, struct core_draft *draft, uint8_t format,
                                   uint16_t flags, struct skate_error *err);
 /* It will not be sealed: its bytes go back. Never blocks, any thread, legal in a destructor. */

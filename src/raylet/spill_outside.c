@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/assert.h"
@@ -30,6 +31,7 @@ static int nameless(const char *folder) {
 /* A file of `bytes` where objects are spilled to; for URIs in our own folder. */
 static int file_of(struct raylet *r, uint64_t bytes, struct skate_error *err) {
     char *text = strdup(r->set.spill && !r->set.spill_remote ? r->set.spill : r->set.run_dir);
+    struct statvfs disk;
     char *save = NULL;
     int fd = -1, e = ENOENT;
 
@@ -40,10 +42,13 @@ static int file_of(struct raylet *r, uint64_t bytes, struct skate_error *err) {
             e = errno;
             continue;
         }
-        if (fallocate(fd, 0, 0, (off_t)bytes) == 0 ||
-            (errno == EOPNOTSUPP && ftruncate(fd, (off_t)bytes) == 0))
-            break;
-        e = errno;
+        e = ENOSPC; /* seen before a disk is filled up in vain, which may take long */
+        if (fstatvfs(fd, &disk) < 0 || bytes / disk.f_frsize <= disk.f_bavail) {
+            if (fallocate(fd, 0, 0, (off_t)bytes) == 0 ||
+                (errno == EOPNOTSUPP && ftruncate(fd, (off_t)bytes) == 0))
+                break;
+            e = errno;
+        }
         (void)close(fd);
         fd = -1;
     }

@@ -14,6 +14,7 @@ static const struct {
     {"leave", case_leave},     {"find", case_find},     {"two", case_two},
     {"hang", case_hang},       {"full", case_full},     {"dead", case_dead},
     {"python", case_python},   {"groups", case_groups}, {"events", case_events},
+    {"create", case_create},
 };
 
 /* Tasks that run, tasks that wait, calls, values: close does not wait for them. */

@@ -41,6 +41,7 @@ static inline int64_t get_int(skate_session *s, skate_ref ref) {
 }
 
 void case_values(skate_session *s);
+void case_create(skate_session *s);
 void case_many(skate_session *s);
 void case_errors(skate_session *s);
 void case_bad(skate_session *s);

@@ -54,8 +54,8 @@ class Keeper:
         self.size += by
         return self.size
 '''
-CASES = ("values", "many", "errors", "bad", "waits", "threads", "forks", "actors", "crowd",
-         "python", "groups", "events", "busy", "two", "full", "dead")  # fmt: skip
+CASES = ("values", "create", "many", "errors", "bad", "waits", "threads", "forks", "actors",
+         "crowd", "python", "groups", "events", "busy", "two", "full", "dead")  # fmt: skip
 
 
 def shell(line: str, folder: Path) -> None:
