@@ -3,6 +3,7 @@
  * get of many refs is one core_wait and then a loop of reads and decodes. A signal interrupts the
  * wait: its Python handler runs, then the wait goes on with the time that is left. */
 #include "py_array.h"
+#include "core/core_room.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -230,8 +231,10 @@ static PyObject *get_many(PyObject **refs, uint32_t n, PyObject *timeout) {
     for (uint32_t i = 0; list && i < n; i++) {
         PyObject *value = NULL;
 
+        r = py_read(refs[i], &value);
+        if (r == 0 && py.core) core_ahead(py.core, ids + i + 1, n - i - 1);
         /* What is not here (it moved meanwhile, or lies in a file) is waited for again. */
-        r = read_by(refs[i], ns < 0 ? INT64_MAX : began + ns, &value);
+        if (r == 0) r = read_by(refs[i], ns < 0 ? INT64_MAX : began + ns, &value);
         if (r == 0) raise_timeout(i, n, timeout, refs[i]);
         if (!value || PyList_SetItem(list, (Py_ssize_t)i, value) < 0) Py_CLEAR(list);
     }

@@ -151,6 +151,8 @@ struct core {
     uint32_t *pins_v;            /* ours, behind the ledger */
     struct table pinned;         /* restore.c: slot + 1 -> struct pin */
     struct comeback *comebacks;
+    struct table coming;         /* the same by slot + 1 */
+    uint64_t coming_bytes;
     struct overlay *overlays;    /* restore.c: ranges of the arena that a file has */
     int file_fd;                 /* between lend() and the heap; -1 */
     struct room room;

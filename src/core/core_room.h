@@ -1,4 +1,4 @@
-/* core_room.h - waiting for room in a full object store: a part of core.h.
+/* core_room.h - objects and memory: a full store, bytes that have left it. A part of core.h.
  *
  * Whatever stores bytes (core_put, core_submit, core_define, ...) is refused at once, -SKATE_EFULL,
  * when there is no room; the caller then decides to wait here, holding no lock. */
@@ -13,5 +13,9 @@ bool core_wants_room(struct core *c, int r);
  * at the signals); -SKATE_EFULL: there will be none, err says who holds what. Else r itself.
  * BLOCKS. */
 SKATE_NODISCARD int core_room_for(struct core *c, int r, struct skate_error *err);
+
+/* These will be read one after another: what has left memory is brought back meanwhile, as far as
+ * an eighth of the store allows. Never blocks. */
+void core_ahead(struct core *c, const struct skate_id *ids, uint32_t count);
 
 #endif

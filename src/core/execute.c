@@ -334,6 +334,7 @@ static int prepare(struct core *c, struct run *r) {
     hold_vals(c, args, 1);
     hold_vals(c, deps, ndeps);
     e = view_of(c, args, data, &r->views[0]);
+    for (uint32_t i = 0; i < ndeps && c->pins_v; i++) restore_ahead(c, &deps[i].id);
     for (uint32_t i = 0; e == 0 && i < ndeps; i++) e = view_of(c, &deps[i], data, &r->views[i + 1]);
     r->job.args = r->views[0];
     r->job.deps = r->views + 1;

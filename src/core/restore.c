@@ -19,7 +19,7 @@ struct pin { /* what views of one object need; c->pinned has it by its slot + 1 
     uint32_t count;
 };
 struct comeback { /* pinned, and a hold on the object, until it is read */
-    struct comeback *next;
+    struct comeback *next, **link; /* c->comebacks; c->coming has it by its slot + 1 */
     uint64_t offset, bytes;
     uint32_t slot;
     bool came;
@@ -78,18 +78,16 @@ static void overlays_end(struct core *c) {
 
 /* ---- what is on its way back ---- */
 
-static struct comeback **find(struct core *c, uint32_t slot) {
-    struct comeback **at = &c->comebacks;
-
-    while (*at && (*at)->slot != slot) at = &(*at)->next;
-    return at;
+static struct comeback *find(const struct core *c, uint32_t slot) {
+    return c->comebacks ? table_get(&c->coming, slot + UINT64_C(1)) : NULL;
 }
 
 /* Its pins and its hold go. */
-static void drop(struct core *c, struct comeback **at) {
-    struct comeback *b = *at;
-
-    *at = b->next;
+static void drop(struct core *c, struct comeback *b) {
+    *b->link = b->next;
+    if (b->next) b->next->link = b->link;
+    table_take(&c->coming, b->slot + UINT64_C(1));
+    c->coming_bytes -= b->bytes;
     pins_drop(c->pins_v, b->offset, b->bytes);
     if (c->overlays) overlays_end(c);
     SKATE_ASSERT(c->object_v[b->slot].holds > 0);
@@ -98,24 +96,27 @@ static void drop(struct core *c, struct comeback **at) {
 }
 
 bool restore_waits(const struct core *c, uint32_t slot) {
-    for (const struct comeback *b = c->comebacks; b; b = b->next)
-        if (b->slot == slot) return !b->came;
-    return false;
+    const struct comeback *b = find(c, slot);
+
+    return b && !b->came;
 }
 
 static int ask(struct core *c, uint32_t slot, uint64_t offset, uint64_t bytes) {
     struct wire_restore m = {.head = {.size = sizeof m, .kind = WIRE_RESTORE, .fixed = sizeof m},
                              .offset = offset, .bytes = bytes};
-    struct comeback **at = find(c, slot), *b = *at;
+    struct comeback *b = find(c, slot);
     int status = b ? b->status : 0;
 
     if (b && !b->came) return -SKATE_EAGAIN;
-    if (b) drop(c, at);
+    if (b) drop(c, b);
     if (status < 0) return status;
     b = malloc(sizeof *b);
-    if (!b) return -SKATE_ENOMEM;
-    *b = (struct comeback){.next = c->comebacks, .slot = slot, .offset = offset, .bytes = bytes};
+    if (!b || table_set(&c->coming, slot + UINT64_C(1), b) < 0) return free(b), -SKATE_ENOMEM;
+    *b = (struct comeback){.next = c->comebacks, .link = &c->comebacks, .slot = slot,
+                           .offset = offset, .bytes = bytes};
+    if (b->next) b->next->link = &b->next;
     c->comebacks = b;
+    c->coming_bytes += bytes;
     (void)pins_take(c->pins_v, c->residency, offset, bytes);
     c->object_v[slot].holds++;
     (void)sock_send(c, &m, sizeof m);
@@ -136,20 +137,19 @@ static void lost(struct core *c, uint32_t slot, const char *why, uint32_t len) {
 }
 
 void restore_on_answer(struct core *c, const struct wire_restored *m) {
-    struct comeback **at = &c->comebacks, *b;
+    struct comeback *b = c->comebacks;
     uint32_t slot, len;
     const char *why = wire_restored_reason(m, &len);
 
-    while (*at && ((*at)->came || (*at)->offset != m->offset || (*at)->bytes != m->bytes))
-        at = &(*at)->next;
-    if (!(b = *at)) return;
+    while (b && (b->came || b->offset != m->offset || b->bytes != m->bytes)) b = b->next;
+    if (!b) return;
     slot = b->slot;
     b->came = true;
     b->came_ns = time_now_ns();
     b->status = m->status;
     c->object_v[slot].holds++;
     if (m->status < 0 && m->status != -SKATE_EFULL && m->status != -SKATE_ENOMEM) {
-        drop(c, at);
+        drop(c, b);
         lost(c, slot, why, len);
     } else if (m->status < 0)
         (void)err_fail(&c->trouble, m->status, "%.*s", (int)len, why);
@@ -166,11 +166,10 @@ static void room_back(struct core *c) {
 void restore_tick(struct core *c) {
     int64_t before = time_now_ns() - LINGER_NS;
 
-    for (struct comeback **at = &c->comebacks; *at;)
-        if ((*at)->came && (*at)->came_ns < before)
-            drop(c, at);
-        else
-            at = &(*at)->next;
+    for (struct comeback *b = c->comebacks, *next; b; b = next) {
+        next = b->next;
+        if (b->came && b->came_ns < before) drop(c, b);
+    }
     if (c->room.bytes && c->room.came_ns < before) room_back(c);
 }
 
@@ -191,7 +190,7 @@ bool restore_is_lost(const struct core *c, uint32_t slot) {
 
 int restore_pin(struct core *c, uint32_t slot, uint64_t offset, uint64_t bytes) {
     struct pin *p, *fresh = NULL;
-    struct comeback **at;
+    struct comeback *b;
 
     if (!c->pins_v) return 0;
     p = table_get(&c->pinned, slot + UINT64_C(1));
@@ -213,8 +212,8 @@ int restore_pin(struct core *c, uint32_t slot, uint64_t offset, uint64_t bytes) 
     p->offset = offset;
     p->bytes = bytes;
     p->count++;
-    at = find(c, slot);
-    if (*at && (*at)->came) drop(c, at);
+    b = find(c, slot);
+    if (b && b->came) drop(c, b);
     return 0;
 }
 
@@ -226,6 +225,32 @@ void restore_unpin(struct core *c, uint32_t slot) {
     pins_drop(c->pins_v, p->offset, p->bytes);
     free(table_take(&c->pinned, slot + UINT64_C(1)));
     if (c->overlays) overlays_end(c);
+}
+
+void restore_ahead(struct core *c, const struct skate_id *id) {
+    uint32_t slot = object_find(c, id);
+    const struct ledger_slot *s;
+    uint64_t at, head;
+
+    if (!c->pins_v || slot == MAP_NONE || c->coming_bytes > c->info.store_bytes / 8) return;
+    s = &c->ledger.slots[slot];
+    at = object_copy_at(c, slot);
+    head = at ? 0 : sizeof(struct heap_header);
+    if (!at) at = s->offset;
+    if (ledger_state_of(s) != LEDGER_ARENA || s->size == 0 || at < head || find(c, slot) ||
+        (head && proc_node(s->holder) != proc_node(c->info.proc)) ||
+        at > c->info.arena_bytes || s->size > c->info.arena_bytes - at ||
+        residency_all_here(c->residency, granule_first(at - head), granule_end(at, s->size)) ||
+        overlaid(c, at - head, s->size + head))
+        return;
+    (void)ask(c, slot, at - head, s->size + head);
+}
+
+void core_ahead(struct core *c, const struct skate_id *ids, uint32_t count) {
+    if (core_enter(c) < 0) return;
+    for (uint32_t i = 0; i < count && c->coming_bytes <= c->info.store_bytes / 8; i++)
+        restore_ahead(c, &ids[i]);
+    core_leave(c);
 }
 
 /* ---- what the raylet wants ---- */
@@ -333,6 +358,7 @@ void restore_release(struct core *c) {
 
     while ((p = table_next(&c->pinned, &at, &key))) free(p);
     table_release(&c->pinned);
+    table_release(&c->coming);
     while (c->comebacks) {
         struct comeback *b = c->comebacks;
 

@@ -20,6 +20,8 @@ SKATE_NODISCARD int restore_pin(struct core *c, uint32_t slot, uint64_t offset, 
 void restore_unpin(struct core *c, uint32_t slot);
 /* Are bytes of it in a spill file of this node that cannot be read? */
 bool restore_is_lost(const struct core *c, uint32_t slot);
+/* Will be read soon: bring it back, if not too much is on its way. */
+void restore_ahead(struct core *c, const struct skate_id *id);
 /* Is it being brought back? */
 bool restore_waits(const struct core *c, uint32_t slot);
 void restore_on_answer(struct core *c, const struct wire_restored *m);
