@@ -142,6 +142,7 @@ static int map_shared(struct core *c, const int *fds) {
     (void)madvise(c->bell, 4096, MADV_DONTFORK);
     if (behind) {
         c->residency = c->arena + span;
+        c->lineage.far = true; /* what is spilled may be lost with its file */
         c->pins_v = (uint32_t *)(void *)((uint8_t *)c->ledger_map + LEDGER_BYTES);
     }
     ledger_init(&c->ledger, c->ledger_map, c->info.proc);

@@ -16,7 +16,7 @@ struct limbo_entry;
 enum { LINEAGE_BYTES = 1 << 30 };
 
 struct lineage { /* what is kept to make lost results again */
-    bool far, redoing;         /* far: an object of ours lay on another node */
+    bool far, redoing;         /* far: objects may be lost without us: on other nodes, in files */
     uint32_t head, tail, redo; /* kept tasks, oldest first; those to be run again */
     uint64_t bytes, max;
     const char *why; /* of the loss that is being handled */

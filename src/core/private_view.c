@@ -18,7 +18,11 @@ int core_private_view(struct core *c, const void *data, uint64_t size, void **re
     if (p < c->arena || size > c->info.arena_bytes ||
         (uint64_t)(p - c->arena) > c->info.arena_bytes - size || c->arena_fd < 0)
         return -SKATE_EINVAL;
-    from = (uint64_t)(p - c->arena) & ~(page - 1);
+    from = (uint64_t)(p - c->arena);
+    if (c->residency && size &&
+        !residency_all_here(c->residency, granule_first(from), granule_end(from, size)))
+        return -SKATE_EINVAL; /* pinned, but read from a file (restore.c): the arena has no pages */
+    from &= ~(page - 1);
     to = ((uint64_t)(p - c->arena) + size + page - 1) & ~(page - 1);
     map = mmap(NULL, to - from, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, c->arena_fd,
                (off_t)from);

@@ -14,7 +14,7 @@
 #include "raylet/pulls.h"
 #include "raylet/spill.h"
 
-enum { WAIT_MOST = 65536, TICK_MS = 20, PATIENCE_MS = 300 };
+enum { WAIT_MOST = 65536, TICK_MS = 20, PATIENCE_MS = 300, TIGHT_MS = 1000 };
 
 struct waiter {
     struct waiter *next;
@@ -34,6 +34,7 @@ struct spill_wait {
     struct loop_task task;
     struct loop_timer *timer;
     bool posted;
+    int64_t tight_until_ns; /* who cannot be served at once need not wait */
 };
 
 static void push(struct queue *q, struct waiter *w) {
@@ -115,12 +116,17 @@ void spill_answer(struct proc *p, const struct wire_restore *ask, int status, co
     wire_release(&b);
 }
 
-/* What is handled now has waited, and nothing is going to leave memory soon. */
+/* What is handled now has waited, and nothing is going to leave memory soon; or so it was for
+ * another a moment ago. */
 static bool waited_long(const struct raylet *r) {
-    const struct spill_wait *s = r->spill_wait;
+    struct spill_wait *s = r->spill_wait;
+    int64_t now = time_now_ns();
 
-    return s && s->current && !spill_is_busy(r) &&
-           time_now_ns() - s->current->since_ns > PATIENCE_MS * INT64_C(1000000);
+    if (!s || spill_is_busy(r)) return false;
+    if (now < s->tight_until_ns) return true;
+    if (!s->current || now - s->current->since_ns < PATIENCE_MS * INT64_C(1000000)) return false;
+    s->tight_until_ns = now + TIGHT_MS * INT64_C(1000000);
+    return true;
 }
 
 void spill_on_restore(struct raylet *r, struct proc *p, const struct wire_restore *m) {

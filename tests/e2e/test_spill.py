@@ -146,6 +146,9 @@ def test_larger_than_the_store(small_store):
     ref = ray.put(whole)
     got = ray.get(ref)
     assert not got.flags.writeable and np.array_equal(got, whole)
+    mine = ray.get(ref, copy=True)
+    mine[:] = 0
+    assert np.array_equal(got, whole)
 
     @ray.remote
     def twice(x: np.ndarray) -> np.ndarray:
@@ -182,3 +185,50 @@ def test_without_spilling_the_store_is_the_limit():
         assert ray.get(refs[0])[0] == 0
     finally:
         ray.shutdown()
+
+
+def _damage(folder, step: int = 100_000) -> None:
+    """Flips a bit here and there in every spill file."""
+    for d, _, names in os.walk(folder):
+        for name in names:
+            path = os.path.join(d, name)
+            if name == "owner":
+                continue
+            with open(path, "r+b") as f:
+                for at in range(5000, os.path.getsize(path), step):
+                    f.seek(at)
+                    byte = f.read(1)
+                    f.seek(at)
+                    f.write(bytes([byte[0] ^ 1]))
+
+
+def test_a_damaged_file_is_made_again_or_says_so(small_store):
+    @ray.remote
+    def make(i: int) -> np.ndarray:
+        return _pattern(i, MB)
+
+    made = [make.remote(i) for i in range(15)]
+    ray.wait(made, num_returns=15)
+    stored = [ray.put(_pattern(i, MB)) for i in range(15)]
+    _damage(small_store)
+    assert all(np.array_equal(ray.get(r), _pattern(i, MB)) for i, r in enumerate(made))
+    lost = 0
+    for i, ref in enumerate(stored):
+        try:
+            assert np.array_equal(ray.get(ref), _pattern(i, MB))
+        except exceptions.ObjectLostError as error:
+            assert "written to cannot be read" in str(error)
+            lost += 1
+    assert lost
+
+
+def test_a_killed_worker_leaves_what_it_had_spilled(small_store):
+    @ray.remote
+    class Keeper:
+        def make(self, n: int) -> list[ray.ObjectRef]:
+            return [ray.put(_pattern(i, MB)) for i in range(n)]
+
+    keeper = Keeper.remote()
+    refs = ray.get(keeper.make.remote(20))
+    ray.kill(keeper)
+    assert all(np.array_equal(ray.get(r), _pattern(i, MB)) for i, r in enumerate(refs))
