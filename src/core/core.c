@@ -71,6 +71,7 @@ static int lend(void *arg, uint64_t bytes, uint64_t *ret_offset, uint64_t *ret_b
     uint32_t len;
     int r;
 
+    restore_wants(0);
     if (c->room.bytes >= bytes) { /* it was waited for */
         *ret_offset = c->room.offset;
         *ret_bytes = c->room.bytes;
@@ -87,7 +88,7 @@ static int lend(void *arg, uint64_t bytes, uint64_t *ret_offset, uint64_t *ret_b
         const char *reason = wire_extent_reason(e, &len);
 
         r = err_fail(err, -SKATE_EFULL, "%.*s", (int)len, reason);
-        c->lend_wanted = e->status == -SKATE_EFULL ? bytes : 0;
+        restore_wants(e->status == -SKATE_EFULL ? bytes : 0);
     } else if (e->bytes < bytes || e->offset > c->info.arena_bytes ||
                e->bytes > c->info.arena_bytes - e->offset)
         r = -SKATE_EPROTO;

@@ -115,8 +115,6 @@ struct run { /* a task that came to us to be run */
 
 /* Room that the raylet made for us (restore.c): bytes 0 when lend() has taken it. */
 struct room {
-    uint32_t call;
-    int status;
     uint64_t offset, bytes;
     int64_t came_ns;
 };
@@ -156,7 +154,7 @@ struct core {
     struct overlay *overlays;    /* restore.c: ranges of the arena that a file has */
     int file_fd;                 /* between lend() and the heap; -1 */
     struct room room;
-    uint64_t lend_wanted; /* what the raylet had no room for last */
+    struct room_wait *room_waits; /* restore.c */
     struct ledger ledger;
     struct trace trace; /* what ran here: report.c */
     int64_t marks_since;

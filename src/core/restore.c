@@ -163,6 +163,52 @@ static void room_back(struct core *c) {
     c->room.bytes = 0;
 }
 
+/* A thread's wait. It outlives the looks at the signals, or each would begin a new one. */
+struct room_wait {
+    struct room_wait *next;
+    pthread_t who;
+    uint32_t call;
+    bool came;
+    uint64_t bytes, frees;
+    int64_t left_ns; /* when its thread went to look at the signals; 0: it is here */
+    struct skate_error err;
+    int status;
+};
+
+static _Thread_local uint64_t wanted; /* what the raylet had no room for last */
+
+void restore_wants(uint64_t bytes) { wanted = bytes; }
+
+static struct room_wait *room_wait_of(struct core *c, uint64_t bytes) {
+    struct wire_room m = {.head = {.size = sizeof m, .kind = WIRE_ROOM, .fixed = sizeof m},
+                          .bytes = bytes};
+    struct room_wait *w = c->room_waits;
+
+    while (w && (!w->left_ns || w->bytes != bytes || !pthread_equal(w->who, pthread_self())))
+        w = w->next;
+    if (!w) {
+        w = calloc(1, sizeof *w);
+        if (!w) return NULL;
+        w->next = c->room_waits;
+        w->who = pthread_self();
+        w->bytes = bytes;
+        w->call = m.head.call = ++c->next_call;
+        c->room_waits = w;
+        (void)sock_send(c, &m, sizeof m);
+    }
+    w->left_ns = 0;
+    w->frees = c->heap_frees;
+    return w;
+}
+
+static void room_wait_end(struct core *c, struct room_wait *w) {
+    struct room_wait **at = &c->room_waits;
+
+    while (*at != w) at = &(*at)->next;
+    *at = w->next;
+    free(w);
+}
+
 void restore_tick(struct core *c) {
     int64_t before = time_now_ns() - LINGER_NS;
 
@@ -171,6 +217,10 @@ void restore_tick(struct core *c) {
         if (b->came && b->came_ns < before) drop(c, b);
     }
     if (c->room.bytes && c->room.came_ns < before) room_back(c);
+    for (struct room_wait *w = c->room_waits, *next; w; w = next) {
+        next = w->next;
+        if (w->left_ns && w->left_ns < before) room_wait_end(c, w);
+    }
 }
 
 bool restore_is_lost(const struct core *c, uint32_t slot) {
@@ -291,15 +341,10 @@ void restore_on_back(struct core *c, const struct wire_spill_back *m) {
 
 /* ---- room in a full store ---- */
 
-struct room_wait {
-    uint32_t call;
-    uint64_t frees;
-};
-
 static bool room_came(struct core *c, void *arg) {
     const struct room_wait *w = arg;
 
-    return c->room.call == w->call || c->heap_frees != w->frees;
+    return w->came || c->heap_frees != w->frees;
 }
 
 void restore_on_room(struct core *c, const struct wire_room_made *m) {
@@ -309,37 +354,41 @@ void restore_on_room(struct core *c, const struct wire_room_made *m) {
     if (m->status == 0 && (m->offset > c->info.arena_bytes ||
                            m->bytes > c->info.arena_bytes - m->offset))
         return;
+    for (struct room_wait *w = c->room_waits; w; w = w->next)
+        if (w->call == m->head.call) {
+            w->came = true;
+            w->status = m->status;
+            (void)err_fail(&w->err, m->status, "%.*s", (int)len, why);
+        }
+    if (m->status < 0) return;
     room_back(c);
-    c->room = (struct room){.call = m->head.call, .status = m->status, .came_ns = time_now_ns()};
-    if (m->status == 0) {
-        c->room.offset = m->offset;
-        c->room.bytes = m->bytes;
-    } else
-        (void)err_fail(&c->trouble, m->status, "%.*s", (int)len, why);
+    c->room = (struct room){m->offset, m->bytes, time_now_ns()};
 }
 
 int restore_room(struct core *c, struct skate_error *err) {
-    struct wire_room m = {.head = {.size = sizeof m, .kind = WIRE_ROOM, .fixed = sizeof m},
-                          .bytes = c->lend_wanted};
-    struct room_wait w = {.call = ++c->next_call, .frees = c->heap_frees};
     bool lend = !c->info.is_driver && c->run_current;
+    struct room_wait *w;
     int r;
 
-    if (!c->pins_v || c->lend_wanted == 0) return -SKATE_EFULL;
-    m.head.call = w.call;
-    c->lend_wanted = 0;
-    r = sock_send(c, &m, sizeof m);
-    if (r < 0) return r;
+    if (!c->pins_v || wanted == 0) return -SKATE_EFULL;
+    w = room_wait_of(c, wanted);
+    wanted = 0;
+    if (!w) return -SKATE_ENOMEM;
     if (lend) lend_begin(c);
-    r = pump_until(c, room_came, &w, INT64_MAX, false);
+    do /* whatever signals come while a task stores its result, but for cancel */
+        r = pump_until(c, room_came, w, INT64_MAX, false);
+    while (r == -SKATE_EINTR && lend && !c->interrupt);
     if (lend) lend_end(c);
-    if (r == 0 && c->room.call == w.call && c->room.status < 0)
-        return err_fail(err, c->room.status, "%s", c->trouble.text);
+    if (r == 0 && w->came && w->status < 0) r = err_fail(err, w->status, "%s", w->err.text);
+    if ((r == 0 || r == -SKATE_EINTR) && !w->came)
+        w->left_ns = time_now_ns(); /* it tries again, and comes back if that is in vain */
+    else
+        room_wait_end(c, w);
     return r;
 }
 
 bool core_wants_room(struct core *c, int r) {
-    return r == -SKATE_EFULL && c->pins_v && at_load(&c->lend_wanted);
+    return r == -SKATE_EFULL && c->pins_v && wanted;
 }
 
 int core_room_for(struct core *c, int r, struct skate_error *err) {
@@ -365,6 +414,7 @@ void restore_release(struct core *c) {
         c->comebacks = b->next;
         free(b);
     }
+    while (c->room_waits) room_wait_end(c, c->room_waits);
     while (c->overlays) {
         struct overlay *o = c->overlays;
 

@@ -31,7 +31,9 @@ void restore_tick(struct core *c); /* what came and nobody read is let go */
 /* The raylet wants room: which of our extents may leave. */
 void restore_on_ask(struct core *c, const struct wire_spill_ask *m);
 void restore_on_back(struct core *c, const struct wire_spill_back *m);
-/* Wait until the raylet has made the room that lend() was last refused, or bytes of ours
+/* lend() was refused so many bytes, in this thread; 0: for another reason. */
+void restore_wants(uint64_t bytes);
+/* Wait until the raylet has made the room that this thread was last refused, or bytes of ours
  * were freed: 0 (try again); -SKATE_EFULL with the reason; -SKATE_EINTR and the others of
  * pump_until(). */
 SKATE_NODISCARD int restore_room(struct core *c, struct skate_error *err);
