@@ -137,7 +137,7 @@ void actor_call_dropped(struct core *c, const struct skate_id *actor);
 bool actor_full(const struct actor *a); /* max_pending_calls */
 
 /* lineage.c */
-bool lineage_keep(struct core *c, uint32_t task, uint64_t largest); /* over; true: stays, KEPT */
+bool lineage_keep(struct core *c, uint32_t task); /* it is over; true: it stays as KEPT */
 void lineage_result_gone(struct core *c, const struct skate_id *id);
 void lineage_evict(struct core *c, uint32_t slot);
 void lineage_need(struct core *c, uint32_t slot); /* an evicted one: run its task again */

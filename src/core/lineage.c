@@ -1,13 +1,12 @@
-/* lineage.c - results that were lost with a node, or on a disk, are made again.
+/* lineage.c - results that were lost with a node, or a spill file, are made again.
  *
  * A task whose result lies in an arena is kept after its end (TASK_KEPT: its spec, the ids that it
- * uses), as long as one of its results is. A process that never saw an object of another node keeps
- * those of large results only: a disk that they were written to may lose them, while what stays in
- * memory ends with its node and itself. A kept task does not keep its arguments' bytes: an argument
- * that nobody else needs is evicted, its entry stays and remembers the task that makes it. A lost
- * or evicted object that is needed again runs its task again, after those of its arguments, to any
- * depth, without recursion. Not remade: puts, results of tasks and actors without retries, what
- * does not fit into lineage_max bytes (the oldest goes first).
+ * uses), as long as one of its results is: the node that has the bytes, or their spill file, may be
+ * lost. A kept task does not keep its arguments' bytes: an argument that nobody else needs is
+ * evicted, its entry stays and remembers the task that makes it. A lost or evicted object that is
+ * needed again runs its task again, after those of its arguments, to any depth, without recursion.
+ * Not remade: puts, results of tasks and actors without retries, what does not fit into
+ * lineage_max bytes (the oldest goes first).
  *
  * Owner's side under the core mutex; never sleeps. A borrower that cannot read what the owner told
  * it says so (`value_lost`) and waits. Tests: tests/compat/test_compat_reconstruction.py. */
@@ -18,7 +17,6 @@
 #include "core/core_int.h"
 #include "core/restore.h"
 
-enum { LARGE = 256 << 10 };
 enum why { WHY_UNKNOWN, WHY_PUT, WHY_RETRIES, WHY_EVICTED, WHY_ATTEMPTS };
 
 /* How it is said to the user: Ray's name of the reason, and what to do. */
@@ -126,11 +124,11 @@ static bool has_arena_result(struct core *c, const struct task *t) {
     return false;
 }
 
-bool lineage_keep(struct core *c, uint32_t index, uint64_t largest) {
+bool lineage_keep(struct core *c, uint32_t index) {
     struct task *t = task_get(c, index);
 
-    if ((!c->lineage.far && (largest < LARGE || !c->pins_v)) || t->kind > 1 || t->cancelled ||
-        t->missing || (t->flags & (CORE_STREAM | CORE_DYNAMIC)) || !has_arena_result(c, t))
+    if (!c->lineage.far || t->kind > 1 || t->cancelled || t->missing ||
+        (t->flags & (CORE_STREAM | CORE_DYNAMIC)) || !has_arena_result(c, t))
         return false;
     if (t->retries == 0) return mark_results(c, t, false, WHY_RETRIES), false;
     mark_results(c, t, true, WHY_UNKNOWN);

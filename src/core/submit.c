@@ -586,7 +586,6 @@ void tasks_on_result(struct core *c, uint64_t src, struct link *l, const struct 
     const uint8_t *data = wire_result_data(m, &ndata);
     struct worker *w = l && l->lease && l->lease->proc == src ? l->lease : worker_of(c, src);
     struct skate_id id = m->task;
-    uint64_t largest = 0;
 
     if (wire_check_vals(vals, n, ndata, nrefs) < 0) return;
     if (index == MAP_NONE && c->heritage.estates.count && estate_result(c, src, m)) return;
@@ -613,13 +612,12 @@ void tasks_on_result(struct core *c, uint64_t src, struct link *l, const struct 
             object_drop_val(c, &vals[i], refs);
         else
             object_set(c, slot, &vals[i], data, refs);
-        if (vals[i].kind == VAL_ARENA && vals[i].size > largest) largest = vals[i].size;
     }
     if (task_is(c, index, &id)) { /* what its values set free may have ended it */
         if (task_get(c, index)->flags & (CORE_STREAM | CORE_DYNAMIC)) stream_over(c, &id);
         if (m->status != CORE_CANCELLED)
             learn_time(c, task_get(c, index), (double)m->exec_ns);
-        if (m->status != CORE_OK || !lineage_keep(c, index, largest)) task_end(c, index);
+        if (m->status != CORE_OK || !lineage_keep(c, index)) task_end(c, index);
     }
     class_worker_done(c, w);
 }
