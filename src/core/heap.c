@@ -365,6 +365,10 @@ int heap_alloc_cold(struct heap *h, uint64_t bytes, const struct skate_id *id, b
     h->live++;
     h->last = e;
     header = (struct heap_header *)(void *)(e->map + at);
+    if (own && !e->warm) { /* a full machine is an error here, not a SIGBUS */
+        r = heap_back(h->env.arena_fd, e->offset, e->map, PAGE, err);
+        if (r < 0) return (void)heap_free(h, e->offset + HEADER), spare_trim(h, 0), r;
+    }
     *header = (struct heap_header){
         .magic = HEAP_MAGIC, .generation = ++h->generation, .id = *id, .size = bytes};
     *ret = (struct heap_place){e->offset + at + HEADER, header + 1, own && !e->warm};

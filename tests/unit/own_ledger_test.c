@@ -88,7 +88,8 @@ static void heap_random(void **state) {
     enum { LIVE = 300 };
     struct arena a = {.bytes = UINT64_C(1) << 30};
     int fd = memfd_create("test", MFD_CLOEXEC);
-    struct heap_env env = {lend, give_back, &a, fd, HEAP_SPARE_BYTES};
+    struct heap_env env = {.lend = lend, .give_back = give_back, .arg = &a, .arena_fd = fd,
+                           .spare_max = HEAP_SPARE_BYTES};
     struct {
         uint64_t offset, size;
         uint8_t *data;
@@ -130,7 +131,8 @@ static void heap_random(void **state) {
 static void heap_large(void **state) {
     struct arena a = {.bytes = 64 << 20};
     int fd = memfd_create("test", MFD_CLOEXEC);
-    struct heap_env env = {lend, give_back, &a, fd, HEAP_SPARE_BYTES};
+    struct heap_env env = {.lend = lend, .give_back = give_back, .arg = &a, .arena_fd = fd,
+                           .spare_max = HEAP_SPARE_BYTES};
     struct skate_id id = {1, 2};
     struct skate_error err;
     uint64_t first, second;
