@@ -640,7 +640,7 @@ def find_raylet(base: str, address: str) -> str:
         nodes = [choose(nodes, pid)] if pid else nodes
     if nodes:
         return nodes[0]["socket"]
-    local = _local_session(base, resolved)
+    local = local_sessions(base).get(resolved)
     if local is not None:
         return local
     kind = probe(resolved)
@@ -658,25 +658,29 @@ def find_raylet(base: str, address: str) -> str:
     raise ConnectionError(f"what listens at {address} is not a Skate cluster")
 
 
-def _local_session(base: str, address: str) -> str | None:
-    """The socket of a session that another program's init() began here and that still lives."""
+def local_sessions(base: str) -> dict[str, str]:
+    """Address and socket of each session that some program's init() began here and that lives."""
     import _socket
 
-    for entry in os.scandir(base):
+    found: dict[str, str] = {}
+    try:
+        entries = list(os.scandir(base))
+    except OSError:
+        return found
+    for entry in entries:
         path = os.path.join(entry.path, "raylet.sock")
         try:
             with open(os.path.join(entry.path, "address"), encoding="ascii") as file:
-                if file.read().strip() != address:
-                    continue
+                address = file.read().strip()
             sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
             try:
                 sock.connect(path)
             finally:
                 sock.close()
-            return path
+            found[address] = path
         except (OSError, ValueError):
             continue
-    return None
+    return found
 
 
 def own_ip() -> str:

@@ -43,6 +43,24 @@ class Unreachable(Exception):
     """No cluster to ask."""
 
 
+def _only_session(base: str) -> str:
+    """Nobody named a cluster, and none was started by `skate start`: that of a running program."""
+    from skate import _node
+
+    sessions = sorted(_node.local_sessions(base))
+    if len(sessions) == 1:
+        return sessions[0]
+    if sessions:
+        raise ConnectionError(
+            f"several programs run here with a session of their own: name one of {sessions} "
+            "(address=, --address, SKATE_ADDRESS)"
+        )
+    raise ConnectionError(
+        "no Skate cluster runs on this machine: start one with `skate start --head`, call "
+        "init(), or name another one (address=, --address, SKATE_ADDRESS)"
+    )
+
+
 @contextmanager
 def attached(address: str | None) -> Iterator[None]:
     """A session, or for as long as this lasts a bare connection without a job."""
@@ -55,10 +73,7 @@ def attached(address: str | None) -> Iterator[None]:
         base = _node.base_dir()
         found = _api._choose_address(address, base, True)
         if found is None:
-            raise ConnectionError(
-                "no Skate cluster runs on this machine: start one with `skate start --head`, call "
-                "init(), or name another one (address=, --address, SKATE_ADDRESS)"
-            )
+            found = _only_session(base)
         _core.connect(_node.find_raylet(base, found), 10.0)
     except (OSError, ValueError) as error:
         raise Unreachable(str(error)) from error

@@ -122,6 +122,24 @@ def test_memory(site, busy_cluster):
     assert ref not in out(site, "memory", "--stats-only")
 
 
+def test_a_session_of_a_program_is_found(site):
+    """Nobody named a cluster: the only program with a session of its own; with two, it asks."""
+    source = """
+import signal
+import skate as ray
+ray.init(num_cpus=1, address="local")
+one = ray.put(b"x" * 5000)
+print("ready", flush=True)
+signal.pause()
+"""
+    first = site.python(source)
+    first.expect("ready")
+    assert "LOCAL_REFERENCE" in out(site, "memory")
+    second = site.python(source)
+    second.expect("ready")
+    site.skate("memory").expect("several programs", stream="err")
+
+
 def test_memory_names_the_line(site):
     env = {"RAY_record_ref_creation_sites": "1"}
     site.skate("start", "--head", "--port=0", "--num-cpus=1", env=env).succeeds()
