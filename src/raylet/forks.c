@@ -130,11 +130,6 @@ static void restart(void *arg) {
 /* Tell every driver of this node once why no worker can start. */
 static void complain(struct raylet *r) {
     char tail[400] = "", text[1024], path[320];
-    struct proc *p;
-    uint32_t at = 0;
-    uint64_t room[200];
-    struct wire_buf b;
-    struct wire_notice *m;
     int fd;
 
     snprintf(path, sizeof path, "%s/logs/zygote.err", r->set.run_dir);
@@ -149,14 +144,7 @@ static void complain(struct raylet *r) {
     snprintf(text, sizeof text, "no worker can start on this node: %s dies at once: %s",
              r->set.python, tail);
     node_log("%s", text);
-    wire_init(&b, room, sizeof room);
-    m = wire_begin(&b, WIRE_NOTICE);
-    m->level = 2;
-    WIRE_PUT(&b, notice, text, text, strlen(text));
-    if (wire_end(&b) == 0)
-        while ((p = table_next(&r->procs, &at, NULL)))
-            if (p->role == PROC_DRIVER) proc_send(p, b.p, b.len);
-    wire_release(&b);
+    procs_tell_drivers(r, 2, text);
 }
 
 void zygote_gone(struct raylet *r, int wait_status) {

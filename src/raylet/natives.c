@@ -43,12 +43,7 @@ static const char *program(void) {
 /* Tell the drivers of this node why their tasks wait, now and then: it is tried again. */
 static void complain(struct raylet *r, int e) {
     int64_t now = loop_now_ns(r->loop);
-    uint64_t room[128];
-    struct wire_notice *m;
-    struct wire_buf b;
     char text[600];
-    struct proc *p;
-    uint32_t at = 0;
 
     if (r->native_told_ns && now - r->native_told_ns < COMPLAIN_EVERY_NS) return;
     r->native_told_ns = now;
@@ -56,14 +51,7 @@ static void complain(struct raylet *r, int e) {
              "no worker for C tasks can start on this node: %.400s: %s; it is tried again",
              program(), strerror(e));
     node_log("%s", text);
-    wire_init(&b, room, sizeof room);
-    m = wire_begin(&b, WIRE_NOTICE);
-    m->level = 2;
-    WIRE_PUT(&b, notice, text, text, strlen(text));
-    if (wire_end(&b) == 0)
-        while ((p = table_next(&r->procs, &at, NULL)))
-            if (p->role == PROC_DRIVER) proc_send(p, b.p, b.len);
-    wire_release(&b);
+    procs_tell_drivers(r, 2, text);
 }
 
 /* A process group of its own, every signal as at the birth of a process, nothing of ours open but

@@ -152,6 +152,23 @@ void proc_send_fds(struct proc *p, void *frame, uint32_t len, const int *fds, ui
     sent(p, stream_send(p->stream, frame, len, fds, count), BELL_URGENT);
 }
 
+void procs_tell_drivers(struct raylet *r, uint32_t level, const char *text) {
+    uint64_t room[200];
+    struct wire_notice *m;
+    struct wire_buf b;
+    struct proc *p;
+    uint32_t at = 0;
+
+    wire_init(&b, room, sizeof room);
+    m = wire_begin(&b, WIRE_NOTICE);
+    m->level = level;
+    WIRE_PUT(&b, notice, text, text, strlen(text));
+    if (wire_end(&b) == 0)
+        while ((p = table_next(&r->procs, &at, NULL)))
+            if (p->role == PROC_DRIVER) proc_send(p, b.p, b.len);
+    wire_release(&b);
+}
+
 /* What it reads, as it says: behind its ledger. */
 static void map_pins(struct proc *p) {
     void *pins = p->r->residency && p->ledger_fd >= 0

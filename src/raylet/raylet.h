@@ -176,6 +176,8 @@ void proc_welcome(struct proc *p);
  * socket is doomed. */
 void proc_send(struct proc *p, const void *frame, uint32_t len);
 void proc_send_as(struct proc *p, const void *frame, uint32_t len, enum bell_class cls);
+/* A notice (0 info, 1 warning, 2 error) to every driver of this node. */
+void procs_tell_drivers(struct raylet *r, uint32_t level, const char *text);
 void proc_send_fds(struct proc *p, void *frame, uint32_t len, const int *fds, uint8_t count);
 /* SIGKILL, and never talk to it again; deaths.c hears of the end. */
 void proc_doom(struct proc *p, const char *reason);

@@ -503,25 +503,29 @@ int spill_fetch(struct raylet *r, uint64_t offset, uint64_t bytes, struct skate_
                     (double)spill_within(*info.note, from, end) / 1e6);
 }
 
-void spill_refused(struct raylet *r, struct skate_error *err) {
+void spill_why_full(const struct raylet *r, char *out, size_t cap) {
     const struct spill *s = r->spill;
-    size_t at = strlen(err->text);
 
-    r->counts.refused++;
-    if (!s) return;
-    if (!s->io)
-        snprintf(err->text + at, sizeof err->text - at, "; spilling is switched off");
+    if (!s || !s->io)
+        snprintf(out, cap, "spilling is switched off");
     else if (s->trouble[0])
-        snprintf(err->text + at, sizeof err->text - at, "; nothing can be spilled: %s", s->trouble);
+        snprintf(out, cap, "nothing can be spilled: %s", s->trouble);
     else if (s->writing)
-        snprintf(err->text + at, sizeof err->text - at,
-                 "; after %.1f s %.1f MB of it are still being written out, to %s",
-                 r->set.store_wait_s, (double)s->writing / 1e6,
+        snprintf(out, cap, "%.1f MB are still being written out, to %s", (double)s->writing / 1e6,
                  r->set.spill_remote ? "a URI" : r->set.spill);
     else
-        snprintf(err->text + at, sizeof err->text - at,
-                 "; for %.1f s all of it was in use: arguments of running tasks, and views "
-                 "(arrays, buffers) that programs keep", r->set.store_wait_s);
+        snprintf(out, cap, "all of it is in use: arguments of running tasks, and views (arrays, "
+                 "buffers) that programs keep");
+}
+
+void spill_refused(struct raylet *r, struct skate_error *err) {
+    size_t at = strlen(err->text);
+    char why[400];
+
+    r->counts.refused++;
+    spill_why_full(r, why, sizeof why);
+    snprintf(err->text + at, sizeof err->text - at, "; it waited %.1f s, but %s",
+             r->set.store_wait_s, why);
 }
 
 uint64_t spill_disk_bytes(const struct raylet *r) {

@@ -38,6 +38,8 @@ uint64_t spill_evict(struct raylet *r, uint64_t bytes);
 bool spill_pressure(struct raylet *r, uint64_t bytes);
 /* So many bytes are waited for: have them written, ask for more. */
 void spill_need(struct raylet *r, uint64_t bytes);
+/* Why nothing leaves memory, as half a sentence. */
+void spill_why_full(const struct raylet *r, char *out, size_t cap);
 /* A request ends with EFULL: counted, and its text says why nothing left memory. */
 void spill_refused(struct raylet *r, struct skate_error *err);
 uint64_t spill_disk_bytes(const struct raylet *r); /* of its files */

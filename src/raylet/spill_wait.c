@@ -14,6 +14,9 @@
 #include "raylet/pulls.h"
 #include "raylet/spill.h"
 
+#define TELL_AFTER_NS INT64_C(2000000000)
+#define TELL_EVERY_NS INT64_C(10000000000)
+
 enum { WAIT_MOST = 65536, TICK_MS = 20, PATIENCE_MS = 300, TIGHT_MS = 1000 };
 
 struct waiter {
@@ -34,6 +37,7 @@ struct spill_wait {
     struct loop_task task;
     struct loop_timer *timer;
     bool posted;
+    int64_t told_ns; /* when the drivers were last told */
     int64_t tight_until_ns; /* who cannot be served at once need not wait */
 };
 
@@ -185,6 +189,28 @@ static uint64_t handle_all(struct raylet *r, struct queue *q, bool in_order) {
     return bytes;
 }
 
+/* For whoever looks (skate memory), and after a while for the drivers. */
+static void say_why(struct raylet *r, uint64_t bytes) {
+    struct spill_wait *s = r->spill_wait;
+    int64_t now = time_now_ns();
+    char text[800];
+    int n;
+
+    n = snprintf(r->counts.waits_for, sizeof r->counts.waits_for,
+                 "%u wait for %.1f MB, %.1f of %.1f MB are in memory: ", s->count,
+                 (double)bytes / 1e6, (double)extents_used(r->extents) / 1e6,
+                 (double)extents_budget(r->extents) / 1e6);
+    if (n > 0) spill_why_full(r, r->counts.waits_for + n, sizeof r->counts.waits_for - (size_t)n);
+    if (!s->lends.first || now - s->lends.first->since_ns < TELL_AFTER_NS ||
+        now - s->told_ns < TELL_EVERY_NS)
+        return;
+    s->told_ns = now;
+    snprintf(text, sizeof text, "the object store of this node is full: %s; a put fails when it "
+             "has waited %.0f s (store_wait_s), `skate memory` says who holds what",
+             r->counts.waits_for, r->set.store_wait_s);
+    procs_tell_drivers(r, 1, text);
+}
+
 static void run(void *arg) {
     struct raylet *r = arg;
     struct spill_wait *s = r->spill_wait;
@@ -199,10 +225,7 @@ static void run(void *arg) {
         loop_timer_stop(s->timer);
         return;
     }
-    snprintf(r->counts.waits_for, sizeof r->counts.waits_for,
-             "%u wait for %.1f MB: %.1f of %.1f MB in memory are in use", s->count,
-             (double)bytes / 1e6, (double)extents_used(r->extents) / 1e6,
-             (double)extents_budget(r->extents) / 1e6);
+    say_why(r, bytes);
     if (bytes) spill_need(r, bytes < most ? bytes : most);
     if (!loop_timer_is_active(s->timer)) loop_timer_start(s->timer, TICK_MS, TICK_MS);
 }

@@ -97,10 +97,21 @@ def test_results_of_tasks_and_actors(small_store):
     assert ray.get(keeper.check.remote())
 
 
-def test_pinned_whole_waits_then_says_who(small_store):
+@pytest.fixture
+def impatient():
+    """A store of 64 MB that lets a put wait for 2.5 s."""
+    ray.init(num_cpus=1, object_store_memory=64 * MB, _system_config={"store_wait_s": 2.5})
+    yield
+    ray.shutdown()
+
+
+def test_pinned_whole_waits_then_says_who(impatient, capfd):
     views = [ray.get(ray.put(_pattern(i, MB))) for i in range(7)]
-    with pytest.raises(exceptions.ObjectStoreFullError, match="views"):
+    with pytest.raises(exceptions.ObjectStoreFullError, match=r"process 1 .* views"):
         ray.put(_pattern(9, MB))
+    said = []
+    assert eventually(lambda: said.append(capfd.readouterr().err) or "store of this node is full"
+                      in "".join(said))
     views.pop()
     assert ray.get(ray.put(_pattern(9, MB)))[0] == 9
 
