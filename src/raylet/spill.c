@@ -37,6 +37,7 @@ struct fetch {
     struct record *rec;
     uint64_t first, end, bytes;
     int64_t began_ns;
+    bool ahead;
 };
 
 /* ---- records with pages, the longest here first ---- */
@@ -92,6 +93,8 @@ void spill_gone(void *arg, void *note) {
     if (rec->state == FILED) return spill_outside_gone(r, rec);
     SKATE_ASSERT(rec->state == KEPT && !rec->reading);
     list_remove(s, rec);
+    spill_ahead_drop(s, rec);
+    spill_ahead_leave(s, rec);
     s->here -= rec->bytes - rec->out;
     r->counts.spilled -= rec->out;
     spill_mark(r, granule_first(rec->offset), granule_end(rec->offset, rec->bytes), RES_HERE);
@@ -117,12 +120,26 @@ static bool pinned(const struct spill *s, uint64_t g) {
     return false;
 }
 
+/* Its pages are gone. */
+static uint64_t has_left(struct raylet *r, struct record *rec, uint64_t freed) {
+    extents_out(r->extents, rec->offset, freed);
+    rec->out += freed;
+    r->spill->here -= freed;
+    r->counts.spilled += freed;
+    return freed;
+}
+
 /* The pages of what is here of a record, and not pinned by anybody, go. Returns their bytes. */
 static uint64_t leave(struct raylet *r, struct record *rec) {
     uint64_t first = granule_first(rec->offset), end = granule_end(rec->offset, rec->bytes);
     struct spill *s = r->spill;
     uint64_t run = end, freed = 0;
 
+    if (rec->ahead) { /* nobody was told that it is here */
+        spill_ahead_drop(s, rec);
+        punch(r, rec->offset, rec->bytes);
+        return has_left(r, rec, rec->bytes);
+    }
     for (uint64_t g = first; g < end; g++)
         if (r->residency[g] == RES_HERE) at_store(&r->residency[g], RES_LEAVING);
     at_fence_seq();
@@ -140,12 +157,7 @@ static uint64_t leave(struct raylet *r, struct record *rec) {
         freed += spill_within(rec, run, g);
         run = end;
     }
-    if (freed == 0) return 0;
-    extents_out(r->extents, rec->offset, freed);
-    rec->out += freed;
-    s->here -= freed;
-    r->counts.spilled += freed;
-    return freed;
+    return freed ? has_left(r, rec, freed) : 0;
 }
 
 uint64_t spill_evict(struct raylet *r, uint64_t bytes) {
@@ -228,6 +240,7 @@ static void settle(struct raylet *r, struct record *rec, const struct spill_plac
         return;
     }
     *rec->slot = NULL;
+    spill_ahead_leave(s, rec);
     free(rec);
     extents_set_busy(r->extents, offset, false);
     if (extents_find(r->extents, offset, &info)) tell_back(r, info.proc, offset);
@@ -282,6 +295,7 @@ static void add(struct raylet *r, struct batch **at, const struct extent_info *i
     (*at)->r = r;
     *rec = (struct record){.offset = info->offset, .bytes = info->bytes, .slot = info->note};
     *info->note = rec;
+    spill_ahead_enter(s, rec);
     extents_set_busy(r->extents, info->offset, true);
     s->writing += rec->bytes;
     s->wanted -= rec->bytes < s->wanted ? rec->bytes : s->wanted;
@@ -428,10 +442,12 @@ static void on_read(void *arg, int status, const char *why) {
         r->counts.restored_bytes += f->bytes;
         r->counts.restore_ns += (uint64_t)(time_now_ns() - f->began_ns);
         at_fence_seq(); /* the bytes, then the word that they are there */
-        spill_mark(r, f->first, f->end, RES_HERE);
+        rec->ahead = f->ahead;
+        if (!f->ahead) spill_mark(r, f->first, f->end, RES_HERE);
         list_remove(r->spill, rec);
         list_add(r->spill, rec);
     } else {
+        if (f->ahead) r->spill->ahead -= f->bytes;
         punch(r, f->first * GRANULE_BYTES, spill_within(rec, f->first, f->end));
         extents_out(r->extents, rec->offset, f->bytes);
         r->counts.failures++;
@@ -447,14 +463,14 @@ static void on_read(void *arg, int status, const char *why) {
     spill_retry(r);
 }
 
-static int fetch_run(struct raylet *r, struct record *rec, uint64_t first, uint64_t end) {
+int spill_bring(struct raylet *r, struct record *rec, uint64_t first, uint64_t end, bool ahead) {
     uint64_t bytes = spill_within(rec, first, end);
     struct fetch *f;
     int e;
 
     if (rec->reading) return -SKATE_EAGAIN;
     if (!extents_in(r->extents, rec->offset, bytes)) {
-        (void)pulls_evict(r, bytes);
+        if (!ahead) (void)pulls_evict(r, bytes);
         (void)spill_evict(r, bytes);
         if (!extents_in(r->extents, rec->offset, bytes)) return -SKATE_EFULL;
     }
@@ -464,10 +480,11 @@ static int fetch_run(struct raylet *r, struct record *rec, uint64_t first, uint6
                                   .bytes = bytes, .to_fd = r->arena_fd,
                                   .to = first * GRANULE_BYTES, .done = on_read, .arg = f};
 
-        *f = (struct fetch){r, rec, first, end, bytes, time_now_ns()};
+        *f = (struct fetch){r, rec, first, end, bytes, time_now_ns(), ahead};
         e = spill_io_read(r->spill->io, &read);
         if (e == 0) {
             rec->reading = true;
+            if (ahead) r->spill->ahead += bytes;
             extents_set_busy(r->extents, rec->offset, true);
             return -SKATE_EAGAIN;
         }
@@ -480,6 +497,8 @@ static int fetch_run(struct raylet *r, struct record *rec, uint64_t first, uint6
 int spill_fetch(struct raylet *r, uint64_t offset, uint64_t bytes, struct skate_error *err) {
     uint64_t first, end, from;
     struct extent_info info;
+    struct record *rec;
+    int e;
 
     if (!r->residency) return 0;
     if (bytes == 0 || !extents_contains(r->extents, offset, bytes) ||
@@ -495,12 +514,23 @@ int spill_fetch(struct raylet *r, uint64_t offset, uint64_t bytes, struct skate_
         if (is == RES_OUT) break;
     }
     if (end == first) return 0;
-    SKATE_ASSERT(*info.note);
-    if (((struct record *)*info.note)->state == FILED) return 0; /* mapped here over the arena */
+    rec = *info.note;
+    SKATE_ASSERT(rec);
+    if (rec->state == FILED) return 0; /* mapped here over the arena */
+    if (info.busy) return -SKATE_EAGAIN; /* being read, maybe into a file for one reader */
+    if (rec->ahead) {
+        at_fence_seq(); /* as in on_read() */
+        spill_mark(r, granule_first(rec->offset), granule_end(rec->offset, rec->bytes), RES_HERE);
+        spill_ahead_drop(r->spill, rec);
+        spill_ahead_asked(r, rec);
+        return 0;
+    }
     for (from = end - 1; from > first && r->residency[from - 1] == RES_OUT;) from--;
-    if (fetch_run(r, *info.note, from, end) != -SKATE_EFULL) return -SKATE_EAGAIN;
+    e = spill_bring(r, rec, from, end, false);
+    if (rec->reading) spill_ahead_asked(r, rec);
+    if (e != -SKATE_EFULL) return -SKATE_EAGAIN;
     return err_fail(err, -SKATE_EFULL, "the object store has no room to bring %.1f MB back",
-                    (double)spill_within(*info.note, from, end) / 1e6);
+                    (double)spill_within(rec, from, end) / 1e6);
 }
 
 void spill_why_full(const struct raylet *r, char *out, size_t cap) {
@@ -543,6 +573,7 @@ int spill_start(struct raylet *r, struct skate_error *err) {
 
     r->spill = calloc(1, sizeof *r->spill);
     if (!r->spill) return err_fail(err, -SKATE_ENOMEM, "out of memory");
+    loop_task_init(&r->spill->ahead_task, spill_ahead_run, r);
     e = spill_wait_start(r);
     if (e < 0) return err_fail(err, e, "out of memory");
     if (!r->set.spill) return 0;
@@ -556,5 +587,6 @@ int spill_start(struct raylet *r, struct skate_error *err) {
 void spill_stop(struct raylet *r) {
     spill_wait_stop(r);
     if (!r->spill) return;
+    loop_unpost(r->loop, &r->spill->ahead_task);
     r->spill->io = spill_io_stop(r->spill->io);
 }

@@ -13,6 +13,7 @@
 #include "base/futex.h"
 #include "raylet/pulls.h"
 #include "raylet/spill.h"
+#include "raylet/spill_int.h"
 
 #define TELL_AFTER_NS INT64_C(2000000000)
 #define TELL_EVERY_NS INT64_C(10000000000)
@@ -236,6 +237,10 @@ void spill_retry(struct raylet *r) {
     if (!s || s->count == 0 || s->posted) return;
     s->posted = true;
     loop_post(r->loop, &s->task);
+}
+
+bool spill_room_is_wanted(const struct raylet *r) {
+    return r->spill_wait && r->spill_wait->lends.first;
 }
 
 int spill_wait_start(struct raylet *r) {
