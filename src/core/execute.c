@@ -524,7 +524,9 @@ static int place_values(struct core *c, struct core_job *job, const struct core_
             c->trouble.text[0] = 0;
             do {
                 r = c->lasting ? retire_store(c, &values[i], &id, &vals[i], &c->trouble)
-                               : object_store(c, &values[i], &id, &vals[i], &c->trouble);
+                               : -SKATE_EFULL;
+                if (r == -SKATE_EFULL) /* ours, then: only that can wait for room */
+                    r = object_store(c, &values[i], &id, &vals[i], &c->trouble);
             } while (r == -SKATE_EFULL && restore_room(c, &c->trouble) == 0);
             if (r < 0) return r;
         }

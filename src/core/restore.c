@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/futex.h"
@@ -15,6 +16,7 @@ enum { OFFERS = 512 };
 #define LINGER_NS INT64_C(2000000000)
 
 struct pin { /* what views of one object need; c->pinned has it by its slot + 1 */
+    struct pin *before; /* views of its former place, which is pinned as long as this */
     uint64_t offset, bytes;
     uint32_t count;
 };
@@ -35,12 +37,22 @@ struct overlay {
 
 /* ---- bytes that a file has ---- */
 
+/* Who waits for this answer; what nobody has pinned must never be mapped over the arena. */
+static struct comeback *waited(const struct core *c, const struct wire_restored *m) {
+    struct comeback *b = c->comebacks;
+
+    while (b && (b->came || b->offset != m->offset || b->bytes != m->bytes)) b = b->next;
+    return b;
+}
+
 void restore_on_file(struct core *c, const struct wire_restored *m, int fd) {
     struct overlay *o = malloc(sizeof *o);
     uint64_t at = m->at, bytes = m->file_bytes;
-    bool fine = o && m->status == 0 && c->pins_v && at % 4096 == 0 && bytes && m->bytes <= bytes &&
-                at <= m->offset && m->offset - at <= bytes - m->bytes &&
-                bytes <= c->info.arena_bytes && at <= c->info.arena_bytes - bytes;
+    struct stat file;
+    bool fine = o && m->status == 0 && waited(c, m) && at % GRANULE_BYTES == 0 && bytes &&
+                m->bytes <= bytes && at <= m->offset && m->offset - at <= bytes - m->bytes &&
+                bytes <= c->info.arena_bytes && at <= c->info.arena_bytes - bytes &&
+                fstat(fd, &file) == 0 && file.st_size >= 0 && (uint64_t)file.st_size >= bytes;
 
     if (fine)
         fine = mmap(c->arena + at, bytes, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0) != MAP_FAILED;
@@ -137,11 +149,10 @@ static void lost(struct core *c, uint32_t slot, const char *why, uint32_t len) {
 }
 
 void restore_on_answer(struct core *c, const struct wire_restored *m) {
-    struct comeback *b = c->comebacks;
+    struct comeback *b = waited(c, m);
     uint32_t slot, len;
     const char *why = wire_restored_reason(m, &len);
 
-    while (b && (b->came || b->offset != m->offset || b->bytes != m->bytes)) b = b->next;
     if (!b) return;
     slot = b->slot;
     b->came = true;
@@ -239,7 +250,7 @@ bool restore_is_lost(const struct core *c, uint32_t slot) {
 /* ---- views ---- */
 
 int restore_pin(struct core *c, uint32_t slot, uint64_t offset, uint64_t bytes) {
-    struct pin *p, *fresh = NULL;
+    struct pin *p, *fresh;
     struct comeback *b;
 
     if (!c->pins_v) return 0;
@@ -252,16 +263,14 @@ int restore_pin(struct core *c, uint32_t slot, uint64_t offset, uint64_t bytes) 
         pins_drop(c->pins_v, offset, bytes);
         return ask(c, slot, offset, bytes);
     }
-    if (!p && (!(p = fresh = calloc(1, sizeof *p)) ||
-               table_set(&c->pinned, slot + UINT64_C(1), p) < 0)) {
+    fresh = calloc(1, sizeof *p);
+    if (!fresh || table_set(&c->pinned, slot + UINT64_C(1), fresh) < 0) {
         free(fresh);
         pins_drop(c->pins_v, offset, bytes);
         return -SKATE_ENOMEM;
     }
-    /* Moved while views of its old place live (seldom): that stays pinned for good. */
-    p->offset = offset;
-    p->bytes = bytes;
-    p->count++;
+    *fresh = (struct pin){.before = p, .offset = offset, .bytes = bytes,
+                          .count = (p ? p->count : 0) + 1};
     b = find(c, slot);
     if (b && b->came) drop(c, b);
     return 0;
@@ -272,8 +281,12 @@ void restore_unpin(struct core *c, uint32_t slot) {
 
     if (!c->pins_v || !(p = table_get(&c->pinned, slot + UINT64_C(1)))) return;
     if (--p->count > 0) return;
-    pins_drop(c->pins_v, p->offset, p->bytes);
-    free(table_take(&c->pinned, slot + UINT64_C(1)));
+    (void)table_take(&c->pinned, slot + UINT64_C(1));
+    for (struct pin *next; p; p = next) {
+        next = p->before;
+        pins_drop(c->pins_v, p->offset, p->bytes);
+        free(p);
+    }
     if (c->overlays) overlays_end(c);
 }
 
@@ -405,7 +418,11 @@ void restore_release(struct core *c) {
     uint32_t at = 0;
     struct pin *p;
 
-    while ((p = table_next(&c->pinned, &at, &key))) free(p);
+    while ((p = table_next(&c->pinned, &at, &key)))
+        for (struct pin *next; p; p = next) {
+            next = p->before;
+            free(p);
+        }
     table_release(&c->pinned);
     table_release(&c->coming);
     while (c->comebacks) {

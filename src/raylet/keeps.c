@@ -14,17 +14,36 @@
 
 enum { IDLE_MS = 2000 };
 
+struct kept {
+    struct job *job;
+    uint64_t by; /* who writes it */
+};
+
 uint64_t keeps_holder(const struct raylet *r) { return proc_make(r->node, UINT32_MAX); }
 
 int keeps_lend(struct raylet *r, const struct proc *p, uint64_t bytes, struct extent_span *ret,
                struct skate_error *err) {
     struct job *j = table_get(&r->jobs, p->job);
     int e = j ? spill_lend(r, keeps_holder(r), bytes, ret, err) : -SKATE_ENOENT;
+    struct kept *k;
 
     if (e < 0) return e;
-    e = table_set(&r->kept, ret->offset, j);
-    if (e < 0 && extents_return(r->extents, keeps_holder(r), ret->offset) < 0) SKATE_ASSERT(false);
-    return e;
+    k = malloc(sizeof *k);
+    e = k ? table_set(&r->kept, ret->offset, k) : -SKATE_ENOMEM;
+    if (e < 0) {
+        free(k);
+        if (extents_return(r->extents, keeps_holder(r), ret->offset) < 0) SKATE_ASSERT(false);
+        return e;
+    }
+    *k = (struct kept){j, p->id};
+    return 0;
+}
+
+/* Written by a process that is gone: nobody writes to it any more. */
+bool keeps_is_done(struct raylet *r, uint64_t offset) {
+    const struct kept *k = table_get(&r->kept, offset);
+
+    return k && !proc_find(r, k->by);
 }
 
 /* The owner of these objects needs them no more. What lies elsewhere is not ours: ignored. */
@@ -36,7 +55,7 @@ void keeps_release(struct raylet *r, const struct wire_free *m) {
         uint64_t at = offsets[i] - offsets[i] % EXTENT_PAGE; /* one object in each extent */
 
         if (table_get(&r->kept, at) && extents_return(r->extents, keeps_holder(r), at) == 0)
-            table_take(&r->kept, at);
+            free(table_take(&r->kept, at));
     }
 }
 
@@ -46,17 +65,17 @@ static void sweep(struct raylet *r) {
     uint64_t offset, gone[64];
     uint32_t count = 0;
     struct proc *p;
-    struct job *j;
+    struct kept *k;
 
     if (!r->kept.count) return;
     while ((p = table_next(&r->procs, &at, NULL)))
         if (proc_number(p->id) < oldest) oldest = proc_number(p->id);
     at = 0;
-    while (count < 64 && (j = table_next(&r->kept, &at, &offset)))
-        if (j->ended && j->ended_number <= oldest) gone[count++] = offset;
+    while (count < 64 && (k = table_next(&r->kept, &at, &offset)))
+        if (k->job->ended && k->job->ended_number <= oldest) gone[count++] = offset;
     while (count > 0) {
         if (extents_return(r->extents, keeps_holder(r), gone[--count]) < 0) continue;
-        table_take(&r->kept, gone[count]);
+        free(table_take(&r->kept, gone[count]));
     }
 }
 

@@ -3,6 +3,7 @@
  * A driver appears when it connects to the Unix socket and says hello; a worker when a fork is
  * asked (its welcome waits in its socket before it exists). Loop thread only. */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,9 +27,11 @@ struct guest {
 };
 
 static int new_memory(const char *name, uint64_t bytes) {
-    int fd = memfd_create(name, MFD_CLOEXEC);
+    int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
 
-    if (fd >= 0 && ftruncate(fd, (off_t)bytes) < 0) {
+    /* we read it, too: who has it must not cut it under our eyes */
+    if (fd >= 0 && (ftruncate(fd, (off_t)bytes) < 0 ||
+                    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)) {
         close(fd);
         return -1;
     }

@@ -24,7 +24,7 @@ struct copy {
     uint64_t key, holder, remote, size, offset, req;
     uint64_t asked, got; /* bytes asked for and come */
     uint32_t in_flight, breaks;
-    bool ready;
+    bool ready, lost; /* lost: spilled, and cannot be read back; not in by_key */
     struct puller *pullers;
     struct copy *same_key;       /* next with the same hash */
     struct copy *older, *newer;  /* nobody holds it: in the list of use */
@@ -77,13 +77,19 @@ static void lru_remove(struct pulls *s, struct copy *c) {
     c->older = c->newer = NULL;
 }
 
-static void drop(struct raylet *r, struct copy *c) {
-    struct pulls *s = r->pulls;
+/* It is found by its id no more. */
+static void unname(struct pulls *s, struct copy *c) {
     struct copy *first = table_take(&s->by_key, c->key), **at = &first;
 
     while (*at && *at != c) at = &(*at)->same_key;
     if (*at) *at = c->same_key;
     if (first && table_set(&s->by_key, c->key, first) < 0) SKATE_ASSERT(false);
+}
+
+static void drop(struct raylet *r, struct copy *c) {
+    struct pulls *s = r->pulls;
+
+    unname(s, c);
     lru_remove(s, c);
     s->flying -= c->in_flight;
     table_take(&s->by_offset, c->offset);
@@ -127,7 +133,7 @@ static void fail(struct raylet *r, struct copy *c, int status, const char *why) 
 
 static void after_release(struct raylet *r, struct copy *c) {
     if (c->pullers) return;
-    if (c->ready)
+    if (c->ready && !c->lost)
         lru_add(r->pulls, c);
     else
         drop(r, c);
@@ -197,8 +203,30 @@ static struct puller *puller_of(struct copy *c, uint64_t proc) {
     return p;
 }
 
+static bool is_lost(const struct raylet *r, uint64_t offset, uint64_t bytes) {
+    uint64_t end = granule_end(offset, bytes);
+
+    for (uint64_t g = granule_first(offset); r->residency && g < end; g++)
+        if (r->residency[g] == RES_LOST) return true;
+    return false;
+}
+
+/* A copy that can be handed out. One that was lost with its spill file is so no more: who holds it
+ * keeps it until he lets go. */
+static struct copy *find_good(struct raylet *r, const struct skate_id *id) {
+    struct copy *c = find(r->pulls, id);
+
+    if (!c || !c->ready || !is_lost(r, c->offset, c->size)) return c;
+    c->lost = true;
+    if (c->pullers)
+        unname(r->pulls, c);
+    else
+        drop(r, c);
+    return NULL;
+}
+
 void pulls_request(struct raylet *r, struct proc *p, const struct wire_pull *m) {
-    struct copy *c = find(r->pulls, &m->obj), none = {.id = m->obj, .size = m->size};
+    struct copy *c = find_good(r, &m->obj), none = {.id = m->obj, .size = m->size};
     struct skate_error err = {"the object cannot be pulled"};
     uint32_t node = proc_node(m->holder);
     struct puller *who;
@@ -378,10 +406,12 @@ static int is_there(struct raylet *r, const struct wire_bulk_get *m) {
         m->offset - m->start > m->whole || m->size > m->whole - (m->offset - m->start) ||
         !extents_contains(r->extents, m->offset, m->size))
         return -SKATE_ENOENT;
+    if (is_lost(r, m->offset, m->size)) return -SKATE_ELOST; /* its owner makes it again */
     if (!here(r, m->offset, m->size)) return -SKATE_EFULL;
     if (c) return c->ready && id_equal(&c->id, &m->obj) && c->size == m->whole ? 0 : -SKATE_ENOENT;
     if (m->start < sizeof h || !extents_contains(r->extents, m->start - sizeof h, sizeof h))
         return -SKATE_ENOENT;
+    if (is_lost(r, m->start - sizeof h, sizeof h)) return -SKATE_ELOST;
     if (!here(r, m->start - sizeof h, sizeof h)) return -SKATE_EFULL;
     memcpy(&h, r->arena + m->start - sizeof h, sizeof h);
     return h.magic == HEAP_MAGIC && h.size == m->whole && id_equal(&h.id, &m->obj) ? 0

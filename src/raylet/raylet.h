@@ -155,7 +155,7 @@ struct raylet {
     struct loop_timer *report_timer, *beat_timer;
     struct worker_log *logs; /* worker_logs.c */
     struct old_logs *old_logs;
-    struct table kept;       /* keeps.c: offset of an extent -> struct job */
+    struct table kept;       /* keeps.c: offset of an extent -> struct kept */
 };
 
 /* node_start.c */

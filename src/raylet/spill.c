@@ -320,7 +320,8 @@ static bool choose(void *arg, const struct extent_info *info) {
     struct choice *c = arg;
     struct raylet *r = c->r;
 
-    if (info->proc != r->self || pulls_is_ready(r, info->offset)) add(r, &c->batch, info);
+    if (info->held || pulls_is_ready(r, info->offset) || keeps_is_done(r, info->offset))
+        add(r, &c->batch, info);
     if (is_large(c->batch)) flush(r, &c->batch);
     return r->spill->wanted > 0;
 }
@@ -332,7 +333,8 @@ static void choose_own(struct raylet *r) {
     uint32_t at = 0;
 
     while (r->spill->wanted && extents_next_holder(r->extents, &at, &h))
-        if (h.held || h.proc == r->self) extents_each(r->extents, h.proc, choose, &c);
+        if (h.held || h.proc == r->self || h.proc == keeps_holder(r))
+            extents_each(r->extents, h.proc, choose, &c);
     flush(r, &c.batch);
 }
 

@@ -6,7 +6,8 @@
  * was read back keeps its record: leaving again costs no write. Frames that need room, or bytes
  * that are not here, wait in spill_wait.c and are handled again.
  *
- * Loop thread only; never blocks. Tests: tests/e2e/test_spill*.py, store_residency_test.c. */
+ * Loop thread only; never blocks. Tests: tests/e2e/test_spill*.py, store_residency_test.c,
+ * raylet_spill_test.c. */
 #ifndef SKATE_RAYLET_SPILL_H
 #define SKATE_RAYLET_SPILL_H
 

@@ -81,9 +81,14 @@ int spill_lend_outside(struct raylet *r, uint64_t proc, uint64_t bytes, struct e
     *rec = (struct record){.offset = ret->offset, .bytes = ret->bytes, .out = ret->bytes,
                            .state = FILED, .fd = fd, .slot = info.note};
     *info.note = rec;
-    (void)mmap(r->arena + rec->offset, rec->bytes, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0);
     spill_mark(r, granule_first(rec->offset), granule_end(rec->offset, rec->bytes), RES_OUT);
     r->counts.in_files += rec->bytes;
+    if (mmap(r->arena + rec->offset, rec->bytes, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0) ==
+        MAP_FAILED) {
+        if (extents_return(r->extents, proc, ret->offset) < 0) SKATE_ASSERT(false);
+        return err_fail(err, -SKATE_ENOMEM, "a file for %.1f MB cannot be mapped: %s",
+                        (double)bytes / 1e6, strerror(errno));
+    }
     *ret_fd = fd;
     return 0;
 }
@@ -108,8 +113,9 @@ void spill_outside_gone(struct raylet *r, struct record *rec) {
 
 struct own_copy {
     struct raylet *r;
-    uint64_t proc, piece, from, bytes; /* from: the arena's offset of the file's first byte */
+    uint64_t proc, from, bytes; /* from: the arena's offset of the file's first byte */
     struct wire_restore ask;
+    struct record *rec;
     int fd;
 };
 
@@ -139,7 +145,8 @@ static void on_copied(void *arg, int status, const char *why) {
     else if (p)
         spill_answer(p, &c->ask, status, why);
     (void)close(c->fd);
-    extents_set_busy(r->extents, c->piece, false);
+    c->rec->reading = false;
+    extents_set_busy(r->extents, c->rec->offset, false); /* may be the end of rec */
     spill_retry(r);
     free(c);
 }
@@ -161,7 +168,7 @@ bool spill_own_copy(struct raylet *r, struct proc *p, const struct wire_restore 
     c->bytes = spill_within(rec, granule_first(m->offset), granule_end(m->offset, m->bytes));
     c->r = r;
     c->proc = p->id;
-    c->piece = rec->offset;
+    c->rec = rec;
     c->ask = *m;
     c->fd = file_of(r, c->bytes, &err);
     read = (struct spill_read){.place = rec->place, .from = c->from - rec->offset,
@@ -171,6 +178,7 @@ bool spill_own_copy(struct raylet *r, struct proc *p, const struct wire_restore 
         free(c);
         return false;
     }
+    rec->reading = true; /* one read at a time, whoever it is for */
     extents_set_busy(r->extents, rec->offset, true);
     return true;
 }

@@ -18,7 +18,7 @@
 #define TELL_AFTER_NS INT64_C(2000000000)
 #define TELL_EVERY_NS INT64_C(10000000000)
 
-enum { WAIT_MOST = 65536, TICK_MS = 20, PATIENCE_MS = 300, TIGHT_MS = 1000 };
+enum { WAIT_MOST = 65536, FRAME_MOST = 4096, TICK_MS = 20, PATIENCE_MS = 300, TIGHT_MS = 1000 };
 
 struct waiter {
     struct waiter *next;
@@ -58,7 +58,7 @@ static bool keep(struct raylet *r, const struct waiter *from, const struct wire_
 
     if (!s || (s->final && from->bytes > 0)) return false; /* what is under way ends by itself */
     if (s->current) return s->again = true;
-    if (s->count == WAIT_MOST) return false;
+    if (s->count == WAIT_MOST || frame->size > FRAME_MOST) return false;
     w = malloc(sizeof *w + frame->size);
     if (!w) return false;
     *w = *from;
@@ -127,6 +127,7 @@ static bool waited_long(const struct raylet *r) {
     struct spill_wait *s = r->spill_wait;
     int64_t now = time_now_ns();
 
+    if (s && s->final) return true; /* a file is better than an error */
     if (!s || spill_is_busy(r)) return false;
     if (now < s->tight_until_ns) return true;
     if (!s->current || now - s->current->since_ns < PATIENCE_MS * INT64_C(1000000)) return false;
