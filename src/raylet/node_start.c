@@ -203,12 +203,23 @@ static int make_socket(struct raylet *r, struct skate_error *err) {
     return loop_watch_fd(r->loop, r->socket_fd, LOOP_READ, proc_accept, r, &r->socket_watch);
 }
 
+/* May a process of ours map as much, beside its ledger and what else it needs? */
+static bool has_addresses(uint64_t bytes) {
+    void *p;
+
+    bytes += UINT64_C(16) << 30;
+    p = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p != MAP_FAILED) (void)munmap(p, bytes);
+    return p != MAP_FAILED;
+}
+
 /* The addresses that the store has, for a budget of `bytes`: what is spilled keeps its own. */
 static uint64_t span_of(const struct raylet *r, uint64_t bytes) {
     const uint64_t most = UINT64_C(16) << 40, least = UINT64_C(1) << 30;
     uint64_t span = r->set.span ? r->set.span : bytes < most / 64 ? bytes * 64 : most;
 
     if (!r->set.span && span < least) span = least;
+    while (!r->set.span && span / 2 > bytes && !has_addresses(span)) span /= 2;
     if (span < bytes) span = bytes;
     return (span + 2 * GRANULE_BYTES - 1) / GRANULE_BYTES * GRANULE_BYTES;
 }

@@ -3,6 +3,8 @@
 import contextlib
 import gc
 import os
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -248,3 +250,22 @@ def test_a_killed_worker_leaves_what_it_had_spilled(small_store):
     refs = ray.get(keeper.make.remote(20))
     ray.kill(keeper)
     assert all(np.array_equal(ray.get(r), _pattern(i, MB)) for i, r in enumerate(refs))
+
+
+def test_few_addresses_are_enough():
+    """A limit on addresses (ulimit -v): the store takes fewer, and spills all the same."""
+    source = f"""
+import resource
+resource.setrlimit(resource.RLIMIT_AS, ({48 << 30}, {48 << 30}))
+import numpy as np
+import skate as ray
+ray.init(num_cpus=1, object_store_memory=1 << 30)
+refs = [ray.put(np.full(1 << 20, i)) for i in range(40)]
+@ray.remote
+def first(x):
+    return int(x[0])
+print(ray.get([first.remote(r) for r in refs]) == list(range(40)))
+"""
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True,
+                          timeout=60)
+    assert done.stdout.strip() == "True", done.stderr
