@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -54,6 +55,8 @@ skate.shutdown()
 """
 
 
+@pytest.mark.skipif("libasan" in os.environ.get("LD_PRELOAD", ""),
+                    reason="a sanitizer keeps what is freed")
 @pytest.mark.parametrize("size", [100, 1000, 1024])
 def test_overhead_of_a_small_object(size):
     done = subprocess.run(
