@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-COUNT, MOST = 200_000, 200
+COUNT, MOST = 1_000_000, 200
 
 PROGRAM = """
 import gc, os, sys
