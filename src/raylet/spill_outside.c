@@ -68,14 +68,15 @@ int spill_lend_outside(struct raylet *r, uint64_t proc, uint64_t bytes, struct e
         return err_fail(err, -SKATE_ETOOBIG, "%.1f MB asked, but the whole object store has "
                         "%.1f MB, and spilling is switched off", (double)bytes / 1e6,
                         (double)extents_budget(r->extents) / 1e6);
-    fd = file_of(r, bytes, err);
-    if (fd < 0) return fd;
+    e = extents_lend_outside(r->extents, proc, bytes, ret, err);
+    if (e < 0) return e;
+    fd = file_of(r, ret->bytes, err); /* wild sizes were refused before a disk is asked for them */
     rec = calloc(1, sizeof *rec);
-    e = rec ? extents_lend_outside(r->extents, proc, bytes, ret, err) : -SKATE_ENOMEM;
-    if (e < 0) {
+    if (fd < 0 || !rec) {
         free(rec);
-        (void)close(fd);
-        return e;
+        if (fd >= 0) (void)close(fd);
+        if (extents_return(r->extents, proc, ret->offset) < 0) SKATE_ASSERT(false);
+        return fd < 0 ? fd : err_fail(err, -SKATE_ENOMEM, "out of memory");
     }
     if (!extents_find(r->extents, ret->offset, &info)) SKATE_ASSERT(false);
     *rec = (struct record){.offset = ret->offset, .bytes = ret->bytes, .out = ret->bytes,

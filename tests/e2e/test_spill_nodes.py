@@ -116,3 +116,38 @@ def test_a_worker_that_is_killed_while_it_reads_leaves_all_as_it_was(two):
     marks = [str(two[0] / f"mark{k}") for k in range(4)]
     sums = [look.remote(marks[k], *refs[k * 6 : k * 6 + 6]) for k in range(4)]
     assert ray.get(sums, timeout=60) == [sum(range(k * 6, k * 6 + 6)) for k in range(4)]
+
+
+def test_arrays_that_are_kept_after_shutdown(tmp_path):
+    place = tmp_path / "near"
+    place.mkdir()
+    made = Cluster(
+        initialize_head=True,
+        head_node_args={
+            "num_cpus": 2,
+            "object_store_memory": 32 * MB,
+            "object_spilling_directory": str(place),
+        },
+    )
+
+    @ray.remote
+    def make(i: int) -> np.ndarray:
+        return _value(i)
+
+    try:
+        ray.init(address=made.address)
+        mine, result = ray.put(_value(1)), make.remote(2)
+        kept = [ray.get(mine), ray.get(result)]
+        del mine, result
+        ray.shutdown()
+        for k in range(2):  # others fill the store, twice
+            ray.init(address=made.address)
+            refs = [ray.put(_value(i + k)) for i in range(COUNT)]
+            assert all(_right(i + k, ray.get(ref)) for i, ref in enumerate(refs))
+            assert _right(1, kept[0])
+            assert _right(2, kept[1])
+            del refs
+            ray.shutdown()
+    finally:
+        ray.shutdown()
+        made.shutdown()

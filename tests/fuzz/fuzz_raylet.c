@@ -1,11 +1,12 @@
 /* fuzz_raylet.c - a whole raylet against hostile processes of its node, in one process: a real GCS
  * in the same loop, two drivers and two workers that are nothing but sockets in our hands, a zygote
  * that answers each fork at once. Frames of every kind, well-formed or not, cut anywhere. After
- * each input the raylet must still answer a driver that behaves. */
+ * each input the raylet must still answer a driver that behaves. It has a folder to spill to. */
 #include "fuzz.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -17,8 +18,9 @@
 #include "raylet/links.h"
 #include "raylet/pulls.h"
 #include "raylet/raylet.h"
+#include "raylet/spill.h"
 
-enum { ARENA = 1 << 20, ENDS = 4, HONEST = 4 };
+enum { ARENA = 1 << 20, SPAN = 32 << 20, ENDS = 4, HONEST = 4 };
 enum { FIRST_PID = 0x3f000000 }; /* no such process: kill() fails */
 
 static struct raylet *ray;
@@ -55,6 +57,7 @@ static void be_driver(uint32_t i) {
     p->pid = next_pid++;
     if (proc_attach(p, pair[0]) < 0) abort();
     ray->drivers++;
+    proc_welcome(p);
 }
 
 /* Each fork that was asked gives us the worker's end of its socket. */
@@ -115,6 +118,13 @@ static void honest_says(const void *frame, size_t len) {
     if (n != (ssize_t)len) abort(); /* nobody reads it */
 }
 
+static void honest_returns(const struct wire_extent *got) {
+    struct wire_extent_return m = {.head = {.size = sizeof m, .kind = WIRE_EXTENT_RETURN,
+                                            .fixed = sizeof m}, .offset = got->offset};
+
+    if (got->status == 0) honest_says(&m, sizeof m);
+}
+
 /* What the honest driver reads: it lets go of dead processes' bytes. True: extent `call` came. */
 static bool honest_reads(uint32_t call) {
     bool came = false;
@@ -136,6 +146,7 @@ static bool honest_reads(uint32_t call) {
             m.proc = ((struct wire_proc_died *)(void *)honest_in)->proc;
             honest_says(&m, sizeof m);
         }
+        if (head->kind == WIRE_EXTENT) honest_returns((void *)honest_in);
         came = came || (head->kind == WIRE_EXTENT && head->call == call);
         honest_len -= size;
         memmove(honest_in, (uint8_t *)honest_in + size, honest_len);
@@ -143,9 +154,47 @@ static bool honest_reads(uint32_t call) {
     return came;
 }
 
+static int clear(const char *path, const struct stat *s, int kind, struct FTW *at) {
+    (void)s, (void)kind, (void)at;
+    return remove(path);
+}
+
 static void tear_down(void) {
+    for (int i = 0; i < 200 || (spill_is_busy(ray) && i < 5000); i++) { /* told to whom it may */
+        loop_timer_start(no_sleep, 1, 0);
+        loop_run_once(ray->loop, 1);
+    }
+    spill_stop(ray);
+    (void)nftw(ray->set.run_dir, clear, 16, FTW_DEPTH | FTW_PHYS);
     ray->net = net_free(ray->net);
     gcsd = gcsd_free(gcsd);
+}
+
+static void punch(void *arg, struct extent_span span) {
+    (void)arg;
+    if (fallocate(ray->arena_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)span.offset,
+                  (off_t)span.bytes) < 0)
+        abort();
+}
+
+static void set_up_store(void) {
+    struct extents_env env = {.punch = punch, .gone = spill_gone, .arg = ray};
+    struct skate_error err = {""};
+    uint64_t all = SPAN + residency_bytes(SPAN);
+
+    snprintf(ray->set.run_dir, sizeof ray->set.run_dir, "/tmp/fuzz-raylet-XXXXXX");
+    if (!mkdtemp(ray->set.run_dir)) abort();
+    ray->set.spill = strdup(ray->set.run_dir);
+    ray->set.spill_threshold = 0.5;
+    ray->set.store_wait_s = 0.002;
+    ray->set.arena_bytes = ARENA;
+    ray->span = SPAN;
+    ray->arena_fd = memfd_create("fuzz", MFD_CLOEXEC);
+    if (ftruncate(ray->arena_fd, (off_t)all) < 0) abort();
+    ray->arena = mmap(NULL, all, PROT_READ | PROT_WRITE, MAP_SHARED, ray->arena_fd, 0);
+    ray->residency = ray->arena + SPAN;
+    ray->extents = extents_new(SPAN, ARENA, &env);
+    if (!ray->extents || spill_start(ray, &err) < 0) abort();
 }
 
 static void set_up(void) {
@@ -163,16 +212,11 @@ static void set_up(void) {
     memset(ray->set.key, 3, sizeof ray->set.key);
     snprintf(ray->set.gcs_ip, sizeof ray->set.gcs_ip, "127.0.0.1");
     snprintf(ray->set.node_ip, sizeof ray->set.node_ip, "127.0.0.1");
-    snprintf(ray->set.run_dir, sizeof ray->set.run_dir, "/nonexistent");
     ray->set.gcs_port = gcsd_port(gcsd);
-    ray->set.arena_bytes = ARENA;
     ray->next_number = 1;
     ray->reclaim_ms = 10;
     if (resources_set(&ray->set.resources, "CPU", 20000) < 0) abort();
-    ray->arena_fd = memfd_create("fuzz", MFD_CLOEXEC);
-    if (ftruncate(ray->arena_fd, ARENA) < 0) abort();
-    ray->arena = mmap(NULL, ARENA, PROT_READ | PROT_WRITE, MAP_SHARED, ray->arena_fd, 0);
-    ray->extents = extents_new(ARENA, ARENA, NULL);
+    set_up_store();
     if (groups_new(ray) < 0) abort();
     ray->leases = leases_new(1000);
     loop_task_init(&ray->sched_task, grants_run, ray);
@@ -201,6 +245,55 @@ static void give(uint32_t i, const void *bytes, size_t len, struct fuzz_in *in) 
     (void)send(ends[i], (const uint8_t *)bytes + first, len - first, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
+struct pick {
+    uint32_t left;
+    uint64_t offset;
+};
+
+static bool picked(void *arg, const struct extent_info *info) {
+    struct pick *p = arg;
+
+    p->offset = info->offset;
+    return p->left-- > 0;
+}
+
+/* What is being written or read is, and then leaves. */
+static void all_leave(void) {
+    for (int i = 0; i < 20 && (spill_is_busy(ray) || i == 0); i++) {
+        loop_timer_start(no_sleep, 1, 0);
+        loop_run_once(ray->loop, 1);
+    }
+    (void)spill_evict(ray, UINT64_MAX);
+}
+
+/* A true word about the store: process `i` borrows or offers an extent, or wants to read one. */
+static void give_true(uint32_t i, struct fuzz_in *in) {
+    struct pick p = {fuzz_below(in, 4), 0};
+    struct wire_extent_req ask = {.head = {.size = sizeof ask, .kind = WIRE_EXTENT_REQ,
+                                           .fixed = sizeof ask},
+                                  .bytes = 1 + fuzz_below(in, 64) * UINT64_C(9999)};
+    struct wire_restore m = {.head = {.size = sizeof m, .kind = WIRE_RESTORE, .fixed = sizeof m}};
+    struct wire_buf b;
+
+    if (fuzz_below(in, 4) == 0) {
+        give(i, &ask, sizeof ask, in);
+        return;
+    }
+    extents_each(ray->extents, end_procs[fuzz_below(in, 2)], picked, &p);
+    m.offset = p.offset;
+    m.bytes = fuzz_below(in, 4) ? 1 + fuzz_below(in, 4096) : fuzz_word(in);
+    if (fuzz_below(in, 2)) {
+        give(i, &m, sizeof m, in);
+        return;
+    }
+    extents_each(ray->extents, end_procs[i], picked, &p);
+    wire_init(&b, NULL, 0);
+    (void)wire_begin(&b, WIRE_SPILL_OFFER);
+    WIRE_PUT(&b, spill_offer, offsets, &p.offset, sizeof p.offset);
+    if (wire_end(&b) == 0) give(i, b.p, b.len, in);
+    wire_release(&b);
+}
+
 static void give_frame(struct fuzz_in *in) {
     static const uint16_t often[] = {
         WIRE_LEASE_REQ,   WIRE_LEASE_RETURN, WIRE_LEASE_CANCEL,  WIRE_EXTENT_REQ,
@@ -209,7 +302,8 @@ static void give_frame(struct fuzz_in *in) {
         WIRE_EXTENTS_DONE, WIRE_JOB_START,   WIRE_ACTOR_CREATE,  WIRE_BYE,
         WIRE_KEEP_REQ,    WIRE_WORKER_STAYS, WIRE_LEASE_HEIR,    WIRE_WHY_REQ,
         WIRE_STATE_REQ,   WIRE_GROUP_ROOM,   WIRE_GROUP_CREATE,  WIRE_GROUP_REMOVE,
-        WIRE_STORE_STATS_REQ};
+        WIRE_STORE_STATS_REQ, WIRE_ROOM,     WIRE_RESTORE,       WIRE_RESTORE,
+        WIRE_SPILL_OFFER, WIRE_SPILL_OFFER, WIRE_EXTENT_REQ};
     uint32_t i = fuzz_below(in, ENDS), kind = fuzz_kind(in);
     struct wire_buf b, r;
     bool to_gcs;
@@ -239,7 +333,7 @@ static void give_frame(struct fuzz_in *in) {
 }
 
 static void one_step(struct fuzz_in *in) {
-    switch (fuzz_below(in, 24)) {
+    switch (fuzz_below(in, 28)) {
     case 0: be_zygote(fuzz_below(in, 8) == 1); break;
     case 1: reap(); break;
     case 2: {
@@ -254,8 +348,16 @@ static void one_step(struct fuzz_in *in) {
         break;
     case 4: links_beat(ray); break;
     case 5: proc_beat(ray); break;
-    case 6: grants_reclaim_tick(ray); break;
-    case 7:
+    case 9:
+    case 10:
+    case 11:
+    case 12:
+    case 13: give_true(fuzz_below(in, 2), in); break;
+    case 6:
+        grants_reclaim_tick(ray);
+        (void)spill_evict(ray, fuzz_below(in, 8) * GRANULE_BYTES);
+        break;
+    case 7: all_leave(); break;
     case 8: turn(); break;
     default: give_frame(in);
     }
@@ -274,8 +376,8 @@ static int fuzz_one(const uint8_t *data, size_t len) {
     for (uint32_t i = 0; i <= ENDS; i++) pool[i] = end_procs[i];
     pool[5] = ray->self;
     pool[6] = 1;
-    pool[7] = 4096;
-    pool[8] = 8192;
+    pool[7] = GRANULE_BYTES; /* where the first pieces begin */
+    pool[8] = 2 * GRANULE_BYTES;
     pool[9] = proc_make(2, 0);
     pool[10] = proc_make(2, 1);
     pool[11] = 10000;

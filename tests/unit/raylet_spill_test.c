@@ -25,7 +25,8 @@
 #define BUDGET (8 * MIB)
 #define SPAN (64 * MIB)
 
-static struct raylet *ray;
+static struct raylet *ray, *rays[32]; /* one a test; a raylet's state ends with its process */
+static uint32_t ray_count;
 static char top[64], folder[80];
 static int ends[4];
 static uint32_t *pins[4];
@@ -44,7 +45,7 @@ static int set_up(void **state) {
     uint64_t all = SPAN + residency_bytes(SPAN);
 
     (void)state;
-    ray = env.arg = calloc(1, sizeof *ray);
+    ray = env.arg = rays[ray_count++] = calloc(1, sizeof *ray);
     snprintf(top, sizeof top, "/tmp/raylet-spill-XXXXXX");
     assert_non_null(mkdtemp(top));
     snprintf(folder, sizeof folder, "%s/files", top);
