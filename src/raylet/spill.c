@@ -182,7 +182,7 @@ int spill_lend(struct raylet *r, uint64_t proc, uint64_t bytes, struct extent_sp
                struct skate_error *err) {
     int e = extents_lend(r->extents, proc, bytes, ret, err);
     struct spill *s = r->spill;
-    uint64_t dirty, limit;
+    uint64_t dirty, limit, more;
 
     if (e == -SKATE_EFULL && pulls_evict(r, bytes))
         e = extents_lend(r->extents, proc, bytes, ret, err);
@@ -191,7 +191,8 @@ int spill_lend(struct raylet *r, uint64_t proc, uint64_t bytes, struct extent_sp
     if (e < 0 || !s) return e;
     dirty = extents_used(r->extents) - s->here;
     limit = (uint64_t)((double)extents_budget(r->extents) * r->set.spill_threshold);
-    if (dirty > limit + s->writing) spill_need(r, dirty - limit);
+    more = limit / 8; /* few large files, and the next is asked for early */
+    if (dirty > limit && dirty + more > limit + s->writing) spill_need(r, dirty + more - limit);
     return 0;
 }
 

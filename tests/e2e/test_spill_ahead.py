@@ -1,4 +1,5 @@
-"""What is read in the order in which it was put comes back before it is asked for."""
+"""What is read in the order in which it was put comes back before it is asked for; what will have
+to leave is written before it has to."""
 
 import gc
 import itertools
@@ -27,9 +28,13 @@ def _value(i: int) -> np.ndarray:
     return np.arange(i, i + MB // 8, dtype=np.int64)
 
 
-def _restores() -> int:
+def _count(name: str) -> int:
     (node,) = _memory.look(None, 20.0, 1, None, 1)["nodes"]
-    return int(node["restores"])
+    return int(node[name])
+
+
+def _restores() -> int:
+    return _count("restores")
 
 
 def test_more_is_read_than_was_asked_for(small_store):
@@ -118,3 +123,9 @@ def test_a_bad_file_is_found_ahead_too(small_store):
         except exceptions.ObjectLostError:
             lost += 1
     assert 0 < lost < COUNT
+
+
+def test_more_is_written_than_is_over_the_threshold(small_store):
+    refs = [ray.put(_value(i)) for i in range(52)]  # 1 MB more than 0.8 of the store
+    assert eventually(lambda: _count("spilled_bytes") >= 6 * MB)
+    assert all(np.array_equal(ray.get(r), _value(i)) for i, r in enumerate(refs))
