@@ -363,18 +363,22 @@ static bool room_came(struct core *c, void *arg) {
 void restore_on_room(struct core *c, const struct wire_room_made *m) {
     uint32_t len;
     const char *why = wire_room_made_reason(m, &len);
+    struct room_wait *w = c->room_waits;
 
     if (m->status == 0 && (m->offset > c->info.arena_bytes ||
                            m->bytes > c->info.arena_bytes - m->offset))
         return;
-    for (struct room_wait *w = c->room_waits; w; w = w->next)
-        if (w->call == m->head.call) {
-            w->came = true;
-            w->status = m->status;
-            (void)err_fail(&w->err, m->status, "%.*s", (int)len, why);
-        }
+    while (w && w->call != m->head.call) w = w->next;
+    if (w) {
+        w->came = true;
+        w->status = m->status;
+        (void)err_fail(&w->err, m->status, "%.*s", (int)len, why);
+    }
     if (m->status < 0) return;
-    room_back(c);
+    if (!w || m->bytes < w->bytes || c->room.bytes) { /* nobody's; two: the first is taken first */
+        core_give_back(c, m->offset);
+        return;
+    }
     c->room = (struct room){m->offset, m->bytes, time_now_ns()};
 }
 

@@ -14,6 +14,7 @@
 
 #include "core/core_int.h"
 #include "core/items.h"
+#include "store/residency.h"
 
 enum { ARENA = 64 << 20, USES_MAX = 200, FN = 7 };
 #define SELF proc_make(1, 1)
@@ -28,9 +29,10 @@ struct side { /* one core and what plays the rest of its node */
     struct ring out, in;
     void *channel;
     struct doorbell *bell;
-    struct skate_id ids[8], stream;
+    struct skate_id ids[8], large[4], stream;
     uint32_t class, id_count, sequence;
-    uint64_t next_extent;
+    uint64_t next_extent, restores;
+    uint8_t *residency, *arena;
     uint8_t in_buf[1 << 23]; /* a result with the most values */
 };
 
@@ -71,6 +73,47 @@ static void no_such_object(struct side *s, const uint8_t *frame) {
     bell_ring(s->bell, 0, BELL_URGENT);
 }
 
+/* It comes back, or in a file, or there is no room, or it is lost. */
+static void bring_back(struct side *s, const uint8_t *frame) {
+    struct wire_restored m = {.head = {.size = sizeof m, .kind = WIRE_RESTORED, .fixed = sizeof m}};
+    struct wire_restore req;
+    uint64_t first, end;
+    int fd = -1;
+
+    memcpy(&req, frame, sizeof req);
+    m.offset = req.offset;
+    m.bytes = req.bytes;
+    if (req.bytes == 0 || req.bytes > ARENA || req.offset > ARENA - req.bytes) abort();
+    first = granule_first(req.offset);
+    end = granule_end(req.offset, req.bytes);
+    switch (s->restores++ % 16) {
+    case 15: m.status = -SKATE_ELOST; break;
+    case 1: m.status = -SKATE_EFULL; break;
+    case 2:
+    case 7:
+        m.at = first * GRANULE_BYTES;
+        m.file_bytes = (end - first) * GRANULE_BYTES;
+        m.head.nfds = 1;
+        fd = sized(m.file_bytes);
+        if (pwrite(fd, s->arena + m.at, m.file_bytes, 0) != (ssize_t)m.file_bytes) abort();
+        break;
+    default:
+        for (uint64_t g = first; g < end; g++) at_store(&s->residency[g], RES_HERE);
+    }
+    send_fds(s->sock, &m, sizeof m, &fd, fd >= 0);
+    if (fd >= 0) (void)close(fd);
+    bell_ring(s->bell, 0, BELL_URGENT);
+}
+
+static void no_room(struct side *s, const uint8_t *frame) {
+    struct wire_room_made m = {.head = {.size = sizeof m, .kind = WIRE_ROOM_MADE,
+                                        .fixed = sizeof m}, .status = -SKATE_EFULL};
+
+    m.head.call = wire_head(frame)->call;
+    send_fds(s->sock, &m, sizeof m, NULL, 0);
+    bell_ring(s->bell, 0, BELL_URGENT);
+}
+
 /* The raylet of the core: lends memory, has no object, reads the rest away. */
 static void *play_raylet(void *arg) {
     struct side *s = arg;
@@ -97,12 +140,14 @@ static void *play_raylet(void *arg) {
                 memcpy(&req, in, sizeof req);
                 m.head.call = req.head.call;
                 m.offset = s->next_extent;
-                m.bytes = (req.bytes + 4095) & ~UINT64_C(4095);
+                m.bytes = (req.bytes + GRANULE_BYTES - 1) / GRANULE_BYTES * GRANULE_BYTES;
                 m.status = m.offset + m.bytes > ARENA ? -SKATE_EFULL : 0;
                 if (m.status == 0) s->next_extent += m.bytes;
                 send_fds(s->sock, &m, sizeof m, NULL, 0);
             }
             if (req.head.kind == WIRE_PULL) no_such_object(s, in);
+            if (req.head.kind == WIRE_RESTORE) bring_back(s, in);
+            if (req.head.kind == WIRE_ROOM) no_room(s, in);
             have -= req.head.size;
             memmove(in, in + req.head.size, have);
         }
@@ -114,8 +159,9 @@ static void welcome(struct side *s, int arena, int bell) {
     struct wire_welcome m = {.head = {.size = sizeof m, .kind = WIRE_WELCOME, .fixed = sizeof m,
                                       .nfds = 3},
                              .proc = SELF, .driver = s->driver ? SELF : PEER,
-                             .arena_bytes = ARENA, .version = WIRE_VERSION, .job = 1};
-    int fds[3] = {arena, sized(LEDGER_BYTES), bell};
+                             .arena_bytes = ARENA, .store_bytes = ARENA, .version = WIRE_VERSION,
+                             .job = 1};
+    int fds[3] = {arena, sized(LEDGER_BYTES + pins_bytes(ARENA)), bell};
 
     send_fds(s->sock, &m, sizeof m, fds, 3);
     (void)close(fds[1]);
@@ -140,13 +186,18 @@ static void *play_worker(void *arg);
 static struct side *side_new(bool driver) {
     struct side *s = calloc(1, sizeof *s);
     struct skate_error err = {""};
-    int pair[2], arena = sized(ARENA), bell = sized(4096), peer_bell = sized(4096);
+    int pair[2], arena = sized(ARENA + residency_bytes(ARENA)), bell = sized(4096);
+    int peer_bell = sized(4096);
 
     if (!s || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0 || pipe(s->stop) < 0)
         abort();
     s->sock = pair[0];
     s->driver = driver;
-    s->next_extent = 4096;
+    s->next_extent = GRANULE_BYTES;
+    s->arena = mmap(NULL, ARENA + residency_bytes(ARENA), PROT_READ | PROT_WRITE, MAP_SHARED, arena,
+                    0);
+    if (s->arena == MAP_FAILED) abort();
+    s->residency = s->arena + ARENA;
     s->bell = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, bell, 0);
     welcome(s, arena, bell);
     if (core_attach(pair[1], &s->core, &err) < 0) {
@@ -177,6 +228,7 @@ static void side_free(struct side *s) {
     (void)close(s->stop[0]);
     (void)close(s->stop[1]);
     (void)munmap(s->channel, CHANNEL_BYTES);
+    (void)munmap(s->arena, ARENA + residency_bytes(ARENA));
     (void)munmap(s->bell, 4096);
     free(s);
 }
@@ -207,6 +259,9 @@ static void work_to_do(struct side *s) {
     uint64_t x = 5;
     struct core_part part = {&x, 8, 8};
     struct core_value v = {.format = FORMAT_RAW, .part_count = 1, .parts = &part};
+    static uint8_t bytes[300000];
+    struct core_part much = {bytes, sizeof bytes, 8};
+    struct core_value large = {.format = FORMAT_RAW, .part_count = 1, .parts = &much};
     struct core_class_opts o = {.resources = "", .name = "f"};
     struct core_actor a = {.fn = FN, .cls = "A", .name = "", .space = "", .max_restarts = 1,
                            .args = {.format = FORMAT_RAW, .part_count = 1, .parts = &part},
@@ -218,6 +273,8 @@ static void work_to_do(struct side *s) {
     if (core_define(s->core, FN, "f", &v, NULL) < 0 || core_class(s->core, &o, &s->class) < 0 ||
         core_put(s->core, &v, &s->ids[s->id_count++], NULL) < 0)
         abort();
+    for (int i = 0; i < 4; i++) /* of those the bytes leave and come */
+        if (core_put(s->core, &large, &s->large[i], NULL) < 0) abort();
     submit(s, NULL);
     g.req = s->core->classes[s->class].request;
     send_fds(s->sock, &g, sizeof g, NULL, 0);
@@ -230,17 +287,15 @@ static void work_to_do(struct side *s) {
     }
 }
 
-static void look_at(struct side *s) {
-    struct skate_id item;
+static void look_at_all(struct side *s, const struct skate_id *ids, uint32_t n) {
     uint8_t ready[8];
 
-    while (core_stream_next(s->core, &s->stream, true, &item) == 0) core_ref_drop(s->core, &item);
-    if (core_wait(s->core, s->ids, s->id_count, s->id_count, 0, CORE_FETCH, ready) < 0) return;
-    for (uint32_t i = 0; i < s->id_count; i++) {
+    if (core_wait(s->core, ids, n, n, 0, CORE_FETCH, ready) < 0) return;
+    for (uint32_t i = 0; i < n; i++) {
         uint8_t *copy = malloc(LIMIT_INLINE_VALUE); /* exactly what is promised */
         struct core_view v;
 
-        if (copy && ready[i] && core_read(s->core, &s->ids[i], copy, &v) == 0) {
+        if (copy && ready[i] && core_read(s->core, &ids[i], copy, &v) == 0) {
             volatile uint8_t sum = 0;
 
             for (uint64_t k = 0; k < v.size; k += 1 + v.size / 64)
@@ -249,6 +304,14 @@ static void look_at(struct side *s) {
         }
         free(copy);
     }
+}
+
+static void look_at(struct side *s) {
+    struct skate_id item;
+
+    while (core_stream_next(s->core, &s->stream, true, &item) == 0) core_ref_drop(s->core, &item);
+    look_at_all(s, s->ids, s->id_count);
+    if (s->driver) look_at_all(s, s->large, 4);
 }
 
 /* The worker's own thread: it runs whatever came to be run. */
@@ -315,7 +378,8 @@ static void one_frame(struct side *s, struct fuzz_in *in) {
                                      WIRE_GEN_ACK, WIRE_CANCEL,  WIRE_ADOPT,   WIRE_ADOPT_TASK,
                                      WIRE_ORPHANS, WIRE_ORPHANS_KEPT, WIRE_CLAIM, WIRE_VALUE_LOST,
                                      WIRE_WHY_REQ, WIRE_WHY_INFO, WIRE_STATE_REQ, WIRE_LEASE_INFO,
-                                     WIRE_LEASE_FAILED, WIRE_MEMORY_REQ};
+                                     WIRE_LEASE_FAILED, WIRE_MEMORY_REQ, WIRE_RESTORED,
+                                     WIRE_ROOM_MADE, WIRE_SPILL_ASK, WIRE_SPILL_BACK};
     uint32_t kind = fuzz_kind(in);
     struct wire_buf b;
 
@@ -344,7 +408,7 @@ static void free_sides(void) {
 static int fuzz_one(const uint8_t *data, size_t len) {
     static uint32_t uses[2];
     const uint64_t pool[] = {SELF, PEER, proc_make(1, 3), RAYLET, 1 << 16, 1 << 16 | 1,
-                             2 << 16 | 1, 3 << 16 | 0xffff, 4 << 16, 4096 + 64, FN, 1};
+                             2 << 16 | 1, 3 << 16 | 0xffff, 4 << 16, GRANULE_BYTES + 64, FN, 1};
     struct fuzz_in in = {.p = data, .left = len, .pool = pool, .pool_count = 12};
     uint32_t i = fuzz_below(&in, 2);
     struct side *s = sides[i];
@@ -361,6 +425,8 @@ static int fuzz_one(const uint8_t *data, size_t len) {
     uses[i]++;
     for (uint32_t k = 1; in.left; k++) {
         one_frame(s, &in);
+        at_store(&s->residency[k % 16],
+                 (uint8_t)(fuzz_below(&in, 4) ? RES_HERE : fuzz_below(&in, 4)));
         if (k % 4) continue;
         look_at(s);
     }
