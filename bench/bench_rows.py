@@ -125,6 +125,8 @@ SCALE: tuple[Row, ...] = (
         "scale_large_objects", "%", limit=90),
     Row("scale_view_us", "  get of it, beyond that of a number", "scale_large_objects", "us", True,
         limit=5),
+    Row("scale_seal_ms", "create_buffer and put of 1 GB, beyond filling it", "scale_large_objects",
+        "ms", True, limit=1),
 )
 
 # Of programs in bench/native (see its README); what they print beyond these gets a line, too.

@@ -22,6 +22,7 @@ SMALL, SMALL_BYTES = 1_000_000, 100
 BATCH, BATCHES = 1000, 20
 LARGE, TIMES = 100 * 1000 * 1000, 15
 GETS = 300
+HUGE, SEALS = 1000 * 1000 * 1000, 5
 PAGE = 4096
 
 
@@ -108,4 +109,17 @@ def large_objects(target: Target) -> Iterator[tuple[str, float]]:
         values.append(timed(lambda: ray.get(small)))
         views.append(timed(lambda: ray.get(ref)))
     yield "scale_view_us", 1e6 * (statistics.median(views) - statistics.median(values))
+
+    beyond = []
+    for _ in range(SEALS):
+        began = time.perf_counter()
+        buffer = ray.create_buffer(HUGE)
+        made = time.perf_counter()
+        np.frombuffer(buffer, np.uint8)[:] = 1
+        filled = time.perf_counter()
+        sealed = ray.put(buffer)
+        beyond.append(made - began + time.perf_counter() - filled)
+        assert ray.get(sealed)[HUGE - 1] == 1
+        del buffer, sealed
+    yield "scale_seal_ms", 1000 * statistics.median(beyond)
     ray.shutdown()

@@ -243,7 +243,7 @@ print("all right")
 def test_a_slow_disk_only_takes_time(site, places):
     program = on_bad_disk(site, """
 begin(300.0)
-fault("slow", "0.02")
+fault("slow", "0.005")
 refs = []
 put(refs, 48)
 assert ray.get([double.remote(i) for i in range(50)]) == [2 * i for i in range(50)]
