@@ -151,8 +151,8 @@ static bool bytes_freed(struct core *c, void *arg) {
     return c->heap_frees != *seen;
 }
 
-/* Like object_store, but when the store is full the items that the program has not taken yet may
- * make room: wait for that a while. */
+/* Like object_store, but when the store is full it waits for room; the items that the program has
+ * not taken yet may make it. (On a rig without spilling only these: a while.) */
 static int store(struct core *c, struct yield *y, const struct core_value *v,
                  const struct skate_id *id, struct wire_val *ret, struct skate_error *err) {
     int64_t give_up = time_now_ns() + FULL_WAIT_NS;
@@ -160,14 +160,18 @@ static int store(struct core *c, struct yield *y, const struct core_value *v,
     for (;;) {
         uint64_t seen = c->heap_frees;
         int64_t now;
-        int r = c->lasting ? retire_store(c, v, id, ret, err)
-                           : object_store(c, v, id, ret, err);
+        int r = c->lasting ? retire_store(c, v, id, ret, err) : -SKATE_EFULL;
 
+        if (r == -SKATE_EFULL) r = object_store(c, v, id, ret, err);
+        if (r != -SKATE_EFULL || y->closed) return r;
+        if (c->pins_v) {
+            r = restore_room(c, err);
+            if (r < 0) return r;
+            continue;
+        }
         now = time_now_ns();
-        if (r != -SKATE_EFULL || y->produced == y->read || now >= give_up || y->closed) return r;
-        r = c->pins_v ? restore_room(c, err)
-                      : pump_until(c, bytes_freed, &seen, now + FULL_SLICE_NS, false);
-        if (r == -SKATE_EFULL) return r;
+        if (y->produced == y->read || now >= give_up) return r;
+        r = pump_until(c, bytes_freed, &seen, now + FULL_SLICE_NS, false);
         if (r == -SKATE_EDEAD || r == -SKATE_ESHUTDOWN) return r;
     }
 }
