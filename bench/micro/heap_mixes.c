@@ -146,7 +146,8 @@ static void object_end(struct heap *h, const struct object *o) {
 }
 
 static void run(const char *name, uint64_t (*size)(void), uint64_t operations, bool json) {
-    struct heap_env env = {lend, give_back, NULL, lender.fd, HEAP_SPARE_BYTES};
+    struct heap_env env = {.lend = lend, .give_back = give_back, .arena_fd = lender.fd,
+                           .spare_max = HEAP_SPARE_BYTES};
     uint64_t live = 0, allocs = 0;
     struct heap *h;
     uint32_t n = 0;
