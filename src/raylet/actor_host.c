@@ -10,6 +10,7 @@
 #include "base/futex.h"
 #include "raylet/answers.h"
 #include "raylet/bundles.h"
+#include "raylet/gcs_link.h"
 #include "raylet/links.h"
 #include "raylet/raylet.h"
 
@@ -33,7 +34,7 @@ void actor_host_refuse(struct raylet *r, const struct skate_id *actor, uint32_t 
     m->actor = *actor;
     m->incarnation = incarnation;
     WIRE_PUT(&b, actor_refused, reason, reason, strlen(reason));
-    if (wire_end(&b) == 0) links_to_gcs(r, b.p, b.len);
+    if (wire_end(&b) == 0) gcs_link_send(r, b.p, b.len);
     wire_release(&b);
 }
 
@@ -254,6 +255,6 @@ void actor_host_died_early(struct proc *p, const char *text) {
     m->status = -SKATE_EDEAD;
     m->cause = p->notes.cause;
     WIRE_PUT(&b, actor_ready, reason, text, strlen(text));
-    if (wire_end(&b) == 0) links_to_gcs(p->r, b.p, b.len);
+    if (wire_end(&b) == 0) gcs_link_send(p->r, b.p, b.len);
     wire_release(&b);
 }

@@ -12,6 +12,7 @@
 
 #include "base/assert.h"
 #include "base/futex.h"
+#include "raylet/gcs_link.h"
 #include "raylet/links.h"
 #include "sched/bundle_fit.h"
 
@@ -120,7 +121,7 @@ static void answer(struct raylet *r, const struct skate_id *id, uint32_t epoch, 
     m->epoch = epoch;
     m->status = status;
     WIRE_PUT(&b, group_reserved, reason, reason, strlen(reason));
-    if (wire_end(&b) == 0) links_to_gcs(r, b.p, b.len);
+    if (wire_end(&b) == 0) gcs_link_send(r, b.p, b.len);
     wire_release(&b);
 }
 

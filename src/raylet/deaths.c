@@ -12,6 +12,7 @@
 
 #include "base/assert.h"
 #include "raylet/answers.h"
+#include "raylet/gcs_link.h"
 #include "raylet/links.h"
 #include "raylet/pulls.h"
 #include "raylet/raylet.h"
@@ -171,7 +172,7 @@ static void spread_news(struct raylet *r, const struct death *d) {
     wire_init(&b, room, sizeof room);
     if (build(&b, d) == 0) {
         tell_procs(r, d->proc, b.p, b.len);
-        links_to_gcs(r, b.p, b.len);
+        gcs_link_send(r, b.p, b.len);
         if (waits) others = links_to_all(r, b.p, b.len, waits, cap);
     }
     wire_release(&b);

@@ -9,6 +9,7 @@
 
 #include "base/assert.h"
 #include "raylet/bundles.h"
+#include "raylet/gcs_link.h"
 #include "raylet/links.h"
 #include "raylet/raylet.h"
 
@@ -289,7 +290,7 @@ void grants_run(void *arg) {
     leases_turn(r->leases);
     if (!left) return;
     grants_reclaim(r);
-    links_poll(r);
+    gcs_link_poll(r);
 }
 
 /* ---- leases ---- */

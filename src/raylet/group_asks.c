@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "raylet/bundles.h"
+#include "raylet/gcs_link.h"
 #include "raylet/links.h"
 
 void lease_fail(struct raylet *r, uint64_t owner, uint64_t req, const char *text) {
@@ -30,7 +31,7 @@ static void ask_gcs(struct raylet *r, struct group *g) {
 
     if (g->asked_gcs) return;
     g->asked_gcs = true;
-    links_to_gcs(r, &m, sizeof m);
+    gcs_link_send(r, &m, sizeof m);
 }
 
 static void unlink_ask(struct raylet *r, struct group *g, struct group_ask **at) {

@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "base/assert.h"
-#include "raylet/bundles.h"
+#include "raylet/gcs_link.h"
 #include "raylet/pulls.h"
 #include "raylet/spill.h"
 
@@ -21,7 +21,7 @@
 enum { HELD_MAX = 64 << 20, HELD_UNKNOWN_MAX = 1 << 20, HELD_ALL_MAX = 512 << 20 };
 /* Bytes sent and not acknowledged; what one lane_got is for. */
 enum { SENT_MAX = 1 << 30, GOT_FRAMES = 64, GOT_BYTES = 1 << 20 };
-enum { UNKNOWN_MAX = 64, UNKNOWN_BEATS = 5, POLL_MS = 1000 };
+enum { UNKNOWN_MAX = 64, UNKNOWN_BEATS = 5 };
 
 struct held {
     struct held *next;
@@ -56,7 +56,6 @@ struct guest_link { /* an accepted connection */
 };
 struct links {
     struct net_listener *listener;
-    struct conn *gcs;
     struct table peers; /* node -> struct peer */
     uint32_t unknown;   /* peers that nobody has told of */
     uint64_t held_bytes;
@@ -382,73 +381,7 @@ static void control_frame(struct raylet *r, const struct wire_head *head) {
         death_heard(r, (const struct wire_proc_died *)(const void *)head);
 }
 
-/* ---- the GCS ---- */
-
-/* The node's labels: what its settings say, and its id, as nodes() lists it. */
-static const char *own_labels(struct raylet *r, char out[LABELS_MAX]) {
-    const uint8_t *id = (const uint8_t *)&r->node_id;
-    int n = snprintf(out, LABELS_MAX, "%s%sray.io/node-id=", r->set.labels,
-                     r->set.labels[0] ? "," : "");
-
-    for (size_t i = 0; i < 28 && n > 0 && n + 2 < LABELS_MAX; i++)
-        n += snprintf(out + n, LABELS_MAX - (size_t)n, "%02x", i < sizeof r->node_id ? id[i] : 0);
-    return out;
-}
-
-static void on_gcs_ready(void *arg, struct conn *c) {
-    struct raylet *r = arg;
-    const struct raylet_settings *s = &r->set;
-    uint8_t packed[RESOURCES_MAX * 80];
-    size_t packed_len = resources_pack(&s->resources, packed, sizeof packed);
-    char host[256] = "", labels[LABELS_MAX];
-    struct wire_node_register *m;
-    struct wire_buf b;
-    uint64_t room[128];
-
-    gethostname(host, sizeof host - 1);
-    wire_init(&b, room, sizeof room);
-    m = wire_begin(&b, WIRE_NODE_REGISTER);
-    m->node_id = r->node_id;
-    m->arena_bytes = s->arena_bytes;
-    m->port = links_port(r);
-    m->pid = (uint32_t)getpid();
-    m->is_head = s->is_head;
-    m->version = WIRE_VERSION;
-    WIRE_PUT(&b, node_register, ip, s->node_ip, strlen(s->node_ip));
-    WIRE_PUT(&b, node_register, hostname, host, strlen(host));
-    WIRE_PUT(&b, node_register, name, s->node_name, strlen(s->node_name));
-    WIRE_PUT(&b, node_register, socket_path, r->socket_path, strlen(r->socket_path));
-    WIRE_PUT(&b, node_register, resources, packed, packed_len);
-    own_labels(r, labels);
-    WIRE_PUT(&b, node_register, labels, labels, strlen(labels));
-    if (wire_end(&b) < 0 || conn_send(c, b.p, b.len) < 0)
-        node_fail(r, SKATE_EIO, "cannot register at the GCS");
-    wire_release(&b);
-}
-
-static void on_welcome(struct raylet *r, const struct wire_node_welcome *m) {
-    uint32_t len;
-    const char *reason = wire_node_welcome_reason(m, &len);
-    struct sched_node *own;
-    char text[256];
-
-    if (r->node) return;
-    if (m->status < 0 || m->node == 0) {
-        if (len >= sizeof text) len = sizeof text - 1;
-        memcpy(text, reason, len);
-        text[len] = 0;
-        node_fail(r, -m->status, len ? text : "the GCS refused this node");
-    }
-    r->node = r->view.self = m->node;
-    r->self = proc_make(m->node, 0);
-    own = sched_view_add(&r->view, m->node);
-    if (!own) node_fail(r, SKATE_ENOMEM, "out of memory");
-    own->alive = true;
-    own->total = own->avail = r->set.resources;
-    own_labels(r, own->labels);
-    gpus_init(&r->gpus, resources_amount(&own->total, "GPU"));
-    node_ready(r);
-}
+/* ---- what the GCS says of other nodes ---- */
 
 static void copy_ip(struct peer *p, const struct wire_node_info *m) {
     uint32_t len;
@@ -460,7 +393,7 @@ static void copy_ip(struct peer *p, const struct wire_node_info *m) {
     p->port = (uint16_t)m->port;
 }
 
-static void on_node_info(struct raylet *r, const struct wire_node_info *m) {
+void links_node_info(struct raylet *r, const struct wire_node_info *m) {
     struct resources total, avail;
     struct sched_node *row;
     struct peer *p;
@@ -506,7 +439,7 @@ static void on_node_info(struct raylet *r, const struct wire_node_info *m) {
 }
 
 /* Whole node_info frames, each padded to 8 bytes. */
-static void on_rows(struct raylet *r, const struct wire_rows *m) {
+void links_rows(struct raylet *r, const struct wire_rows *m) {
     uint32_t len, at = 0;
     const uint8_t *p = wire_rows_frames(m, &len);
 
@@ -515,65 +448,10 @@ static void on_rows(struct raylet *r, const struct wire_rows *m) {
 
         if (head->size > len - at || wire_check(head, head->size) < 0) return;
         if (head->kind == WIRE_NODE_INFO)
-            on_node_info(r, (const struct wire_node_info *)(const void *)head);
+            links_node_info(r, (const struct wire_node_info *)(const void *)head);
         at += (head->size + 7u) & ~7u;
         if (at > len) return;
     }
-}
-
-void links_poll(struct raylet *r) {
-    struct wire_list m = {.head = {.size = sizeof m, .kind = WIRE_LIST, .fixed = sizeof m,
-                                   .call = 1},
-                          .what = 1};
-    int64_t now = loop_now_ns(r->loop);
-
-    if (r->view.count < 2 || now - r->polled_ns < POLL_MS * INT64_C(1000000)) return;
-    r->polled_ns = now;
-    links_to_gcs(r, &m, sizeof m);
-}
-
-static void on_gcs_frame(void *arg, struct conn *c, const void *frame, uint32_t len) {
-    struct raylet *r = arg;
-
-    (void)c;
-    (void)len;
-    switch (wire_head(frame)->kind) {
-    case WIRE_NODE_WELCOME: on_welcome(r, frame); break;
-    case WIRE_NODE_INFO: on_node_info(r, frame); break;
-    case WIRE_JOB_INFO: job_info(r, frame); break;
-    case WIRE_JOB_END:
-        job_end(r, ((const struct wire_job_end *)frame)->job, "its job ended", false);
-        break;
-    case WIRE_ACTOR_START: actor_host_start(r, frame); break;
-    case WIRE_WORKER_KILL: actor_host_kill(r, frame); break;
-    case WIRE_ROUTE: route_frame(r, frame, 0); break;
-    case WIRE_PROC_DIED: death_heard(r, frame); break;
-    case WIRE_ROWS: on_rows(r, frame); break;
-    case WIRE_GROUP_RESERVE: groups_on_reserve(r, frame); break;
-    case WIRE_GROUP_RELEASE: groups_on_release(r, frame); break;
-    case WIRE_GROUP_INFO: groups_on_info(r, frame); break;
-    case WIRE_STOP: node_end(r, "the cluster stops");
-    default: break;
-    }
-}
-
-static void on_gcs_close(void *arg, struct conn *c, int code, const char *text) {
-    struct raylet *r = arg;
-
-    (void)c;
-    r->links->gcs = NULL;
-    if (!r->node) node_fail(r, -code, text);
-    node_end(r, "the connection to the GCS is lost");
-}
-
-static const struct conn_events gcs_events = {
-    .on_ready = on_gcs_ready, .on_frame = on_gcs_frame, .on_close = on_gcs_close};
-
-void links_to_gcs(struct raylet *r, const void *frame, uint32_t len) {
-    int e = r->links->gcs ? conn_send(r->links->gcs, frame, len) : -SKATE_EDEAD;
-
-    if (e < 0) node_log("a %s for the GCS is lost: %s", wire_name(wire_head(frame)->kind),
-                        skate_strerror(e));
 }
 
 uint16_t links_port(const struct raylet *r) { return net_listener_port(r->links->listener); }
@@ -587,7 +465,6 @@ int links_start(struct raylet *r, struct skate_error *err) {
     struct net_opts opts = {.loop = r->loop, .pending_max = UINT64_C(1) << 30,
                             .on_log = on_net_log};
     struct net_address here = {.ip = r->set.node_ip, .port = r->set.listen_port};
-    struct net_address gcs = {.ip = r->set.gcs_ip, .port = r->set.gcs_port};
     int e;
 
     r->links = calloc(1, sizeof *r->links);
@@ -599,8 +476,5 @@ int links_start(struct raylet *r, struct skate_error *err) {
     if (e < 0) return err_fail(err, e, "the network cannot start: %s", skate_strerror(e));
     e = net_listen(r->net, here, &fresh_events, r, &r->links->listener, err);
     if (e < 0) return e;
-    e = conn_connect(r->net, gcs, &gcs_events, r, &r->links->gcs);
-    if (e < 0)
-        return err_fail(err, e, "cannot connect to the GCS at %s:%u", gcs.ip, gcs.port);
-    return 0;
+    return gcs_link_start(r, err);
 }

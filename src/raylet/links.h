@@ -1,15 +1,13 @@
-/* links.h - connections to other daemons: the GCS, one control connection to each raylet that we
- * talk to (opened on demand), and one more for bulk bytes. Loop thread; never blocks. */
+/* links.h - connections to other raylets: one for control to each that we talk to (opened on
+ * demand), and one more for bulk bytes. Loop thread; never blocks. */
 #ifndef SKATE_RAYLET_LINKS_H
 #define SKATE_RAYLET_LINKS_H
 
 #include "raylet/raylet.h"
 
-/* Listen, and start to connect to the GCS; node_ready() is called when it has welcomed us. */
+/* Listen, and start to connect to the GCS (gcs_link.h). */
 SKATE_NODISCARD int links_start(struct raylet *r, struct skate_error *err);
 uint16_t links_port(const struct raylet *r);
-/* Send to the GCS. What cannot be sent is lost with the GCS, and we end. */
-void links_to_gcs(struct raylet *r, const void *frame, uint32_t len);
 /* Send to the raylet of a node; connects first when needed. -SKATE_EDEAD: that node is dead;
  * -SKATE_EFULL: it takes nothing. A node that nobody has told of yet is waited for, shortly. */
 SKATE_NODISCARD int links_to_node(struct raylet *r, uint32_t node, const void *frame,
@@ -20,9 +18,9 @@ uint32_t links_to_all(struct raylet *r, const void *frame, uint32_t len, uint64_
                       uint32_t cap);
 /* On the bulk connection of a node. */
 SKATE_NODISCARD int links_bulk(struct raylet *r, uint32_t node, const void *frame, uint32_t len);
-/* Something waits: ask the GCS what the other nodes have free now (at most once a second; it says
- * by itself what changes, since our reports say that something waits). */
-void links_poll(struct raylet *r);
+/* What the GCS says of a node, of several (frames back to back). */
+void links_node_info(struct raylet *r, const struct wire_node_info *m);
+void links_rows(struct raylet *r, const struct wire_rows *m);
 bool links_is_dead(const struct raylet *r, uint32_t node);
 uint32_t links_count(const struct raylet *r);
 /* Once a second: nodes that nobody told of are given up, broken connections tried again. */

@@ -24,6 +24,7 @@
 #include "base/futex.h"
 #include "raylet/answers.h"
 #include "raylet/bundles.h"
+#include "raylet/gcs_link.h"
 #include "raylet/links.h"
 #include "raylet/memory_monitor.h"
 #include "raylet/pulls.h"
@@ -345,7 +346,7 @@ static void send_report(void *arg) {
     m->arena_used = extents_used(r->extents);
     m->waiting = leases_waiting(r->leases);
     WIRE_PUT(&b, node_report, available, packed, len);
-    if (wire_end(&b) == 0) links_to_gcs(r, b.p, b.len);
+    if (wire_end(&b) == 0) gcs_link_send(r, b.p, b.len);
     wire_release(&b);
 }
 

@@ -14,6 +14,7 @@
 #include "base/assert.h"
 #include "raylet/bundles.h"
 #include "base/futex.h"
+#include "raylet/gcs_link.h"
 #include "raylet/links.h"
 #include "raylet/memory_monitor.h"
 #include "raylet/raylet.h"
@@ -341,7 +342,7 @@ void job_end(struct raylet *r, uint32_t number, const char *why, bool tell_gcs) 
                                           .fixed = sizeof m},
                                  .job = number, .driver = j->driver};
 
-        links_to_gcs(r, &m, sizeof m);
+        gcs_link_send(r, &m, sizeof m);
     }
 }
 

@@ -85,6 +85,7 @@ struct groups;
 struct job;
 struct job_env;
 struct dead_runs;
+struct gcs_link;
 struct links;
 struct memory_monitor;
 struct placement;
@@ -147,7 +148,8 @@ struct raylet {
     uint32_t free_leases; /* leases that want nothing: bounded apart */
     struct groups *groups; /* bundles.c */
     struct gpus gpus;      /* claims.c */
-    /* links.c, pulls.c */
+    /* gcs_link.c, links.c, pulls.c */
+    struct gcs_link *gcs_link;
     struct links *links;
     struct pulls *pulls;
     struct dead_runs *dead_runs; /* rows.c */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "raylet/gcs_link.h"
 #include "raylet/links.h"
 #include "raylet/raylet.h"
 
@@ -57,7 +58,7 @@ void route_frame(struct raylet *r, const struct wire_route *m, uint64_t from) {
     if (m->dst == SKATE_GCS) {
         struct proc *p = proc_find(r, from);
 
-        links_to_gcs(r, m, m->head.size);
+        gcs_link_send(r, m, m->head.size);
         if (p) note_actor(r, p, m);
     } else if (proc_node(m->dst) == r->node) {
         to_here(r, m);
@@ -73,7 +74,7 @@ void route_send(struct raylet *r, uint64_t dst, const void *frame, uint32_t len)
     struct proc *p;
 
     if (dst == SKATE_GCS) {
-        links_to_gcs(r, frame, len);
+        gcs_link_send(r, frame, len);
         return;
     }
     if (proc_node(dst) == r->node) {
