@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 2.0
 MAX_SOCKET_PATH = 107
+BY_START = "skate start"  # in the records of what `skate stop` may end
 
 
 # ------------------------------------------------------------------------------------- folders
@@ -263,7 +264,7 @@ class Daemon:
             self.pid = os.posix_spawn(
                 binary(name),
                 [binary(name)],
-                os.environ,
+                {k: v for k, v in os.environ.items() if k != "SKATE_CLUSTER_KEY"},
                 file_actions=[
                     (os.POSIX_SPAWN_DUP2, in_read, 0),
                     (os.POSIX_SPAWN_DUP2, out_write, 1),
@@ -513,20 +514,23 @@ def record_cluster(base: str, node: Node) -> None:
     os.makedirs(folder, mode=0o700, exist_ok=True)
     write_private(os.path.join(folder, "key"), node.key)
     record = {"address": node.gcs_address, "pid": node.gcs.pid,
-              "start_time": start_time(node.gcs.pid), "session_dir": node.session_dir}  # fmt: skip
+              "start_time": start_time(node.gcs.pid), "session_dir": node.session_dir,
+              "by": BY_START}  # fmt: skip
     write_private(os.path.join(folder, "cluster.json"), json.dumps(record))
     write_private(os.path.join(base, "current_cluster"), node.gcs_address)
 
 
-def record_node(base: str, address: str, socket_path: str, pid: int, session_dir: str) -> str:
-    """Write the file by which drivers of this machine find a raylet; its path."""
+def record_node(base: str, address: str, socket_path: str, pid: int, session_dir: str,
+                by: str = "") -> str:  # fmt: skip
+    """Write the file by which drivers of this machine find a raylet; its path. by: BY_START when
+    `skate stop` shall end it."""
     import json
 
     folder = cluster_dir(base, address)
     os.makedirs(folder, mode=0o700, exist_ok=True)
     path = os.path.join(folder, f"node_{pid}.json")
     record = {"address": address, "socket": socket_path, "pid": pid,
-              "start_time": start_time(pid), "session_dir": session_dir}  # fmt: skip
+              "start_time": start_time(pid), "session_dir": session_dir, "by": by}  # fmt: skip
     write_private(path, json.dumps(record))
     return path
 
@@ -555,10 +559,8 @@ def current_cluster(base: str) -> str | None:
 
 def read_key(base: str, address: str) -> str | None:
     """The key of a cluster, if this machine and user has it."""
-    named = os.environ.get("SKATE_CLUSTER_KEY_FILE")
-    path = named or os.path.join(cluster_dir(base, address), "key")
     try:
-        with open(path, encoding="ascii") as file:
+        with open(os.path.join(cluster_dir(base, address), "key"), encoding="ascii") as file:
             key = file.read().strip()
     except (OSError, ValueError):
         return None
@@ -683,13 +685,14 @@ def local_sessions(base: str) -> dict[str, str]:
     return found
 
 
-def own_ip() -> str:
-    """The address of this machine that others would use; 127.0.0.1 when there is no network."""
+def own_ip(toward: str = "192.0.2.1") -> str:
+    """The address of this machine that others would use (those in the network of `toward`, when
+    given); 127.0.0.1 when there is no network."""
     import _socket
 
     sock = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM)
     try:
-        sock.connect(("192.0.2.1", 9))  # sends nothing: asks the routing table
+        sock.connect((toward, 9))  # sends nothing: asks the routing table
         return str(sock.getsockname()[0])
     except OSError:
         return "127.0.0.1"

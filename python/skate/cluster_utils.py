@@ -32,6 +32,16 @@ class ClusterNode:
         """The same as node_id."""
         return self.node_id
 
+    @property
+    def node_ip_address(self) -> str:
+        """Where the others reach it: loopback."""
+        return "127.0.0.1"
+
+    @property
+    def raylet_socket_name(self) -> str:
+        """The same as socket_path."""
+        return self.socket_path
+
     def kill_raylet(self) -> None:
         """End this node at once with SIGKILL, as a broken machine would."""
         os.kill(self.pid, signal.SIGKILL)
@@ -159,6 +169,11 @@ class Cluster:
     def list_all_nodes(self) -> list[ClusterNode]:
         """The nodes that were added and not removed."""
         return list(self._nodes)
+
+    def remaining_processes_alive(self) -> bool:
+        """Do all daemons of the nodes that were added and not removed still run?"""
+        daemons = [n._node.raylet for n in self._nodes] + [self._gcs.gcs if self._gcs else None]
+        return all(_node.start_time(d.pid) for d in daemons if d is not None)
 
     def wait_for_nodes(self, timeout: float = 30) -> None:
         """Until the control store sees exactly the nodes of this object as alive."""
