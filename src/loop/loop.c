@@ -5,11 +5,16 @@
  * sleeping while any is queued. Loop thread only. Tests: tests/unit/loop_test.c. */
 #include "loop/loop.h"
 
+#include <sched.h>
 #include <stdlib.h>
 
 #include <uv.h>
 
 #include "base/assert.h"
+
+/* LOOK_NS: a few hops between processes of one machine. After VAIN_FREE looks in vain in a row two
+ * calls are passed over, then four, up to 64. */
+enum { LOOK_NS = 60 * 1000, VAIN_FREE = 3, VAIN_MOST = VAIN_FREE + 6 };
 
 /* Every handle is in a list of its loop, so that loop_free() finds what was left. */
 struct handle {
@@ -36,6 +41,10 @@ struct loop {
     uv_loop_t uv;
     uv_idle_t idle;
     uv_timer_t limit; /* of loop_run_once() */
+    uv_idle_t hot;    /* active: looking without sleeping */
+    uint64_t hot_until;
+    bool hot_found, hot_last;    /* found: since it began; last: it ends after one more look */
+    uint32_t hot_vain, hot_skip; /* in vain, in a row; how many calls are passed over for it */
     struct loop_task *tasks, **tasks_end;
     struct handle *watches, *timers;
 };
@@ -118,6 +127,7 @@ static void on_poll(uv_poll_t *poll, int status, int ready) {
         if (ready & UV_WRITABLE) events |= LOOP_WRITE;
         events &= w->events;
     }
+    w->handle.loop->hot_found = true;
     if (events) w->on_event(w->arg, events);
 }
 
@@ -212,6 +222,43 @@ struct loop_timer *loop_timer_free(struct loop_timer *t) {
 
 /* ------------------------------------------------------------------ the loop */
 
+static void on_hot(uv_idle_t *hot) {
+    struct loop *l = hot->data;
+
+    if (uv_hrtime() < l->hot_until) {
+        (void)sched_yield(); /* on few cores the answer comes from one who needs this one */
+        return;
+    }
+    if (!l->hot_last) {
+        l->hot_last = true; /* time passed elsewhere: one more look */
+        return;
+    }
+    (void)uv_idle_stop(hot);
+    if (l->hot_found)
+        l->hot_vain = 0;
+    else if (++l->hot_vain > VAIN_FREE) {
+        if (l->hot_vain > VAIN_MOST) l->hot_vain = VAIN_MOST;
+        l->hot_skip = 1u << (l->hot_vain - VAIN_FREE);
+    }
+}
+
+void loop_expect(struct loop *l) {
+    if (!uv_is_active((const uv_handle_t *)&l->hot)) {
+        if (l->hot_skip > 0) {
+            l->hot_skip--;
+            return;
+        }
+        l->hot_found = false;
+        (void)uv_idle_start(&l->hot, on_hot);
+    }
+    l->hot_last = false;
+    l->hot_until = uv_hrtime() + LOOK_NS;
+}
+
+bool loop_expects(const struct loop *l) {
+    return uv_is_active((const uv_handle_t *)&l->hot) != 0;
+}
+
 static void on_limit(uv_timer_t *timer) { (void)timer; }
 
 int loop_new(struct loop **ret) {
@@ -226,6 +273,8 @@ int loop_new(struct loop **ret) {
     (void)uv_idle_init(&l->uv, &l->idle);
     l->idle.data = l;
     (void)uv_timer_init(&l->uv, &l->limit);
+    (void)uv_idle_init(&l->uv, &l->hot);
+    l->hot.data = l;
     *ret = l;
     return 0;
 }
@@ -237,6 +286,7 @@ struct loop *loop_free(struct loop *l) {
     while (l->tasks) task_remove(l->tasks);
     uv_close((uv_handle_t *)&l->idle, NULL);
     uv_close((uv_handle_t *)&l->limit, NULL);
+    uv_close((uv_handle_t *)&l->hot, NULL);
     while (uv_run(&l->uv, UV_RUN_DEFAULT) != 0) {}
     SKATE_ASSERT(uv_loop_close(&l->uv) == 0);
     free(l);

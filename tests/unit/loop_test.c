@@ -173,11 +173,44 @@ static void reused_descriptor(void **state) {
     assert_int_equal(loop_watch_fd(loop, 1000, LOOP_READ, on_event, &b, &b.watch), -SKATE_ESYS);
 }
 
+/* It looks without sleeping, serves meanwhile, ends by itself, and is passed over when in vain. */
+static void expecting(void **state) {
+    struct pipe_end in = {.unwatch = true};
+    int fds[2], tries = 0;
+
+    (void)state;
+    assert_false(loop_expects(loop));
+    loop_expect(loop);
+    assert_true(loop_expects(loop));
+    loop_run(loop); /* it keeps no loop alive for ever */
+    assert_false(loop_expects(loop));
+    while (loop_expect(loop), loop_expects(loop)) { /* nothing ever comes */
+        loop_run(loop);
+        assert_true(++tries < 100);
+    }
+    assert_int_equal(tries, 3);
+    loop_expect(loop);
+    loop_expect(loop);
+    assert_true(loop_expects(loop)); /* tried again, later */
+    assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+    assert_int_equal(loop_watch_fd(loop, fds[0], LOOP_READ, on_event, &in, &in.watch), 0);
+    assert_int_equal(write(fds[1], "x", 1), 1);
+    loop_run(loop);
+    assert_int_equal(in.calls, 1);
+    for (tries = 0; tries < 3; tries++) { /* that was luck: all is forgotten */
+        loop_expect(loop);
+        assert_true(loop_expects(loop));
+        loop_run(loop);
+    }
+    close(fds[0]);
+    close(fds[1]);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, start, stop)
 
 int main(void) {
     const struct CMUnitTest tests[] = {TEST(tasks), TEST(timers), TEST(watches),
-                                       TEST(reused_descriptor)};
+                                       TEST(reused_descriptor), TEST(expecting)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
