@@ -97,6 +97,7 @@ struct gcs *gcs_free(struct gcs *g) {
     gcs_kv_release(g);
     gcs_groups_release(g);
     sched_view_release(&g->view);
+    free(g->loaded);
     map_release(&g->links);
     map_release(&g->actor_ids);
     map_release(&g->actor_names);

@@ -304,7 +304,7 @@ static void place(struct gcs *g, struct gcs_group *p) {
     int e = bundles_place(&g->view, p->b, p->count, (enum group_strategy)p->strategy);
 
     if (e < 0) {
-        if (e == -SKATE_ENOENT && !g->groups.stale_rows) tell_infeasible(g, p);
+        if (e == -SKATE_ENOENT) tell_infeasible(g, p);
         return;
     }
     p->epoch++;
@@ -317,21 +317,13 @@ static void place(struct gcs *g, struct gcs_group *p) {
 
 void gcs_groups_place(struct gcs *g) {
     if (!g->groups.unplaced) return;
-    g->groups.stale_rows = false;
-    for (uint32_t i = 0; i < g->view.count; i++) {
-        const struct gcs_node *n = g->nodes[g->view.nodes[i].node - 1];
-
-        g->view.nodes[i].alive = n->alive && !n->stale;
-        g->groups.stale_rows |= n->alive && n->stale;
-    }
+    for (uint32_t i = 0; i < g->node_count; i++) gcs_place_row(g, g->nodes[i]);
     for (uint32_t i = 0; i < g->groups.count; i++) {
         struct gcs_group *p = g->groups.v[i];
 
         if ((p->state == GROUP_PENDING || p->state == GROUP_RESCHEDULING) && !p->attempting)
             place(g, p);
     }
-    for (uint32_t i = 0; i < g->view.count; i++)
-        g->view.nodes[i].alive = g->nodes[g->view.nodes[i].node - 1]->alive;
 }
 
 static void give_up_attempt(struct gcs *g, struct gcs_group *p) {

@@ -19,6 +19,7 @@ struct gcs_node {
     struct resources reported, loading; /* free at its last report; of actors being started */
     struct resources reserving;         /* bundles that it was asked to set aside */
     uint64_t arena_used;
+    uint32_t charged, loaded_at; /* actors being started there; its place in `loaded` */
     void *registered; /* its node_register frame, owned */
     char *ip;         /* when the frame names none, else NULL */
     char reason[GCS_REASON];
@@ -69,7 +70,6 @@ struct gcs_groups {
     uint32_t count, cap, live, unplaced;
     uint64_t removals;
     bool sweep_wanted; /* a job or an actor ended: groups may end with it */
-    bool stale_rows; /* some node is left out until its next report */
     struct map ids;
 };
 
@@ -105,6 +105,7 @@ struct gcs {
     uint32_t actors_live, actors_pending, actors_dead, subs;
     uint64_t spec_bytes, kv_bytes;
     struct sched_view view;
+    uint32_t *loaded, loaded_count, loaded_cap; /* nodes with something in `loading` */
     bool place_wanted;
     struct gcs_value *values;
     uint32_t value_count, value_cap;
@@ -175,6 +176,11 @@ SKATE_NODISCARD int gcs_demand_of(const struct wire_actor_create *m, struct gcs_
 void gcs_place_add(struct gcs *g, struct gcs_actor *a); /* wait for a node */
 void gcs_place_remove(struct gcs *g, struct gcs_actor *a);
 void gcs_place_all(struct gcs *g);
+/* Its row of the view: may it be chosen, now and at all? */
+void gcs_place_row(struct gcs *g, struct gcs_node *n);
+/* sched_pick, and when only what actors being started take is in the way, as if that were free. */
+SKATE_NODISCARD int gcs_place_pick(struct gcs *g, const struct sched_ask *ask,
+                                   uint32_t *ret_node);
 void gcs_place_uncharge(struct gcs *g, struct gcs_actor *a); /* it is no longer being started */
 
 /* gcs_why.c: what an actor that does not run waits for */

@@ -161,6 +161,7 @@ void gcs_node_register(struct gcs *g, const struct gcs_from *from,
     row->total = row->avail = total;
     labels = wire_node_register_labels(m, &labels_len);
     (void)labels_copy(row->labels, labels, labels_len);
+    sched_view_reshape(&g->view, row);
     g->out->changed = true;
     welcome(g, from, n->number, 0, "");
     tell_newcomer(g, n);
@@ -199,21 +200,24 @@ static bool has_more(const struct resources *a, const struct resources *b) {
 void gcs_node_report(struct gcs *g, struct gcs_node *n, const struct wire_node_report *m) {
     struct sched_node *row = sched_view_find(&g->view, n->number);
     struct resources avail;
-    bool more;
+    bool more, room;
     uint32_t len;
     const uint8_t *packed = wire_node_report_available(m, &len);
 
     if (resources_unpack(&avail, packed, len) < 0) return;
     SKATE_ASSERT(row);
     n->arena_used = m->arena_used;
-    n->stale = false;
     more = has_more(&avail, &n->reported);
     n->reported = avail;
     tell_waiting(g, n, m->waiting, more);
+    resources_take(&avail, &n->loading);
+    resources_take(&avail, &n->reserving);
+    room = n->stale || has_more(&avail, &row->avail);
+    n->stale = false;
     row->avail = avail;
-    resources_take(&row->avail, &n->loading);
-    resources_take(&row->avail, &n->reserving);
-    if (g->actors_pending || g->groups.unplaced) g->place_wanted = true;
+    sched_view_touch(&g->view, row);
+    gcs_place_row(g, n);
+    if (room && (g->actors_pending || g->groups.unplaced)) g->place_wanted = true;
 }
 
 void gcs_node_lost(struct gcs *g, struct gcs_node *n, const char *why) {
@@ -225,7 +229,7 @@ void gcs_node_lost(struct gcs *g, struct gcs_node *n, const char *why) {
 
     SKATE_ASSERT(n->alive && row);
     n->alive = false;
-    row->alive = false;
+    gcs_place_row(g, n);
     (void)snprintf(n->reason, sizeof n->reason, "%s", why);
     if (n->number == g->head) g->out->head_lost = true;
     g->out->changed = true;
@@ -282,5 +286,6 @@ void gcs_nodes_tick(struct gcs *g) {
         gcs_close_link(g, n->link);
         gcs_node_lost(g, n, why);
     }
+    for (uint32_t i = 0; i < g->node_count; i++) gcs_place_row(g, g->nodes[i]);
     if (g->actors_pending) g->place_wanted = true;
 }

@@ -33,6 +33,20 @@ void gcs_place_remove(struct gcs *g, struct gcs_actor *a) {
         g->pending_last = a->prev_pending;
 }
 
+/* So many actors more, or fewer, are being started there. */
+static void set_loaded(struct gcs *g, struct gcs_node *n, int more) {
+    n->charged += (uint32_t)more;
+    if (more > 0 && n->charged == 1) {
+        if (g->loaded_count == g->loaded_cap)
+            g->loaded = gcs_grow(g->loaded, &g->loaded_cap, sizeof *g->loaded);
+        n->loaded_at = g->loaded_count;
+        g->loaded[g->loaded_count++] = n->number;
+    } else if (n->charged == 0) {
+        g->loaded[n->loaded_at] = g->loaded[--g->loaded_count];
+        g->nodes[g->loaded[n->loaded_at] - 1]->loaded_at = n->loaded_at;
+    }
+}
+
 static void charge(struct gcs *g, struct gcs_actor *a, const struct resources *placing) {
     struct sched_node *row = sched_view_find(&g->view, a->node);
     struct resources held;
@@ -50,12 +64,18 @@ static void charge(struct gcs *g, struct gcs_actor *a, const struct resources *p
     resources_take(&row->avail, &held);
     resources_take(&row->avail, a->extra);
     resources_give(&g->nodes[a->node - 1]->loading, a->extra);
+    sched_view_touch(&g->view, row);
+    set_loaded(g, g->nodes[a->node - 1], 1);
 }
 
 void gcs_place_uncharge(struct gcs *g, struct gcs_actor *a) {
+    struct sched_node *row = sched_view_find(&g->view, a->node);
+
     if (!a->charged) return;
-    resources_give(&sched_view_find(&g->view, a->node)->avail, a->extra);
+    resources_give(&row->avail, a->extra);
     resources_take(&g->nodes[a->node - 1]->loading, a->extra);
+    sched_view_touch(&g->view, row);
+    set_loaded(g, g->nodes[a->node - 1], -1);
     free(a->extra);
     a->extra = NULL;
     a->charged = false;
@@ -100,32 +120,44 @@ static void start(struct gcs *g, struct gcs_actor *a) {
     gcs_send_link(g, g->nodes[a->node - 1]->link, &b);
 }
 
-/* Which nodes may be chosen: the living ones, with or without those that just refused. */
-static void set_rows(struct gcs *g, bool stale_too) {
-    for (uint32_t i = 0; i < g->view.count; i++) {
-        const struct gcs_node *n = g->nodes[g->view.nodes[i].node - 1];
+void gcs_place_row(struct gcs *g, struct gcs_node *n) {
+    struct sched_node *row = sched_view_find(&g->view, n->number);
 
-        g->view.nodes[i].alive = n->alive && (stale_too || !n->stale);
-    }
+    if (row->alive == n->alive && row->closed == n->stale) return;
+    row->alive = n->alive;
+    row->closed = n->stale;
+    sched_view_touch(&g->view, row);
 }
 
 static void lift_loading(struct gcs *g, bool lift) {
-    for (uint32_t i = 0; i < g->view.count; i++) {
-        struct sched_node *row = &g->view.nodes[i];
+    for (uint32_t i = 0; i < g->loaded_count; i++) {
+        struct sched_node *row = sched_view_find(&g->view, g->loaded[i]);
 
         if (lift)
             resources_give(&row->avail, &g->nodes[row->node - 1]->loading);
         else
             resources_take(&row->avail, &g->nodes[row->node - 1]->loading);
+        sched_view_touch(&g->view, row);
     }
 }
 
-static int pick(struct gcs *g, const struct sched_ask *ask, uint32_t *ret_node) {
-    int r = sched_pick(&g->view, ask, ret_node);
+/* One that was closed since its row was written is not chosen. */
+static int pick_open(struct gcs *g, const struct sched_ask *ask, uint32_t *ret_node) {
+    for (;;) {
+        int r = sched_pick(&g->view, ask, ret_node);
+        struct gcs_node *n = r < 0 ? NULL : g->nodes[*ret_node - 1];
 
-    if (r < 0) {
+        if (!n || (n->alive && !n->stale)) return r;
+        gcs_place_row(g, n);
+    }
+}
+
+int gcs_place_pick(struct gcs *g, const struct sched_ask *ask, uint32_t *ret_node) {
+    int r = pick_open(g, ask, ret_node);
+
+    if (r == -SKATE_EAGAIN && g->loaded_count) {
         lift_loading(g, true);
-        r = sched_pick(&g->view, ask, ret_node);
+        r = pick_open(g, ask, ret_node);
         lift_loading(g, false);
     }
     return r;
@@ -138,13 +170,11 @@ static bool tell_infeasible(struct gcs *g, struct gcs_actor *a, const struct sch
     struct skate_error text;
     struct wire_notice *m;
     struct wire_buf b;
-    uint32_t unused;
     bool bound = sched_is_hard(ask->strategy);
     int r;
 
     if (!bound && (a->infeasible_told || !j)) return false;
-    set_rows(g, true);
-    r = sched_pick(&g->view, ask, &unused);
+    r = sched_could(&g->view, ask);
     if (r == -SKATE_ENOENT && bound) {
         a->cause = 2;
         gcs_actor_end(g, a, "The node specified via NodeAffinitySchedulingStrategy doesn't exist "
@@ -161,7 +191,6 @@ static bool tell_infeasible(struct gcs *g, struct gcs_actor *a, const struct sch
         WIRE_PUT(&b, notice, text, text.text, strlen(text.text));
         gcs_send_proc(g, j->driver, &b);
     }
-    set_rows(g, false);
     return r == -SKATE_ENOENT && bound;
 }
 
@@ -222,24 +251,32 @@ static bool place(struct gcs *g, struct gcs_actor *a) {
 
     SKATE_ASSERT(gcs_demand_of(m, &d) == 0); /* checked at creation */
     if (!id_is_nil(&m->group)) return place_in_group(g, a, &d.placing);
-    if (pick(g, &d.ask, &node) < 0) return tell_infeasible(g, a, &d.ask);
+    if (gcs_place_pick(g, &d.ask, &node) < 0) return tell_infeasible(g, a, &d.ask);
     send_to(g, a, node, &d.placing);
     return true;
 }
 
+/* Of many equal ones that wait, one is enough to see that there is no room. */
+struct tried {
+    const struct gcs_actor *v[16];
+    uint32_t count;
+};
+
+static bool in_vain(const struct tried *t, const struct gcs_actor *a) {
+    for (uint32_t i = 0; i < 16 && i < t->count; i++)
+        if (same_ask(t->v[i], a) && a->infeasible_told == t->v[i]->infeasible_told) return true;
+    return false;
+}
+
 void gcs_place_all(struct gcs *g) {
-    const struct gcs_actor *failed = NULL;
+    struct tried failed = {.count = 0};
     uint32_t i = g->pending;
 
-    set_rows(g, false);
     while (i != MAP_NONE) {
         struct gcs_actor *a = g->actors[i];
 
         i = a->next_pending;
-        /* Of many equal ones that wait, one is enough to see that there is no room. */
-        if (failed && same_ask(failed, a) && a->infeasible_told == failed->infeasible_told)
-            continue;
-        if (!place(g, a)) failed = a;
+        if (in_vain(&failed, a) || place(g, a)) continue;
+        failed.v[failed.count++ % 16] = a;
     }
-    set_rows(g, true);
 }

@@ -9,13 +9,12 @@
 
 static void say_pending(struct gcs *g, const struct gcs_actor *a, struct why_fact *f) {
     struct gcs_demand d;
-    uint32_t fits = 0, node = 0;
+    uint32_t fits = 0;
     struct skate_error text;
-    struct sched_view copy = g->view; /* a pick moves the turn of `spread` */
     char want[200];
 
     if (gcs_demand_of(a->create, &d) < 0) return;
-    if (sched_pick(&copy, &d.ask, &node) == -SKATE_ENOENT) {
+    if (sched_could(&g->view, &d.ask) == -SKATE_ENOENT) {
         sched_explain(&g->view, &d.ask, "it", &text);
         f->end = WHY_NEVER;
         why_say(f, "%s", text.text);

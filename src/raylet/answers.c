@@ -92,10 +92,8 @@ static bool say_placed(struct raylet *r, const struct skate_id *id, bool actor,
 
 static void fact_of_lease(struct raylet *r, const struct skate_id *id, struct why_fact *f) {
     const struct lease_ask *a = leases_find(r->leases, id->owner, id->seq);
-    struct sched_view copy = r->view; /* a pick moves the turn of `spread` */
     struct skate_error text = {""};
     const struct lease_class *c;
-    uint32_t node;
 
     if (!a) {
         if (say_placed(r, id, false, f)) return;
@@ -107,7 +105,7 @@ static void fact_of_lease(struct raylet *r, const struct skate_id *id, struct wh
     struct sched_ask ask = {.want = &c->want, .strategy = c->strategy, .affinity = c->affinity,
                             .locality = a->locality, .locality_count = a->locality_count,
                             .labels = c->labels};
-    if (sched_pick(&copy, &ask, &node) == -SKATE_ENOENT) {
+    if (sched_could(&r->view, &ask) == -SKATE_ENOENT) {
         sched_explain(&r->view, &ask, "it", &text);
         f->end = WHY_NEVER;
         why_say(f, "%s", text.text);

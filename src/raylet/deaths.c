@@ -268,7 +268,10 @@ void death_of_node(struct raylet *r, uint32_t node, const char *why) {
     uint64_t room[96];
     struct wire_buf b;
 
-    if (row) row->alive = false;
+    if (row) {
+        row->alive = false;
+        sched_view_touch(&r->view, row);
+    }
     snprintf(text, sizeof text, "node %u is lost: %.200s", node, why);
     if (!recall(r, d.proc)) remember(r, &d); /* one that never was may be named again */
     pulls_holder_died(r, d.proc, d.text);

@@ -188,7 +188,10 @@ void grants_request(struct raylet *r, uint64_t src, const struct wire_lease_req 
     if (from_raylet && src != r->self) {
         struct sched_node *row = sched_view_find(&r->view, proc_node(src));
 
-        if (row) row->avail.count = 0;
+        if (row) {
+            row->avail.count = 0;
+            sched_view_touch(&r->view, row);
+        }
     }
     e = leases_put(r->leases, &a, &c, from_raylet);
     if (e < 0) refuse_full(r, m, e);
@@ -237,6 +240,7 @@ static void pass_on(struct raylet *r, uint32_t node, struct lease_ask *a,
     if (n > PASS_MAX) n = PASS_MAX;
     part.count = n;
     for (uint32_t i = 0; i < n; i++) resources_take(&row->avail, &c->want);
+    sched_view_touch(&r->view, row);
     send_request(r, node, &part, c, 1);
     next_locality(a);
     leases_served(r->leases, a, n);

@@ -397,6 +397,7 @@ void links_node_info(struct raylet *r, const struct wire_node_info *m) {
     struct resources total, avail;
     struct sched_node *row;
     struct peer *p;
+    bool reshaped;
     char why[256];
     uint32_t len;
     const void *data;
@@ -421,10 +422,17 @@ void links_node_info(struct raylet *r, const struct wire_node_info *m) {
     if (e == 0) e = resources_unpack(&avail, data, len);
     if (e < 0) return;
     data = wire_node_info_labels(m, &len);
+    reshaped = strlen(row->labels) != len || memcmp(row->labels, data, len) != 0 ||
+               row->total.count != total.count ||
+               memcmp(row->total.v, total.v, sizeof total.v) != 0;
     if (!labels_copy(row->labels, data, len)) node_log("node %u has too many labels", m->node);
     row->alive = m->state == 1;
     row->total = total;
     row->avail = avail;
+    if (reshaped)
+        sched_view_reshape(&r->view, row);
+    else
+        sched_view_touch(&r->view, row);
     copy_ip(p, m);
     if (m->state == 1 && p->state == PEER_UNKNOWN) {
         set_state(p, PEER_ALIVE);

@@ -152,10 +152,9 @@ static void all_runs(struct raylet *r, struct rows *rows) {
 }
 
 static void demand_rows(struct raylet *r, struct rows *rows) {
-    struct sched_view copy = r->view; /* a pick moves the turn of `spread` */
     uint8_t packed[RESOURCES_MAX * 80];
     struct lease_class *c;
-    uint32_t at = 0, node;
+    uint32_t at = 0;
 
     while ((c = leases_next_class(r->leases, &at)))
         for (const struct lease_ask *a = c->first; a; a = a->next) {
@@ -170,7 +169,7 @@ static void demand_rows(struct raylet *r, struct rows *rows) {
             wire_init(&b, stack, sizeof stack);
             m = wire_begin(&b, WIRE_DEMAND_ROW);
             m->count = a->count;
-            m->infeasible = sched_pick(&copy, &ask, &node) == -SKATE_ENOENT;
+            m->infeasible = sched_could(&r->view, &ask) == -SKATE_ENOENT;
             if (m->infeasible) sched_explain(&r->view, &ask, "it", &why);
             WIRE_PUT(&b, demand_row, name, a->name, strlen(a->name));
             WIRE_PUT(&b, demand_row, resources, packed, len);

@@ -83,7 +83,8 @@ static struct resources *room_of(const struct attempt *t, struct sched_node *n) 
 }
 
 static bool fits(const struct attempt *t, struct sched_node *n, uint32_t i) {
-    return n->alive && resources_fit(room_of(t, n), &t->b[i].want, NULL);
+    return n->alive && (t->total || !n->closed) &&
+           resources_fit(room_of(t, n), &t->b[i].want, NULL);
 }
 
 static void put(struct attempt *t, struct sched_node *n, uint32_t i) {
@@ -240,6 +241,8 @@ int bundles_place(struct sched_view *v, struct bundle_want *b, uint32_t count,
 
     if (!t.ours) return -SKATE_EAGAIN;
     if (all_placed(&t, strategy)) {
+        for (uint32_t i = 0; i < count; i++)
+            if (t.ours[i]) sched_view_touch(v, sched_view_find(v, b[i].node));
         free(t.ours);
         return 0;
     }

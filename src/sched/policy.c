@@ -11,10 +11,12 @@
 
 #include "base/assert.h"
 #include "base/id.h"
+#include "sched/node_index.h"
 
 enum { PACK_PERCENT = 50 };
 
 void sched_view_release(struct sched_view *v) {
+    node_index_free(v);
     free(v->nodes);
     *v = (struct sched_view){.self = v->self};
 }
@@ -22,6 +24,7 @@ void sched_view_release(struct sched_view *v) {
 struct sched_node *sched_view_find(const struct sched_view *v, uint32_t node) {
     uint32_t low = 0, high = v->count;
 
+    if (node - 1 < v->count && v->nodes[node - 1].node == node) return &v->nodes[node - 1];
     while (low < high) {
         uint32_t mid = (low + high) / 2;
 
@@ -53,20 +56,32 @@ struct sched_node *sched_view_add(struct sched_view *v, uint32_t node) {
     v->count++;
     memset(&v->nodes[at], 0, sizeof *n);
     v->nodes[at].node = node;
+    v->nodes[at].shape = UINT32_MAX;
+    node_index_queue(v, &v->nodes[at], true);
     return &v->nodes[at];
 }
 
-/* Use of the busiest wanted resource after taking `want`, in percent. */
-static int64_t busy_after(const struct sched_node *n, const struct resources *want) {
+void sched_view_touch(struct sched_view *v, struct sched_node *n) { node_index_queue(v, n, false); }
+void sched_view_reshape(struct sched_view *v, struct sched_node *n) {
+    node_index_queue(v, n, true);
+}
+
+int64_t sched_busy(int64_t total, int64_t used) {
+    double busy = (double)used * 100 / (double)total;
+
+    return busy > 0 ? (int64_t)busy : 0;
+}
+
+int64_t sched_busy_after(const struct sched_node *n, const struct resources *want) {
     int64_t worst = 0;
 
     for (uint32_t i = 0; i < want->count; i++) {
-        int64_t total = resources_amount(&n->total, want->v[i].name), used;
+        int64_t total = resources_amount(&n->total, want->v[i].name), busy;
 
         if (total <= 0) continue;
-        used = total - resources_amount(&n->avail, want->v[i].name) + want->v[i].amount;
-        if ((double)used * 100 / (double)total > (double)worst)
-            worst = (int64_t)((double)used * 100 / (double)total);
+        busy = sched_busy(total, total - resources_amount(&n->avail, want->v[i].name) +
+                                     want->v[i].amount);
+        if (busy > worst) worst = busy;
     }
     return worst;
 }
@@ -75,85 +90,119 @@ static bool may_run(const struct sched_node *n, const struct sched_ask *ask) {
     return n && n->alive && (!ask->labels || labels_fit(n->labels, ask->labels));
 }
 
-static bool fits_now(const struct sched_node *n, const struct sched_ask *ask) {
-    return may_run(n, ask) && resources_fit(&n->avail, ask->want, NULL);
+bool sched_fits_now(const struct sched_node *n, const struct sched_ask *ask) {
+    return may_run(n, ask) && !n->closed && resources_fit(&n->avail, ask->want, NULL);
 }
 
-static bool fits_ever(const struct sched_node *n, const struct sched_ask *ask) {
+bool sched_fits_ever(const struct sched_node *n, const struct sched_ask *ask) {
     return may_run(n, ask) && resources_fit(&n->total, ask->want, NULL);
 }
 
-static int pick_hybrid(const struct sched_view *v, const struct sched_ask *ask,
-                       uint32_t *ret_node) {
-    const struct sched_node *best = NULL;
-    int64_t best_busy = 0;
+/* The first node that stays at or below half, else the least busy one. `best`: this one, when it
+ * fits, which wins among equals. */
+static struct sched_node *hybrid(struct sched_view *v, const struct sched_ask *ask,
+                                 struct sched_node *best) {
+    int64_t best_busy = best ? sched_busy_after(best, ask->want) : 0;
 
-    for (uint32_t i = 0; i < ask->locality_count; i++) {
-        uint32_t node = proc_node(ask->locality[i]);
-
-        if (fits_now(sched_view_find(v, node), ask)) return *ret_node = node, 0;
-    }
-    best = sched_view_find(v, v->self);
-    if (!fits_now(best, ask)) best = NULL;
-    if (best) {
-        best_busy = busy_after(best, ask->want);
-        if (best_busy <= PACK_PERCENT) return *ret_node = v->self, 0;
-    }
     for (uint32_t i = 0; i < v->count; i++) {
-        const struct sched_node *n = &v->nodes[i];
+        struct sched_node *n = &v->nodes[i];
         int64_t busy;
 
-        if (!fits_now(n, ask)) continue;
-        busy = busy_after(n, ask->want);
-        if (busy <= PACK_PERCENT) return *ret_node = n->node, 0;
+        if (!sched_fits_now(n, ask)) continue;
+        busy = sched_busy_after(n, ask->want);
+        if (busy <= PACK_PERCENT) return n;
         if (!best || busy < best_busy) {
             best = n;
             best_busy = busy;
         }
     }
+    return best;
+}
+
+static struct sched_node *hybrid_indexed(struct sched_view *v, const struct sched_ask *ask,
+                                         struct sched_node *best) {
+    struct sched_node *n = node_index_first(v, ask, PACK_PERCENT, 0);
+
+    if (n) return n;
+    n = node_index_least(v, ask);
+    if (!n || !best) return n ? n : best;
+    return sched_busy_after(n, ask->want) < sched_busy_after(best, ask->want) ? n : best;
+}
+
+static int pick_hybrid(struct sched_view *v, const struct sched_ask *ask, bool indexed,
+                       uint32_t *ret_node) {
+    struct sched_node *best = sched_view_find(v, ask->here ? ask->here : v->self);
+
+    for (uint32_t i = 0; i < ask->locality_count; i++) {
+        uint32_t node = proc_node(ask->locality[i]);
+
+        if (sched_fits_now(sched_view_find(v, node), ask)) return *ret_node = node, 0;
+    }
+    if (!sched_fits_now(best, ask)) best = NULL;
+    if (!best || sched_busy_after(best, ask->want) > PACK_PERCENT)
+        best = indexed ? hybrid_indexed(v, ask, best) : hybrid(v, ask, best);
     if (!best) return -SKATE_EAGAIN;
     *ret_node = best->node;
     return 0;
 }
 
-static int pick_spread(struct sched_view *v, const struct sched_ask *ask, uint32_t *ret_node) {
-    for (uint32_t i = 1; i <= v->count; i++) {
-        const struct sched_node *n = &v->nodes[(v->turn + i) % v->count];
+/* The first that fits after the last one's place; the table is a ring. */
+static struct sched_node *next_indexed(struct sched_view *v, const struct sched_ask *ask) {
+    uint32_t start = v->nodes[(v->turn + 1) % v->count].node;
+    struct sched_node *n = node_index_first(v, ask, BUSY_ANY, start);
+    struct sched_node *own = sched_view_find(v, v->self);
 
-        if (!fits_now(n, ask)) continue;
-        v->turn = (v->turn + i) % v->count;
-        *ret_node = n->node;
-        return 0;
-    }
-    return -SKATE_EAGAIN;
+    if (!n && start > 1) n = node_index_first(v, ask, BUSY_ANY, 0);
+    if (!sched_fits_now(own, ask)) return n;
+    return n && n->node - start < own->node - start ? n : own; /* numbers before start: large */
 }
 
-static bool any_fits_ever(const struct sched_view *v, const struct sched_ask *ask) {
+static int pick_spread(struct sched_view *v, const struct sched_ask *ask, bool indexed,
+                       uint32_t *ret_node) {
+    struct sched_node *n = indexed ? next_indexed(v, ask) : NULL;
+
+    for (uint32_t i = 1; !indexed && !n && i <= v->count; i++) {
+        n = &v->nodes[(v->turn + i) % v->count];
+        if (!sched_fits_now(n, ask)) n = NULL;
+    }
+    if (!n) return -SKATE_EAGAIN;
+    v->turn = (uint32_t)(n - v->nodes);
+    *ret_node = n->node;
+    return 0;
+}
+
+static bool any_fits_ever(struct sched_view *v, const struct sched_ask *ask, bool indexed) {
     if (sched_is_hard(ask->strategy))
-        return fits_ever(sched_view_find(v, ask->affinity), ask);
+        return sched_fits_ever(sched_view_find(v, ask->affinity), ask);
+    if (indexed)
+        return sched_fits_ever(sched_view_find(v, v->self), ask) || node_index_ever(v, ask);
     for (uint32_t i = 0; i < v->count; i++)
-        if (fits_ever(&v->nodes[i], ask)) return true;
+        if (sched_fits_ever(&v->nodes[i], ask)) return true;
     return false;
 }
 
 /* By one alternative of its labels. */
 static int pick(struct sched_view *v, const struct sched_ask *ask, uint32_t *ret_node) {
     const struct sched_node *wish;
+    bool indexed;
 
     if (ask->here_only) {
         *ret_node = v->self;
-        return fits_now(sched_view_find(v, v->self), ask) ? 0 : -SKATE_EAGAIN;
+        return sched_fits_now(sched_view_find(v, v->self), ask) ? 0 : -SKATE_EAGAIN;
     }
     if (ask->strategy >= SCHED_AFFINITY && ask->strategy < SCHED_STRATEGIES) {
         wish = sched_view_find(v, ask->affinity);
-        if (fits_now(wish, ask)) return *ret_node = ask->affinity, 0;
-        if (ask->strategy == SCHED_HARD_NOW) return -SKATE_ENOENT;
-        if (fits_ever(wish, ask) && ask->strategy != SCHED_SOFT_SPILL) return -SKATE_EAGAIN;
+        if (sched_fits_now(wish, ask)) return *ret_node = ask->affinity, 0;
+        if (ask->strategy == SCHED_HARD_NOW)
+            return wish && wish->closed && sched_fits_ever(wish, ask) ? -SKATE_EAGAIN
+                                                                      : -SKATE_ENOENT;
+        if (sched_fits_ever(wish, ask) && ask->strategy != SCHED_SOFT_SPILL) return -SKATE_EAGAIN;
         if (ask->strategy == SCHED_AFFINITY) return -SKATE_ENOENT;
     }
-    if (!any_fits_ever(v, ask)) return -SKATE_ENOENT;
-    if (ask->strategy == SCHED_SPREAD) return pick_spread(v, ask, ret_node);
-    return pick_hybrid(v, ask, ret_node);
+    indexed = node_index_ready(v);
+    if (!any_fits_ever(v, ask, indexed)) return -SKATE_ENOENT;
+    if (ask->strategy == SCHED_SPREAD) return pick_spread(v, ask, indexed, ret_node);
+    return pick_hybrid(v, ask, indexed, ret_node);
 }
 
 int sched_pick(struct sched_view *v, const struct sched_ask *ask, uint32_t *ret_node) {
@@ -167,6 +216,14 @@ int sched_pick(struct sched_view *v, const struct sched_ask *ask, uint32_t *ret_
         if (r == -SKATE_EAGAIN) best = r;
     }
     return best;
+}
+
+int sched_could(struct sched_view *v, const struct sched_ask *ask) {
+    uint32_t turn = v->turn, node;
+    int r = sched_pick(v, ask, &node);
+
+    v->turn = turn; /* of `spread` */
+    return r;
 }
 
 /* No living node has labels that any of its alternatives wants. */
