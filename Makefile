@@ -1,6 +1,6 @@
 # Skate's front door. `make build`, `make test` and `make demo` do all their own set-up on a
 # fresh Debian 12 with Python 3.11, git and make (as root, or with sudo).
-.PHONY: help build quick compat test test-core test-spark demo bench bench-compare asan units tidy wheel clean \
+.PHONY: help build quick compat test test-core test-spark demo bench bench-compare asan faults units tidy wheel clean \
         setup-build setup-test setup-spark setup-bench setup-clients
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
@@ -15,6 +15,7 @@ help:
 	@echo 'make bench       Skate beside Ray, alternating, with the floor of this machine'
 	@echo 'make bench-compare REV=...  an old revision beside this one; fails when a row falls'
 	@echo 'make quick       compile and copy what changed into .venv (about one second)'
+	@echo 'make faults      real nodes in network namespaces: kills, cuts, bad networks (about 12 minutes)'
 	@echo 'make asan        C unit tests and the compat tests under ASan and UBSan'
 	@echo 'make tidy        the style check'
 	@echo 'make wheel       a wheel in dist/'
@@ -54,6 +55,9 @@ test-spark: setup-spark build
 asan: setup-test
 	@$(PY) tools/build.py units asan
 	@$(PY) -m pytest tests/test_c_units.py tests/test_sanitized.py -k "asan or sanitized"
+
+faults: setup-test build
+	@$(PY) tests/faults/faults.py $(RUNS)
 
 tidy:
 	@$(PY) tools/tidy.py

@@ -510,7 +510,10 @@ void leases_on_died(struct core *c, uint64_t proc, struct link *l) {
         if (t->sequence <= started) vain = false;
         if (later_again(c, at, t->sequence <= started, l->cause, &pause_ns)) {
             c->waiting++;
-            later_add(c, at, pause_ns);
+            if (l->node_lost && t->attempt <= 1) /* not its fault: goes first */
+                class_enqueue(c, at, true);
+            else
+                later_add(c, at, pause_ns);
         } else if (t->cancelled) {
             c->waiting++;
             task_fail_cancelled(c, at);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 import numpy as np
 import pytest
@@ -116,6 +117,35 @@ def test_a_lost_node_costs_only_what_ran_there(cluster):
     assert eventually(lambda: sum(n["Alive"] for n in ray.nodes()) == 1)
     dead = [n for n in ray.nodes() if not n["Alive"]]
     assert len(dead) == 1  # still listed
+
+
+def test_what_a_node_took_along_runs_before_the_queue(cluster, tmp_path):
+    node = cluster.add_node(num_cpus=1, resources={"far": 1})
+    cluster.connect()
+    begun, go = tmp_path / "begun", tmp_path / "go"
+
+    @ray.remote(max_retries=-1)
+    def work(i):
+        with open(begun, "a") as file:
+            file.write(f"{i} {node_of_task()}\n")
+        if i < 2:
+            assert eventually(go.exists)
+        time.sleep(0.02)  # the queue is long enough for news to come
+        return i
+
+    def lines():
+        rows = begun.read_text().splitlines() if begun.exists() else []
+        return [(int(i), where) for i, where in (row.split() for row in rows)]
+
+    refs = [work.remote(i) for i in range(100)]
+    assert eventually(lambda: len(lines()) == 2)  # one on each node, and all else waits
+    (lost,) = [i for i, where in lines() if where != node_of_task()]
+    node.kill_raylet()
+    assert eventually(lambda: sum(n["Alive"] for n in ray.nodes()) == 1)
+    go.touch()
+    assert ray.get(refs, timeout=30) == list(range(100))
+    order = [i for i, _ in lines()[2:]]
+    assert order.index(lost) < 80
 
 
 def test_an_object_of_a_lost_node_is_a_typed_error(cluster):

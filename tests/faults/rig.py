@@ -1,0 +1,219 @@
+"""A cluster whose nodes each have a machine of their own: real daemons in network namespaces.
+
+The daemons are started by the package's own code, as `cluster_utils.Cluster` does it, but each from
+inside its namespace (netns.py). Drivers speak to a raylet's Unix socket, which has nothing to do
+with networks: this process may call `connect()`, and `program()` starts others beside a node.
+
+    with Rig() as rig:
+        rig.start(num_cpus=1)          # the head: GCS and raylet
+        node = rig.add_node(num_cpus=1)
+        rig.connect()
+        rig.net.cut(rig.head.port, node.port)
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import netns
+
+from skate import _node
+
+PATIENCE_S = 60.0
+STORE = 150 << 20
+NODE_ID_DIGITS = 56  # as nodes() shows them
+
+
+def until(question: Callable[[], Any], what: str, seconds: float = PATIENCE_S) -> Any:
+    """The first true answer; an AssertionError naming `what` when there is none in time."""
+    deadline = time.monotonic() + seconds
+    while not (answer := question()):
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.005)
+    return answer
+
+
+class Machine:
+    """One node and its machine. number is new each time a raylet starts here."""
+
+    def __init__(self, port: int, ip: str) -> None:
+        self.port = port
+        self.ip = ip
+        self.node: _node.Node | None = None
+        self.pid = 0
+        self.node_id = ""
+        self.record = ""
+
+    def __repr__(self) -> str:
+        return f"Machine({self.port}, node={self.node_id[:8]}, pid={self.pid})"
+
+
+class Rig(AbstractContextManager["Rig"]):
+    """Machines, the daemons on them, and what can happen to both."""
+
+    def __init__(self, switch: bool = False, seed: int = 1, net: Any = None) -> None:
+        """switch: packets can be delayed, doubled, reordered (and are slower always). net: in place
+        of netns.Net, for instance tcpnet.Net where there may be no namespaces."""
+        self.folder = Path(tempfile.mkdtemp(prefix="f", dir="/tmp"))
+        self.net = net or netns.Net(self.folder, switch, seed)
+        self.key = _node.new_key()
+        self.base = _node.base_dir()
+        self.machines: dict[int, Machine] = {}
+        self.gcs: _node.Node | None = None
+        self.gcs_port = 0
+        self.head: Machine | None = None
+        self.programs: list[subprocess.Popen[str]] = []
+
+    # ------------------------------------------------------------------------------- start
+
+    @property
+    def address(self) -> str:
+        """host:port of the GCS."""
+        assert self.gcs is not None, "start() first"
+        return self.gcs.gcs_address
+
+    def machine(self) -> Machine:
+        """A new machine, with nothing on it."""
+        port = next(p for p in range(1, 64) if p not in self.machines)
+        self.net.add(port)
+        self.machines[port] = Machine(port, self.net.ip(port))
+        return self.machines[port]
+
+    def start(self, **node: Any) -> Machine:
+        """The head: a GCS, and a raylet beside it (arguments: as add_node)."""
+        machine = self.machine()
+        self.gcs = _node.Node(_node.new_session_dir(), self.key)
+        with self.net.inside(machine.port):
+            self.gcs.start_gcs(machine.ip)
+        self.gcs_port = int(self.gcs.gcs_address.rpartition(":")[2])
+        self.head = machine
+        folder = _node.cluster_dir(self.base, self.address)
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        _node.write_private(os.path.join(folder, "key"), self.key)
+        return self.add_node(machine, **node)
+
+    def add_node(
+        self,
+        machine: Machine | None = None,
+        num_cpus: float = 1,
+        resources: dict[str, float] | None = None,
+        store: int = STORE,
+        more: list[tuple[str, Any]] | None = None,
+    ) -> Machine:
+        """Start a raylet, on a new machine or on this one, and wait until the GCS knows it."""
+        machine = machine or self.machine()
+        head = machine is self.head
+        node = _node.Node(_node.new_session_dir(), self.key)
+        node.gcs_address = self.address
+        amounts = _node.node_resources(machine.ip, head, num_cpus, 0, 1 << 30, store, resources)
+        with self.net.inside(machine.port):
+            node.start_raylet(machine.ip, amounts, store, head=head, alone=True, more=more)
+        assert node.raylet is not None
+        try:
+            ready = node.raylet.wait_ready()
+        except BaseException:
+            node.stop()
+            raise
+        machine.node, machine.pid = node, node.raylet.pid
+        machine.node_id = ready["node_id"].ljust(NODE_ID_DIGITS, "0")
+        machine.record = _node.record_node(
+            self.base, self.address, ready["socket"], machine.pid, node.session_dir
+        )
+        return machine
+
+    def connect(self, **more: Any) -> Any:
+        """init() this process, as a driver on the head's machine (or on `at`)."""
+        import skate
+
+        skate.init(address=self.address, log_to_driver=False, **more)
+        return skate
+
+    def program(self, source: str, *args: str, port: int | None = None) -> subprocess.Popen[str]:
+        """A Python program on a machine (the head's), its output a pipe."""
+        assert self.head is not None
+        path = self.folder / f"program_{len(self.programs)}.py"
+        path.write_text(textwrap.dedent(source))
+        env = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parent)}
+        with self.net.inside(port or self.head.port):
+            popen = subprocess.Popen(
+                [sys.executable, str(path), self.address, *args], env=env, text=True,
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+        self.programs.append(popen)
+        return popen
+
+    # ------------------------------------------------------------------------------- faults
+
+    def kill_raylet(self, machine: Machine) -> None:
+        """kill -9 of a node's raylet; the machine stays and may get a new one (add_node)."""
+        node, machine.node = machine.node, None
+        assert node is not None and node.raylet is not None
+        os.kill(machine.pid, signal.SIGKILL)
+        self._forget(machine, node)
+
+    def stop_raylet(self, machine: Machine) -> None:
+        """End a node in order."""
+        node, machine.node = machine.node, None
+        assert node is not None
+        self._forget(machine, node)
+
+    def _forget(self, machine: Machine, node: _node.Node) -> None:
+        node.stop()
+        if os.path.exists(machine.record):
+            os.unlink(machine.record)
+
+    def switch_off(self, machine: Machine) -> None:
+        """The whole machine at once: off the net first, so that no one hears of its end."""
+        self.net.isolate(machine.port)
+        self.kill_raylet(machine)
+
+    def pause(self, pid: int) -> None:
+        """SIGSTOP: what a machine under great load looks like to others."""
+        os.kill(pid, signal.SIGSTOP)
+
+    def resume(self, pid: int) -> None:
+        """SIGCONT."""
+        os.kill(pid, signal.SIGCONT)
+
+    # --------------------------------------------------------------------------------- ends
+
+    def close(self) -> None:
+        """End everything and take the machines away."""
+        import skate
+
+        for popen in self.programs:
+            popen.kill()
+            popen.wait()
+            if popen.stdout:
+                popen.stdout.close()
+        self.net.heal()
+        if skate.is_initialized():
+            skate.shutdown()
+        nodes = [m.node for m in self.machines.values() if m.node is not None]
+        for daemon in [n.raylet for n in nodes] + [self.gcs.gcs if self.gcs else None]:
+            if daemon is not None:
+                self.resume(daemon.pid)
+                daemon.close_lifeline()
+        for node in nodes:
+            node.stop()
+        if self.gcs is not None:
+            folder = _node.cluster_dir(self.base, self.address)
+            self.gcs.stop()
+            _node.remove_tree(folder)
+        self.net.close()
+        _node.remove_tree(str(self.folder))
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+

@@ -1,0 +1,216 @@
+"""The fault runs: a cluster of machines of its own, work for it, and what befalls it.
+
+Each function makes its cluster, works, breaks things, checks every result and gives back what it
+measured. The tests run them shortly; `faults.py` (`make faults`) in full length. A run fails with
+an AssertionError that says what was lost, wrong or too late to be called alive.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import ledger
+from rig import Machine, Rig, until
+
+import skate as ray
+
+ALIVE_S = 30.0  # a node that is not alive so long after the last fault is dead for ever
+
+
+def alive() -> set[str]:
+    """The ids of the nodes that the cluster calls alive."""
+    return {n["NodeID"] for n in ray.nodes() if n["Alive"]}
+
+
+@contextlib.contextmanager
+def beside(work: Callable[[threading.Event], None]) -> Iterator[None]:
+    """A thread of faults beside the block's work; its errors come out at the end of the block."""
+    over = threading.Event()
+    errors: list[BaseException] = []
+
+    def guarded() -> None:
+        try:
+            work(over)
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=guarded)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+    if errors:
+        raise errors[0]
+
+
+def median(values: list[float]) -> float:
+    """The middle one; 0 of none."""
+    return sorted(values)[len(values) // 2] if values else 0.0
+
+
+# ------------------------------------------------------------------------- nodes that come and go
+
+
+class Churn:
+    """Every so often one of the nodes is killed, and a new one is added."""
+
+    def __init__(self, rig: Rig, nodes: list[Machine], every_s: float, seed: int) -> None:
+        self.rig, self.nodes, self.every_s = rig, nodes, every_s
+        self.dice = random.Random(seed)
+        self.kills: list[tuple[str, float]] = []
+        self.detected: list[float] = []
+
+    def __call__(self, over: threading.Event) -> None:
+        """One after the other, until it is over."""
+        while not over.wait(self.every_s):
+            machine = self.dice.choice(self.nodes)
+            lost, when = machine.node_id, time.monotonic()
+            self.rig.kill_raylet(machine)
+            self.kills.append((lost, when))
+            until(lambda lost=lost: lost not in alive(), f"node {lost[:8]} is called dead")
+            self.detected.append(time.monotonic() - when)
+            self.rig.add_node(machine)
+
+
+def churn(path: Path, count: int, nodes: int = 8, task_s: float = 0.01, every_s: float = 2.0,
+          seed: int = 1, least_kills: int = 1) -> dict[str, Any]:
+    """Tasks over so many nodes, of which one is killed and one added again and again."""
+    with Rig() as rig:
+        rig.start(num_cpus=1)
+        others = [rig.add_node() for _ in range(nodes - 1)]
+        rig.connect()
+        faults = Churn(rig, others, every_s, seed)
+        begun = time.monotonic()
+        echo = ledger.Echo.remote()
+        with beside(faults):
+            tasks = ledger.Tasks(path, count, task_s)
+            while tasks.done() < count or len(faults.kills) < least_kills:
+                number = random.randrange(1 << 30)
+                said = ray.get(echo.say.remote(number), timeout=ledger.GET_S)
+                assert said == ledger.answer(number)
+                assert time.monotonic() - begun < ledger.GET_S + count * task_s * 2, (
+                    f"{count - tasks.done()} of {count} tasks have no result"
+                )
+        seconds = time.monotonic() - begun
+        tasks.check()
+        wanted = {m.node_id for m in rig.machines.values()}
+        until(lambda: alive() == wanted, "all nodes are alive", ALIVE_S)
+        recovered = tasks.recoveries(faults.kills)
+        runs = tasks.runs()
+        return {
+            "tasks": count, "nodes": nodes, "seconds": seconds, "kills": len(faults.kills),
+            "run_again": sum(n - 1 for n in runs.values()),
+            "used": len({line.node for line in tasks.lines()}),
+            "detect_median_s": median(faults.detected), "detect_most_s": max(faults.detected),
+            "recover_median_s": median(recovered), "recover_most_s": max(recovered, default=0.0),
+        }  # fmt: skip
+
+
+def power_cut(path: Path, count: int) -> dict[str, Any]:
+    """A machine in the midst of its work is gone at once, without a word to anybody."""
+    with Rig() as rig:
+        rig.start(num_cpus=1)
+        others = [rig.add_node() for _ in range(2)]
+        rig.connect()
+        tasks = ledger.Tasks(path, count, 0.2)
+        until(lambda: any(li.node == others[0].node_id for li in tasks.lines()), "all nodes work")
+        lost, when = others[0].node_id, time.monotonic()
+        rig.switch_off(others[0])
+        until(lambda: lost not in alive(), "it is called dead")
+        noticed = time.monotonic() - when
+        tasks.check()
+        again = sum(n - 1 for n in tasks.runs().values())
+        return {"noticed_s": noticed, "again": again,
+                "recover_most_s": max(tasks.recoveries([(lost, when)]), default=0.0)}  # fmt: skip
+
+
+# ------------------------------------------------------------------------------- bad networks
+
+
+class Weather:
+    """One kind of bad network, as a thread that makes it: cuts come and go, the rest stays."""
+
+    KINDS = ("loss", "duplicates", "reordering", "jitter", "everything", "partition", "one-way")
+
+    def __init__(self, rig: Rig, kind: str, seed: int, hold_s: float = 2.0) -> None:
+        assert kind in self.KINDS, kind
+        self.rig, self.kind, self.hold_s = rig, kind, hold_s
+        self.dice = random.Random(seed)
+        self.cuts = 0
+
+    @property
+    def needs_switch(self) -> bool:
+        """Can a bridge not do it?"""
+        return self.kind not in ("loss", "partition", "one-way")
+
+    def __call__(self, over: threading.Event) -> None:
+        net = self.rig.net
+        if self.kind == "loss":
+            net.loss(10)
+        elif self.kind == "duplicates":
+            net.shape(dup=10)
+        elif self.kind == "reordering":
+            net.shape(delay_ms=1, reorder=10)
+        elif self.kind == "jitter":
+            net.shape(delay_ms=100, jitter_ms=100)
+        elif self.kind == "everything":
+            net.shape(delay_ms=20, jitter_ms=20, loss=3, dup=3, reorder=3)
+        else:
+            self.cut_and_heal(over)
+            return
+        over.wait()
+        net.heal()
+
+    def cut_and_heal(self, over: threading.Event) -> None:
+        """Two machines do not hear each other, or one does not hear the other; then they do."""
+        ports = sorted(self.rig.machines)
+        while not over.wait(0.5):
+            one, other = self.dice.sample(ports, 2)
+            (self.rig.net.drop if self.kind == "one-way" else self.rig.net.cut)(one, other)
+            self.cuts += 1
+            over.wait(self.hold_s)
+            self.rig.net.heal()
+
+
+SWITCHED = ("duplicates", "reordering", "jitter", "everything")
+
+
+def weather(path: Path, kind: str, seconds: float, seed: int = 1,
+            size: int = 1 << 20) -> dict[str, Any]:
+    """All kinds of work between four nodes, in a network that is bad all the time."""
+    with Rig(switch=kind in SWITCHED, seed=seed) as rig:
+        rig.start(num_cpus=1)
+        for _ in range(3):
+            rig.add_node(resources={"far": 1})
+        rig.connect()
+        ids = alive()
+        counters = ledger.Calls([
+            ledger.Counter.options(resources={"far": 1}, name=f"counter {i}").remote()
+            for i in range(3)
+        ])  # fmt: skip
+        faults, objects, rounds, worked = Weather(rig, kind, seed), ledger.Objects(), 0, 0
+        begun = time.monotonic()
+        with beside(faults):
+            while time.monotonic() - begun < seconds:
+                tasks = ledger.Tasks(Path(f"{path}.{rounds}"), 100, 0.002)
+                counters.more(50)
+                objects.round(4, size)
+                tasks.check()
+                worked += tasks.count
+                rounds += 1
+        took = time.monotonic() - begun
+        did = rig.net.stats() if rig.net.switch else {"cuts": faults.cuts}
+        until(lambda: alive() == ids, f"all nodes alive after {kind}: {ids}", ALIVE_S)
+        counters.check()
+        named = [ray.get_actor(f"counter {i}") for i in range(3)]
+        assert [n._actor_id for n in named] == [a._actor_id for a in counters.actors]
+        return {"kind": kind, "seconds": took, "rounds": rounds, "tasks": worked,
+                "calls": sum(counters.sent), "objects": objects.next, **did}  # fmt: skip

@@ -1,0 +1,19 @@
+"""Bad networks between real nodes: right results, and afterwards every node is alive."""
+
+from __future__ import annotations
+
+import pytest
+import runs
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("kind", runs.Weather.KINDS)
+def test_work_goes_on(request, tmp_path, kind):
+    """The full size: a minute each, 10 % loss, 200 ms jitter."""
+    request.getfixturevalue("switch" if kind in runs.SWITCHED else "namespaces")
+    did = runs.weather(tmp_path / "ledger", kind, 3.0, size=1 << 18)
+    assert did["rounds"] and did["calls"] and did["objects"]
+    if kind in ("partition", "one-way"):
+        assert did["cuts"]
+    if kind == "everything":
+        assert did["lost"] and did["doubled"] and did["behind"]
