@@ -691,7 +691,7 @@ def _labels(data: bytes) -> dict[str, str]:
 
 
 def nodes() -> list[dict[str, Any]]:
-    """A dict for each node, dead ones too."""
+    """A dict for each node, dead ones too. Suspect: why a living one gets nothing new; or ""."""
     out = []
     for row in _node_rows():
         alive = row["state"] == 1
@@ -710,7 +710,8 @@ def nodes() -> list[dict[str, Any]]:
             "NodeName": row["name"],
             "RuntimeEnvAgentPort": 0,
             "DeathReason": 0 if alive else 1,
-            "DeathReasonMessage": row["reason"],
+            "DeathReasonMessage": "" if alive else row["reason"],
+            "Suspect": row["reason"] if alive and row["suspect"] else "",
             "alive": alive,
             "Resources": _wire.unpack_resources(row["total"]) if alive else {},
             "Labels": _labels(row["labels"]),

@@ -226,7 +226,9 @@ def demands(asked: Asked) -> list[dict[str, Any]]:
     """What waits for resources: tasks at their raylets, actors at the control store; and why."""
     out = []
     for node in asked.node_rows():
-        for row in asked.ask(node["node"] << _NODE_BITS, DEMANDS) if node["state"] == 1 else ():
+        if node["state"] != 1 or node["suspect"]:  # it may not answer
+            continue
+        for row in asked.ask(node["node"] << _NODE_BITS, DEMANDS):
             out.append({
                 "resources": _wire.unpack_resources(row["resources"]), "count": row["count"],
                 "name": row["name"], "never": bool(row["infeasible"]), "reason": row["reason"],

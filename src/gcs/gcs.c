@@ -180,12 +180,14 @@ static void on_frame(struct gcs *g, const struct gcs_event *e) {
     if (!from.node) {
         if (head->kind == WIRE_NODE_REGISTER)
             gcs_node_register(g, &from, e->frame, e->peer_ip ? e->peer_ip : "");
+        else if (head->kind == WIRE_BEAT)
+            gcs_health_beat(g, &from, e->frame);
         else
             gcs_close_link(g, e->link);
         return;
     }
     if (!from.node->alive) return; /* declared dead; its link is being closed */
-    from.node->heard_ns = g->now;
+    gcs_health_heard(g, from.node);
     if (head->kind == WIRE_NODE_REPORT)
         gcs_node_report(g, from.node, e->frame);
     else if (head->kind == WIRE_PROC_DIED)
@@ -212,7 +214,7 @@ void gcs_step(struct gcs *g, const struct gcs_event *event, int64_t now_ns, stru
     if (event->kind == GCS_FRAME)
         on_frame(g, event);
     else if (event->kind == GCS_TICK)
-        gcs_nodes_tick(g);
+        gcs_health_tick(g);
     else {
         struct skate_id key = map_key(event->link);
         struct gcs_node *n = gcs_node_find(g, map_get(&g->links, &key));
@@ -230,5 +232,6 @@ void gcs_step(struct gcs *g, const struct gcs_event *event, int64_t now_ns, stru
         gcs_groups_place(g);
         gcs_place_all(g);
     }
+    out->tick_ms = gcs_health_tick_ms(g);
     g->out = NULL;
 }

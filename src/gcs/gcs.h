@@ -34,7 +34,7 @@ struct gcs_opts {
 enum gcs_event_kind {
     GCS_FRAME,     /* a frame came on `link` */
     GCS_LINK_DOWN, /* `link` is gone; text says why */
-    GCS_TICK,      /* time has passed; at least once a second */
+    GCS_TICK,      /* time has passed; gcs_out.tick_ms says how often it is wanted */
 };
 struct gcs_event {
     enum gcs_event_kind kind;
@@ -58,6 +58,7 @@ struct gcs_out {
     uint32_t used, room;
     bool changed;   /* state that must outlive the GCS changed: log the event, then send */
     bool head_lost; /* the head node's raylet is gone */
+    uint32_t tick_ms; /* the next GCS_TICK is wanted in so long */
 };
 
 SKATE_NODISCARD int gcs_new(const struct gcs_opts *opts, struct gcs **ret);

@@ -10,12 +10,20 @@
 
 enum { GCS_REASON = 1920, GCS_NAME_MAX = 4096, GCS_KEY_MAX = 1024, GCS_ENTRY_MAX = 256 };
 
+/* gcs_health.c: what is known of a node's being alive. */
+struct gcs_health {
+    bool beats, suspect;        /* beats: its raylet has a beat thread */
+    uint64_t turns;             /* of its main loop */
+    int64_t turned_ns, told_ns; /* when these grew; when the reason was last written anew */
+};
+
 struct gcs_node {
     uint32_t number;
     uint32_t waiting;  /* leases that wait there: it hears what others have free */
     bool alive, stale; /* stale: it refused an actor; its next report says what is free */
     uint64_t link;
     int64_t heard_ns;
+    struct gcs_health health;
     struct resources reported, loading; /* free at its last report; of actors being started */
     struct resources reserving;         /* bundles that it was asked to set aside */
     uint64_t arena_used;
@@ -90,7 +98,8 @@ struct gcs_from {
 
 struct gcs {
     struct gcs_opts opts;
-    int64_t now, tick_ns; /* tick_ns: of the last GCS_TICK */
+    int64_t now, tick_ns, retry_ns; /* of the last GCS_TICK; when waiting actors were last tried */
+    bool beats;                     /* some living node beats */
     struct gcs_out *out; /* of the step that runs */
     struct gcs_node **nodes;
     uint32_t node_count, node_cap, head;
@@ -133,9 +142,18 @@ struct gcs_node *gcs_node_find(struct gcs *g, uint32_t number); /* living or dea
 void gcs_node_register(struct gcs *g, const struct gcs_from *from,
                        const struct wire_node_register *m, const char *peer_ip);
 void gcs_node_report(struct gcs *g, struct gcs_node *n, const struct wire_node_report *m);
+/* Raylets where leases wait hear how it is. */
+void gcs_node_tell_waiting(struct gcs *g, const struct gcs_node *n);
 void gcs_node_lost(struct gcs *g, struct gcs_node *n, const char *why);
 void gcs_node_frame(const struct gcs_node *n, struct wire_buf *b); /* node_info, begun and put */
-void gcs_nodes_tick(struct gcs *g);
+
+/* gcs_health.c: suspicion and conviction */
+void gcs_health_beat(struct gcs *g, const struct gcs_from *from, const struct wire_beat *m);
+void gcs_health_heard(struct gcs *g, struct gcs_node *n); /* a frame came on its link */
+void gcs_health_tick(struct gcs *g);
+uint32_t gcs_health_tick_ms(const struct gcs *g); /* how often that is wanted */
+/* Dead from now on; its raylet is told, so that it joins anew. */
+void gcs_convict(struct gcs *g, struct gcs_node *n, const char *why);
 
 /* gcs_jobs.c */
 struct gcs_job *gcs_job_find(struct gcs *g, uint32_t number); /* live; NULL */

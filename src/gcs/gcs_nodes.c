@@ -10,8 +10,6 @@
 #include "base/limits.h"
 #include "gcs/gcs_groups.h"
 
-#define SLEPT_NS (INT64_C(2500) * 1000000) /* more between two ticks is a sleep of ours */
-
 struct gcs_node *gcs_node_find(struct gcs *g, uint32_t number) {
     return number >= 1 && number <= g->node_count ? g->nodes[number - 1] : NULL;
 }
@@ -35,6 +33,7 @@ void gcs_node_frame(const struct gcs_node *n, struct wire_buf *b) {
     out->arena_used = n->arena_used;
     out->node = n->number;
     out->state = n->alive;
+    out->suspect = n->alive && n->health.suspect;
     out->port = m->port;
     out->pid = m->pid;
     out->is_head = m->is_head;
@@ -147,7 +146,7 @@ void gcs_node_register(struct gcs *g, const struct gcs_from *from,
     n->number = g->node_count;
     n->alive = true;
     n->link = from->link;
-    n->heard_ns = g->now;
+    n->heard_ns = n->health.turned_ns = g->now;
     n->reported = n->loading = total;
     for (uint32_t i = 0; i < n->loading.count; i++) n->loading.v[i].amount = 0;
     n->reserving = n->loading;
@@ -191,6 +190,12 @@ static void tell_waiting(struct gcs *g, struct gcs_node *n, uint32_t waiting, bo
     }
 }
 
+void gcs_node_tell_waiting(struct gcs *g, const struct gcs_node *n) {
+    for (uint32_t i = 0; i < g->node_count; i++)
+        if (g->nodes[i]->alive && g->nodes[i] != n && g->nodes[i]->waiting)
+            tell_node(g, n, g->nodes[i]);
+}
+
 static bool has_more(const struct resources *a, const struct resources *b) {
     for (uint32_t i = 0; i < a->count; i++)
         if (a->v[i].amount > resources_amount(b, a->v[i].name)) return true;
@@ -213,7 +218,7 @@ void gcs_node_report(struct gcs *g, struct gcs_node *n, const struct wire_node_r
     resources_take(&avail, &n->loading);
     resources_take(&avail, &n->reserving);
     room = n->stale || has_more(&avail, &row->avail);
-    n->stale = false;
+    n->stale = n->health.suspect;
     row->avail = avail;
     sched_view_touch(&g->view, row);
     gcs_place_row(g, n);
@@ -254,38 +259,4 @@ void gcs_node_lost(struct gcs *g, struct gcs_node *n, const char *why) {
         else if (a->node == n->number && a->state == GCS_ALIVE)
             gcs_actor_lost(g, a, text, false);
     }
-}
-
-/* When we were not running ourselves (stopped, starved), what the nodes said meanwhile is still
- * unread: that time does not count as their silence. */
-static void forgive_own_sleep(struct gcs *g) {
-    int64_t gap = g->tick_ns ? g->now - g->tick_ns : 0;
-
-    g->tick_ns = g->now;
-    for (uint32_t i = 0; gap > SLEPT_NS && i < g->node_count; i++) {
-        struct gcs_node *n = g->nodes[i];
-
-        n->heard_ns = n->heard_ns + gap < g->now ? n->heard_ns + gap : g->now;
-    }
-}
-
-void gcs_nodes_tick(struct gcs *g) {
-    forgive_own_sleep(g);
-    for (uint32_t i = 0; i < g->node_count; i++) {
-        struct gcs_node *n = g->nodes[i];
-        int64_t silent_ms = (g->now - n->heard_ns) / 1000000;
-        struct wire_buf b;
-        char why[64];
-
-        if (!n->alive || silent_ms < (int64_t)g->opts.heartbeat_ms) continue;
-        (void)snprintf(why, sizeof why, "no sign of life for %lld ms", (long long)silent_ms);
-        wire_init(&b, NULL, 0);
-        (void)wire_begin(&b, WIRE_STOP);
-        WIRE_PUT(&b, stop, reason, why, strlen(why));
-        gcs_send_link(g, n->link, &b);
-        gcs_close_link(g, n->link);
-        gcs_node_lost(g, n, why);
-    }
-    for (uint32_t i = 0; i < g->node_count; i++) gcs_place_row(g, g->nodes[i]);
-    if (g->actors_pending) g->place_wanted = true;
 }

@@ -9,7 +9,7 @@
 #include "gcs/gcs.h"
 #include "net/conn.h"
 
-enum { LINKS_MAX = 20000, SLOT_BITS = 16, TICK_MS = 1000 };
+enum { LINKS_MAX = 40000, SLOT_BITS = 16, TICK_MS = 1000 };
 /* Unread by a raylet: the mark at which we read no more from it, and that at which it is lost. */
 enum { PAUSE_BYTES = 16 << 20, UNREAD_MAX = 256 << 20 };
 
@@ -27,6 +27,7 @@ struct gcsd {
     struct gcs *gcs;
     struct gcs_out out;
     struct loop_timer *tick;
+    uint32_t tick_ms; /* as it runs */
     struct link **links; /* by slot; NULL: free */
     uint32_t slots, cap, live;
     uint64_t births;
@@ -53,6 +54,11 @@ static void link_free(struct link *l) {
     free(l);
 }
 
+static void set_tick(struct gcsd *d, uint32_t ms) {
+    d->tick_ms = ms;
+    loop_timer_start(d->tick, ms, ms);
+}
+
 static struct link *link_new(struct gcsd *d, struct conn *c) {
     struct link *l;
     uint32_t slot = 0;
@@ -73,7 +79,7 @@ static struct link *link_new(struct gcsd *d, struct conn *c) {
     *l = (struct link){.daemon = d, .conn = c, .slot = slot,
                        .number = ++d->births << SLOT_BITS | slot};
     d->links[slot] = l;
-    if (d->live++ == 0) loop_timer_start(d->tick, TICK_MS, TICK_MS);
+    if (d->live++ == 0) set_tick(d, TICK_MS);
     return l;
 }
 
@@ -106,6 +112,7 @@ static void step_once(struct gcsd *d, const struct gcs_event *event) {
             link_end(d, l, false);
         }
     }
+    if (d->live && d->out.tick_ms != d->tick_ms) set_tick(d, d->out.tick_ms);
     if (d->out.head_lost && !d->head_told) {
         d->head_told = true;
         if (d->on_head_lost) d->on_head_lost(d->arg);
@@ -184,7 +191,8 @@ static void on_log(void *arg, const char *text) {
 /* ------------------------------------------------------------------ start and end */
 
 int gcsd_new(const struct gcsd_opts *opts, struct gcsd **ret, struct skate_error *err) {
-    struct net_opts net = {.loop = opts->loop, .pending_max = UNREAD_MAX, .on_log = on_log};
+    struct net_opts net = {.loop = opts->loop, .pending_max = UNREAD_MAX, .on_log = on_log,
+                           .conns_max = LINKS_MAX};
     struct net_address at = {opts->settings->listen_ip, opts->settings->listen_port};
     struct gcs_opts store = {.heartbeat_ms = opts->heartbeat_ms};
     struct gcsd *d = calloc(1, sizeof *d);

@@ -226,13 +226,18 @@ void conn_prove(struct conn *c) {
 
 /* ------------------------------------------------------------------ making one */
 
-static void set_options(int fd) {
-    static const struct {
+/* Who has dialled dials again: it gives a connection up when nothing of it was acknowledged for
+ * 2.5 s. The other side only clears away what hangs. */
+static void set_options(int fd, bool accepted) {
+    const struct {
         int level, name, value;
     } options[] = {
-        {IPPROTO_TCP, TCP_NODELAY, 1},       {SOL_SOCKET, SO_KEEPALIVE, 1},
-        {IPPROTO_TCP, TCP_KEEPIDLE, 5},      {IPPROTO_TCP, TCP_KEEPINTVL, 2},
-        {IPPROTO_TCP, TCP_KEEPCNT, 3},       {IPPROTO_TCP, TCP_USER_TIMEOUT, 30000},
+        {IPPROTO_TCP, TCP_NODELAY, 1},
+        {SOL_SOCKET, SO_KEEPALIVE, 1},
+        {IPPROTO_TCP, TCP_KEEPIDLE, accepted ? 5 : 1},
+        {IPPROTO_TCP, TCP_KEEPINTVL, accepted ? 2 : 1},
+        {IPPROTO_TCP, TCP_KEEPCNT, 3},
+        {IPPROTO_TCP, TCP_USER_TIMEOUT, accepted ? 30000 : 2500},
     };
 
     /* Each is an improvement only: a kernel that refuses one is used as it is. */
@@ -261,7 +266,7 @@ int conn_new(struct net *n, int fd, bool accepted, const struct conn_events *eve
     if (r < 0) goto fail;
     r = loop_watch_fd(n->opts.loop, fd, accepted ? LOOP_READ : LOOP_WRITE, on_event, c, &c->watch);
     if (r < 0) goto fail;
-    set_options(fd);
+    set_options(fd, accepted);
     loop_timer_start(c->timer, n->opts.handshake_ms, 0);
     c->next = n->conns;
     c->link = &n->conns;

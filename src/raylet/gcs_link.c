@@ -81,6 +81,16 @@ static void on_welcome(struct raylet *r, const struct wire_node_welcome *m) {
     node_ready(r);
 }
 
+static void on_convicted(struct raylet *r, const struct wire_convicted *m) {
+    char why[256];
+    uint32_t len;
+    const char *text = wire_convicted_reason(m, &len);
+
+    if (m->node != r->node) return;
+    snprintf(why, sizeof why, "%.*s", (int)len, text);
+    node_end(r, why);
+}
+
 static void on_gcs_frame(void *arg, struct conn *c, const void *frame, uint32_t len) {
     struct raylet *r = arg;
 
@@ -101,6 +111,8 @@ static void on_gcs_frame(void *arg, struct conn *c, const void *frame, uint32_t 
     case WIRE_GROUP_RESERVE: groups_on_reserve(r, frame); break;
     case WIRE_GROUP_RELEASE: groups_on_release(r, frame); break;
     case WIRE_GROUP_INFO: groups_on_info(r, frame); break;
+    case WIRE_NODE_DOUBT: links_node_doubt(r, frame); break;
+    case WIRE_CONVICTED: on_convicted(r, frame); break;
     case WIRE_STOP: node_end(r, "the cluster stops");
     default: break;
     }

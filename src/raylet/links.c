@@ -14,6 +14,7 @@
 
 #include "base/assert.h"
 #include "raylet/gcs_link.h"
+#include "raylet/lane_watch.h"
 #include "raylet/pulls.h"
 #include "raylet/spill.h"
 
@@ -35,6 +36,7 @@ struct lane { /* one connection to a peer; what waits for it, and what the peer 
     struct held *first, *last, *unsent; /* unsent: the first of these that was not sent */
     uint64_t base;                      /* how many came before `first` */
     uint64_t held_bytes;
+    struct lane_watch watch;
 };
 struct peer {
     struct raylet *r;
@@ -45,12 +47,13 @@ struct peer {
     uint32_t beats;  /* while unknown */
     uint32_t guests; /* its accepted connections */
     uint64_t got;    /* its control frames, on all connections */
-    const struct guest_link *voice; /* its newest one: what still comes on others comes again */
+    struct guest_link *voice; /* its newest one: what still comes on others comes again */
     struct lane control, bulk;
 };
 struct guest_link { /* an accepted connection */
     struct raylet *r;
     struct peer *peer;
+    struct conn *conn;
     bool bulk;
     uint32_t frames, bytes; /* since the last lane_got */
 };
@@ -59,6 +62,7 @@ struct links {
     struct table peers; /* node -> struct peer */
     uint32_t unknown;   /* peers that nobody has told of */
     uint64_t held_bytes;
+    struct loop_timer *watch; /* runs while something waits for a peer's word */
 };
 
 static void control_frame(struct raylet *r, const struct wire_head *head);
@@ -182,6 +186,11 @@ static const struct conn_events lane_events = {
     .on_ready = on_lane_ready, .on_frame = on_lane_frame, .on_close = on_lane_close,
     .on_drain = on_lane_drain};
 
+static void watch_lanes(struct links *all) {
+    if (!loop_timer_is_active(all->watch))
+        loop_timer_start(all->watch, LANE_EACH_MS, LANE_EACH_MS);
+}
+
 /* 0, or why a frame cannot be kept. */
 static int room(const struct lane *l, uint32_t len) {
     const struct links *all = l->peer->r->links;
@@ -219,6 +228,7 @@ static int lane_send(struct lane *l, const void *frame, uint32_t len) {
     p->r->links->held_bytes += len;
     if (may_send(l)) (void)send_held(l); /* what fails now goes out later, or again */
     if (!l->conn) retry(l);
+    watch_lanes(p->r->links);
     return 0;
 }
 
@@ -261,6 +271,52 @@ static void retry(struct lane *l) {
 
     if (l->conn || !l->first || p->state != PEER_ALIVE) return;
     if (conn_connect(p->r->net, to, &lane_events, l, &l->conn) < 0) l->conn = NULL;
+    lane_dialled(&l->watch, loop_now_ns(p->r->loop));
+}
+
+/* The peer says what it has got when it is asked. */
+static void ask_got(struct lane *l) {
+    struct wire_ping m = {.head = {.size = sizeof m, .kind = WIRE_PING, .fixed = sizeof m}};
+
+    if (conn_send(l->conn, &m, sizeof m) < 0) {} /* its end, or a full queue, is seen elsewhere */
+}
+
+/* Does it still carry anything? Returns whether something waits on it. */
+static bool look_at_lane(struct lane *l, int64_t now_ns) {
+    struct lane_look see = {.waits = l->first != NULL};
+
+    if (!l->conn) {
+        retry(l);
+        return l->first != NULL;
+    }
+    see.dialling = !conn_is_ready(l->conn);
+    see.ready = !see.dialling && !l->bulk; /* on bulk ones TCP itself sees the end: net/conn.c */
+    see.seen = l->base + conn_pending_bytes(l->conn) + l->synced;
+    switch (lane_watch_look(&l->watch, &see, now_ns)) {
+        case LANE_ASK: ask_got(l); break;
+        case LANE_GIVE_UP:
+            l->conn = conn_close(l->conn);
+            on_lane_close(l, NULL, -SKATE_ETIMEOUT, "nothing comes back on it");
+            retry(l);
+            break;
+        default: break;
+    }
+    return l->first || see.dialling;
+}
+
+static void on_watch(void *arg) {
+    struct raylet *r = arg;
+    int64_t now_ns = loop_now_ns(r->loop);
+    bool waits = false;
+    uint32_t at = 0;
+    struct peer *p;
+
+    while ((p = table_next(&r->links->peers, &at, NULL))) {
+        if (p->state != PEER_ALIVE) continue;
+        waits |= look_at_lane(&p->control, now_ns);
+        waits |= look_at_lane(&p->bulk, now_ns);
+    }
+    if (!waits) loop_timer_stop(r->links->watch);
 }
 
 static void peer_dead(struct peer *p, const char *why) {
@@ -306,6 +362,25 @@ static void say_got(struct guest_link *g, struct conn *c) {
     if (conn_send(c, &m, sizeof m) == 0) g->frames = g->bytes = 0;
 }
 
+static void guest_free(struct guest_link *g) {
+    spill_conn_closed(g->r, g->conn);
+    if (g->peer) {
+        g->peer->guests--;
+        if (g->peer->voice == g) g->peer->voice = NULL;
+    }
+    free(g);
+}
+
+/* From now on this connection is what it speaks on; an older one may hang for long. */
+static void take_voice(struct guest_link *g) {
+    struct guest_link *old = g->peer->voice;
+
+    g->peer->voice = g;
+    if (!old) return;
+    conn_close(old->conn);
+    guest_free(old);
+}
+
 static void on_guest_frame(void *arg, struct conn *c, const void *frame, uint32_t len) {
     struct guest_link *g = arg;
     const struct wire_head *head = frame;
@@ -322,7 +397,7 @@ static void on_guest_frame(void *arg, struct conn *c, const void *frame, uint32_
         g->peer->guests++;
         g->bulk = m->bulk != 0;
         if (g->bulk) return;
-        g->peer->voice = g;
+        take_voice(g);
         say_got(g, c);
         return;
     }
@@ -331,6 +406,10 @@ static void on_guest_frame(void *arg, struct conn *c, const void *frame, uint32_
         return;
     }
     if (g->peer->voice != g) return;
+    if (head->kind == WIRE_PING) {
+        say_got(g, c);
+        return;
+    }
     g->peer->got++;
     g->bytes += len;
     if (++g->frames >= GOT_FRAMES || g->bytes >= GOT_BYTES) say_got(g, c);
@@ -338,16 +417,10 @@ static void on_guest_frame(void *arg, struct conn *c, const void *frame, uint32_
 }
 
 static void on_guest_close(void *arg, struct conn *c, int code, const char *text) {
-    struct guest_link *g = arg;
-
-    spill_conn_closed(g->r, c);
+    (void)c;
     (void)code;
     (void)text;
-    if (g->peer) {
-        g->peer->guests--;
-        if (g->peer->voice == g) g->peer->voice = NULL;
-    }
-    free(g);
+    guest_free(arg);
 }
 
 static const struct conn_events guest_events = {.on_frame = on_guest_frame,
@@ -360,6 +433,7 @@ static void on_accept(void *arg, struct conn *c) {
         return;
     }
     g->r = arg;
+    g->conn = c;
     conn_set_events(c, &guest_events, g);
 }
 
@@ -427,6 +501,7 @@ void links_node_info(struct raylet *r, const struct wire_node_info *m) {
                memcmp(row->total.v, total.v, sizeof total.v) != 0;
     if (!labels_copy(row->labels, data, len)) node_log("node %u has too many labels", m->node);
     row->alive = m->state == 1;
+    row->closed = m->suspect;
     row->total = total;
     row->avail = avail;
     if (reshaped)
@@ -444,6 +519,15 @@ void links_node_info(struct raylet *r, const struct wire_node_info *m) {
         peer_dead(p, why[0] ? why : "the node is lost");
     }
     grants_wake(r);
+}
+
+/* It may be dead: it is given nothing new until its next node_info. */
+void links_node_doubt(struct raylet *r, const struct wire_node_doubt *m) {
+    struct sched_node *row = m->node == r->node ? NULL : sched_view_find(&r->view, m->node);
+
+    if (!row) return;
+    row->closed = true;
+    sched_view_touch(&r->view, row);
 }
 
 /* Whole node_info frames, each padded to 8 bytes. */
@@ -482,6 +566,8 @@ int links_start(struct raylet *r, struct skate_error *err) {
     net_wipe(opts.key, sizeof opts.key);
     net_wipe(r->set.key, sizeof r->set.key);
     if (e < 0) return err_fail(err, e, "the network cannot start: %s", skate_strerror(e));
+    e = loop_timer_new(r->loop, on_watch, r, &r->links->watch);
+    if (e < 0) return err_fail(err, e, "%s", skate_strerror(e));
     e = net_listen(r->net, here, &fresh_events, r, &r->links->listener, err);
     if (e < 0) return e;
     return gcs_link_start(r, err);

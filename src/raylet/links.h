@@ -20,6 +20,7 @@ uint32_t links_to_all(struct raylet *r, const void *frame, uint32_t len, uint64_
 SKATE_NODISCARD int links_bulk(struct raylet *r, uint32_t node, const void *frame, uint32_t len);
 /* What the GCS says of a node, of several (frames back to back). */
 void links_node_info(struct raylet *r, const struct wire_node_info *m);
+void links_node_doubt(struct raylet *r, const struct wire_node_doubt *m);
 void links_rows(struct raylet *r, const struct wire_rows *m);
 bool links_is_dead(const struct raylet *r, uint32_t node);
 uint32_t links_count(const struct raylet *r);

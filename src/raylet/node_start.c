@@ -23,6 +23,7 @@
 #include "base/assert.h"
 #include "base/futex.h"
 #include "raylet/answers.h"
+#include "raylet/beats.h"
 #include "raylet/bundles.h"
 #include "raylet/gcs_link.h"
 #include "raylet/links.h"
@@ -356,6 +357,7 @@ static void on_beat(void *arg) {
     uint32_t at = 0;
 
     if (!r->node) return;
+    beats_turn(r->beats);
     send_report(r);
     links_beat(r);
     proc_beat(r);
@@ -386,6 +388,22 @@ static void raise_limits(void) {
     }
 }
 
+static void on_convicted(void *arg, const char *reason) { node_end(arg, reason); }
+
+/* A private session has one node, whose daemons end with each other: no beats. */
+static int make_beats(struct raylet *r) {
+    struct beats_opts opts = {.loop = r->loop, .gcs_port = r->set.gcs_port, .node_id = r->node_id,
+                              .on_convicted = on_convicted, .arg = r};
+    int e;
+
+    if (r->set.local_session) return 0;
+    memcpy(opts.key, r->set.key, sizeof opts.key);
+    memcpy(opts.gcs_ip, r->set.gcs_ip, sizeof opts.gcs_ip);
+    e = beats_new(&opts, &r->beats);
+    net_wipe(opts.key, sizeof opts.key);
+    return e;
+}
+
 int node_start(struct raylet *r, struct skate_error *err) {
     int e;
 
@@ -408,6 +426,7 @@ int node_start(struct raylet *r, struct skate_error *err) {
     if (e == 0) e = make_timers(r);
     if (e == 0) e = pulls_start(r);
     if (e == 0) e = memory_monitor_start(r);
+    if (e == 0) e = make_beats(r);
     if (e < 0) return e;
     r->leases = groups_new(r) < 0 ? NULL : leases_new(LEASES_REQUESTS_MAX);
     if (!r->leases) return -SKATE_ENOMEM;
@@ -439,5 +458,6 @@ void node_ready(struct raylet *r) {
                  links_port(r), r->socket_path);
     SKATE_ASSERT(n > 0 && (size_t)n < sizeof line);
     if (write(1, line, (size_t)n) != n) node_end(r, "nobody reads its stdout");
+    if (r->beats && beats_start(r->beats, r->node) < 0) node_log("no thread for beats");
     grants_wake(r);
 }

@@ -150,6 +150,7 @@ struct raylet {
     struct gpus gpus;      /* claims.c */
     /* gcs_link.c, links.c, pulls.c */
     struct gcs_link *gcs_link;
+    struct beats *beats; /* NULL: a private session */
     struct links *links;
     struct pulls *pulls;
     struct dead_runs *dead_runs; /* rows.c */
@@ -233,7 +234,6 @@ void death_of_node(struct raylet *r, uint32_t node, const char *why);
 void death_answer(struct raylet *r, uint64_t dst, uint64_t src); /* dst is dead: tell src */
 void death_extents_done(struct raylet *r, const struct wire_extents_done *m, uint64_t by);
 void death_of_pid(struct raylet *r, pid_t pid, int wait_status, uint64_t peak_bytes);
-
 void death_tell_again(struct raylet *r, uint64_t dead, uint64_t to); /* to: a process, a raylet */
 
 /* routes.c */

@@ -161,7 +161,7 @@ static void session(void **state) {
     assert_int_equal(heads_lost, 1);
 }
 
-/* A raylet that falls silent is told to stop and cut off; one that pings stays. */
+/* A raylet that falls silent is told so and cut off; one that pings stays. */
 static void silence(void **state) {
     struct peer a, b;
 
@@ -172,7 +172,7 @@ static void silence(void **state) {
         say_ping(&a);
         loop_run_once(loop, 20);
     }
-    assert_int_equal(b.kinds[WIRE_STOP], 1);
+    assert_int_equal(b.kinds[WIRE_CONVICTED], 1);
     assert_int_equal(b.code, -SKATE_EDEAD);
     UNTIL(a.dead == 2);
     assert_false(a.closed);

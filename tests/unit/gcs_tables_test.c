@@ -64,7 +64,7 @@ static void node_silent(void **state) {
     event(GCS_TICK, 0, NULL, 0);
     assert_true(closed(2));
     assert_false(closed(1));
-    assert_non_null(sent(2, WIRE_STOP));
+    assert_non_null(sent(2, WIRE_CONVICTED));
     info = sent(1, WIRE_NODE_INFO);
     assert_int_equal(info->node, 2);
     assert_int_equal(info->state, 0);

@@ -129,7 +129,8 @@ def status(address: str | None, verbose: bool) -> None:
     rule = "-" * 63
     lines = [f"======== Cluster status: {time.strftime('%Y-%m-%d %H:%M:%S')} ========",
              "Node status", rule, "Active:"]  # fmt: skip
-    lines += [f" 1 {row['name']} ({row['ip']}, {row['hostname']})" for row in living]
+    lines += [f" 1 {row['name']} ({row['ip']}, {row['hostname']})"
+              + (f", {row['reason']}" if row["suspect"] else "") for row in living]  # fmt: skip
     lines += ["Pending:", " (no pending nodes)", "Recent failures:"]
     lines += [f" {row['name']}: {row['reason']}" for row in dead] or [" (no failures)"]
     lines += ["", "Resources", rule, "Total Usage:"]

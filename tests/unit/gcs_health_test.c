@@ -1,0 +1,223 @@
+/* gcs_health_test.c - beats, suspicion, conviction, and a control store that slept itself.
+ * links: base wire sched gcs */
+#include "gcs_rig.h"
+
+#define MS INT64_C(1000000)
+
+static uint64_t turns;
+
+/* Beats come on links of their own: 100 more than the node's number. */
+static void beat_as(uint64_t link, uint32_t node, uint64_t id) {
+    struct wire_buf b;
+    struct wire_beat *m;
+
+    wire_init(&b, NULL, 0);
+    m = wire_begin(&b, WIRE_BEAT);
+    m->node = node;
+    m->node_id = (struct skate_id){id, 1};
+    m->turns = turns;
+    give(link, 0, &b);
+}
+
+static void beat(uint32_t node) { beat_as(100 + node, node, 100 + node); }
+
+static void tick(void) { event(GCS_TICK, 0, NULL, 0); }
+
+static void list_nodes(void) {
+    struct wire_buf b;
+
+    wire_init(&b, NULL, 0);
+    ((struct wire_list *)wire_begin(&b, WIRE_LIST))->what = 1;
+    ((struct wire_head *)(void *)b.p)->call = 3;
+    give(1, 0, &b);
+}
+
+/* Row of a node in nodes(), asked for by node 1. */
+static const struct wire_node_info *row(uint32_t node) {
+    const struct wire_rows *rows;
+    const uint8_t *p;
+    uint32_t len, at = 0;
+
+    list_nodes();
+    rows = sent(1, WIRE_ROWS);
+    assert_non_null(rows);
+    p = wire_rows_frames(rows, &len);
+    while (at < len) {
+        const struct wire_node_info *m = (const void *)(p + at);
+
+        if (m->node == node) return m;
+        at += (m->head.size + 7u) & ~7u;
+    }
+    return NULL;
+}
+
+/* Two nodes that beat; what follows happens to the second. */
+static void both(void) {
+    join(1, 2);
+    join(2, 2);
+    turns = 1;
+    beat(1);
+    beat(2);
+    assert_int_equal(out.tick_ms, 200);
+    tick();
+}
+
+/* Node 1 goes on, for so long; node 2 beats or not, its loop turns or not. */
+static void go_on(int64_t ms, bool beats, bool turn) {
+    for (int64_t t = 0; t < ms; t += 200) {
+        now += 200 * MS;
+        turns += 1;
+        beat(1);
+        if (!turn) turns -= 1;
+        if (beats) beat(2);
+        tick();
+        if (closed(2)) return;
+    }
+}
+
+static void suspected_then_back(void **state) {
+    (void)state;
+    both();
+    go_on(400, false, true);
+    assert_int_equal(row(2)->suspect, 0);
+    go_on(200, false, true);
+    assert_int_equal(((const struct wire_node_doubt *)sent(1, WIRE_NODE_DOUBT))->node, 2);
+    assert_null(sent(2, WIRE_NODE_DOUBT));
+    assert_int_equal(row(2)->suspect, 1);
+    assert_int_equal(row(2)->state, 1);
+    HAS_TEXT(row(2), node_info, reason, "no beat of it for 6");
+    go_on(2400, false, true); /* stopped for three seconds: it is not dead */
+    assert_int_equal(row(2)->state, 1);
+    HAS_TEXT(row(2), node_info, reason, "no beat of it for 2");
+    beat(2);
+    assert_int_equal(row(2)->suspect, 0);
+    HAS_TEXT(row(2), node_info, reason, "");
+    assert_int_equal(row(1)->suspect, 0);
+}
+
+/* Nothing new goes to a suspected node, its own report of a little ago or not. */
+static void nothing_new(void **state) {
+    struct wire_buf b;
+    struct wire_job_start *job;
+    struct wire_actor_create *m;
+    uint8_t packed[200];
+
+    (void)state;
+    both();
+    wire_init(&b, NULL, 0);
+    job = wire_begin(&b, WIRE_JOB_START);
+    job->driver = DRIVER;
+    job->head.call = 1;
+    give(1, DRIVER, &b);
+    go_on(600, false, true);
+    for (uint64_t i = 1; i <= 3; i++) {
+        wire_init(&b, NULL, 0);
+        m = wire_begin(&b, WIRE_ACTOR_CREATE);
+        m->actor = (struct skate_id){DRIVER, i};
+        m->owner = DRIVER;
+        m->job = 1;
+        m->head.call = 2;
+        WIRE_PUT(&b, actor_create, held, packed, pack("CPU", 1, packed, sizeof packed));
+        WIRE_PUT(&b, actor_create, placing, packed, pack("CPU", 1, packed, sizeof packed));
+        give(1, DRIVER, &b);
+        assert_null(sent(2, WIRE_ACTOR_START));
+        if (i < 3) assert_non_null(sent(1, WIRE_ACTOR_START));
+    }
+    beat(2); /* the third has waited for it */
+    assert_non_null(sent(2, WIRE_ACTOR_START));
+}
+
+/* Its main loop is stuck and it beats: shown, given nothing, and never convicted. */
+static void busy_is_not_dead(void **state) {
+    (void)state;
+    both();
+    go_on(3000, true, false);
+    assert_int_equal(row(2)->suspect, 0);
+    go_on(17000, true, false);
+    assert_int_equal(row(2)->state, 1);
+    assert_int_equal(row(2)->suspect, 1);
+    HAS_TEXT(row(2), node_info, reason, "has not come round for");
+    turns++;
+    beat(2);
+    assert_int_equal(row(2)->suspect, 0);
+}
+
+/* Convicted after heartbeat_ms; told so on its link, and on the link of its beats, ever again. */
+static void convicted(void **state) {
+    const struct wire_convicted *m;
+
+    (void)state;
+    both();
+    go_on(4800, false, true);
+    assert_false(closed(2));
+    go_on(400, false, true);
+    assert_true(closed(2));
+    m = sent(2, WIRE_CONVICTED);
+    assert_int_equal(m->node, 2);
+    HAS_TEXT(m, convicted, reason, "no sign of life for 5");
+    assert_int_equal(((const struct wire_node_info *)sent(1, WIRE_NODE_INFO))->state, 0);
+    assert_int_equal(row(2)->suspect, 0);
+    for (int i = 0; i < 2; i++) {
+        beat(2);
+        assert_non_null(sent(102, WIRE_CONVICTED));
+    }
+    beat_as(102, 2, 55); /* another node's id: not meant */
+    assert_int_equal(out.count, 0);
+    beat_as(102, 77, 177);
+    assert_int_equal(out.count, 0);
+}
+
+/* Stopped for a minute, then slow for a while: nobody is convicted, or even suspected, for it. */
+static void own_sleep(void **state) {
+    (void)state;
+    both();
+    now += 60 * (int64_t)SECOND;
+    tick();
+    for (int i = 0; i < 100; i++) {
+        assert_int_equal(row(2)->state, 1);
+        turns++;
+        beat(1);
+        beat(2);
+        now += 900 * MS;
+        tick();
+        assert_int_equal(row(2)->suspect, 0);
+    }
+    go_on(5200, false, true); /* but real silence still ends one */
+    assert_int_equal(row(2)->state, 0);
+}
+
+/* A private session's raylet does not beat: its reports are enough, and a tick a second. */
+static void without_beats(void **state) {
+    (void)state;
+    join(1, 2);
+    assert_int_equal(out.tick_ms, 1000);
+    for (int i = 0; i < 20; i++) {
+        now += SECOND;
+        report(1, 2);
+        tick();
+        assert_int_equal(out.tick_ms, 1000);
+        assert_int_equal(row(1)->suspect, 0);
+    }
+    now += SECOND;
+    tick();
+    now += SECOND;
+    tick();
+    now += SECOND;
+    tick();
+    assert_int_equal(row(1)->suspect, 0); /* that question was a sign of life */
+    for (int i = 0; i < 5; i++) {
+        assert_false(closed(1));
+        now += SECOND;
+        tick();
+    }
+    assert_true(closed(1));
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        TEST(suspected_then_back), TEST(nothing_new), TEST(busy_is_not_dead), TEST(convicted),
+        TEST(own_sleep), TEST(without_beats),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
