@@ -30,7 +30,8 @@
     X(ECRASH, 21, "the worker that ran the task died")                                         \
     X(EACTOR, 22, "the actor is dead or cannot be reached")                                    \
     X(ECANCELLED, 23, "the task was cancelled")                                                \
-    X(ETYPE, 24, "the value is of another kind")
+    X(ETYPE, 24, "the value is of another kind")                                               \
+    X(ESTALE, 25, "of an earlier life: the cluster has gone on without it")
 
 #define SKATE_ERROR_ENUM(name, number, text) SKATE_##name = number,
 enum { SKATE_ERRORS(SKATE_ERROR_ENUM) SKATE_ERROR_MAX };

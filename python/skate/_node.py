@@ -400,11 +400,15 @@ class Node:
         assert self.raylet is not None
         return self.raylet.ready["socket"]
 
-    def start_gcs(self, ip: str = "127.0.0.1", port: int = 0, lasting: bool = False) -> None:
-        """Start the global control store."""
+    def start_gcs(
+        self, ip: str = "127.0.0.1", port: int = 0, lasting: bool = False, alone: bool = False
+    ) -> None:
+        """Start the global control store. alone: nodes come and go without it, and it without
+        them."""
         settings = [
             ("cluster_key", self.key), ("listen_ip", ip), ("listen_port", port),
-            ("session_dir", self.session_dir), *self._life(lasting),
+            ("session_dir", self.session_dir), ("local_session", int(not lasting and not alone)),
+            *self._life(lasting),
         ]  # fmt: skip
         self.gcs = Daemon("skate-gcs", settings, self._log_path("gcs", lasting))
         ready = self.gcs.wait_ready()

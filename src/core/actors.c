@@ -26,6 +26,17 @@ static void subscribe(struct core *c, struct actor *a) {
     (void)proc_send(c, SKATE_GCS, &m, sizeof m, BELL_URGENT);
 }
 
+/* The GCS forgot who wants to hear of which actor, or could not say it for a while. */
+void actors_on_gcs_back(struct core *c) {
+    for (uint32_t i = 0; i < c->actor_count; i++) {
+        struct actor *a = c->actor_v[i];
+
+        if (a->state == ACTOR_DEAD || !(a->owned || a->subscribed)) continue;
+        a->subscribed = false;
+        subscribe(c, a);
+    }
+}
+
 static struct actor *actor_add(struct core *c, const struct skate_id *id) {
     struct actor **grown = realloc(c->actor_v, (c->actor_count + 1) * sizeof *grown);
     struct actor *a = calloc(1, sizeof *a);

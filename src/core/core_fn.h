@@ -16,7 +16,6 @@ struct link;
 struct run;
 struct task;
 struct worker;
-
 /* sock.c: the Unix socket to the raylet. */
 int sock_send(struct core *c, const void *frame, uint32_t len);
 int sock_read(struct core *c); /* dispatches what is there; never sleeps */
@@ -128,6 +127,7 @@ void actor_enqueue(struct core *c, uint32_t task);
 void actor_flush(struct core *c, struct actor *a);
 void actor_create_ready(struct core *c, uint32_t task);
 void actors_on_state(struct core *c, const struct wire_actor_state *m);
+void actors_on_gcs_back(struct core *c);
 void actors_on_created(struct core *c, const struct wire_actor_created *m);
 void actors_on_died(struct core *c, uint64_t proc);
 void actor_handles_gone(struct core *c, const struct skate_id *id);

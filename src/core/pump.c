@@ -165,6 +165,7 @@ void pump_dispatch(struct core *c, uint64_t src, const void *frame, uint32_t len
         case WIRE_PROC_DIED: link_on_died(c, frame); return;
         case WIRE_LOG:
         case WIRE_NOTICE: event_keep(c, src, frame, len); return;
+        case WIRE_GCS_BACK: actors_on_gcs_back(c); return;
         case WIRE_ACTOR_STATE: actors_on_state(c, frame); break;
         case WIRE_ACTOR_START: runs_on_start(c, frame, len); return;
         case WIRE_ADOPT: estate_on_adopt(c, frame); return;

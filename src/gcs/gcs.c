@@ -63,6 +63,7 @@ int gcs_new(const struct gcs_opts *opts, struct gcs **ret) {
     if (!g->opts.kv_bytes) g->opts.kv_bytes = UINT64_C(1) << 30;
     if (!g->opts.groups_max) g->opts.groups_max = 10000;
     if (!g->opts.heartbeat_ms) g->opts.heartbeat_ms = 5000;
+    if (!g->opts.epoch) g->opts.epoch = 1;
     g->pending = g->pending_last = g->dead_first = g->dead_last = MAP_NONE;
     *ret = g;
     return 0;
@@ -171,10 +172,35 @@ static void on_message(struct gcs *g, const struct gcs_from *from, const void *m
     }
 }
 
+/* Of a node that is in the cluster. */
+static void on_node_frame(struct gcs *g, struct gcs_from *from, const struct gcs_event *e) {
+    const struct wire_head *head = e->frame;
+
+    if (head->kind == WIRE_NODE_REPORT)
+        gcs_node_report(g, from->node, e->frame);
+    else if (head->kind == WIRE_NODE_STATE)
+        gcs_node_state(g, from->node, e->frame);
+    else if (head->kind == WIRE_PROC_DIED)
+        gcs_proc_died(g, e->frame);
+    else if (head->kind == WIRE_ROUTE) {
+        const struct wire_route *m = e->frame;
+        uint32_t len;
+        const uint8_t *inner = wire_route_frame(m, &len);
+
+        if (m->dst != SKATE_GCS || wire_check(inner, len) < 0) return;
+        if (m->src && proc_node(m->src) != from->node->number) return; /* not of that raylet */
+        from->src = m->src;
+        from->call = wire_head(inner)->call;
+        on_message(g, from, inner);
+    } else
+        on_message(g, from, e->frame);
+}
+
 static void on_frame(struct gcs *g, const struct gcs_event *e) {
     const struct wire_head *head = e->frame;
     struct skate_id key = map_key(e->link);
-    struct gcs_from from = {.link = e->link, .call = head->call};
+    struct gcs_from from = {.link = e->link, .call = head->call,
+                            .again = (head->flags & WIRE_AGAIN) != 0};
 
     from.node = gcs_node_find(g, map_get(&g->links, &key));
     if (!from.node) {
@@ -188,27 +214,13 @@ static void on_frame(struct gcs *g, const struct gcs_event *e) {
     }
     if (!from.node->alive) return; /* declared dead; its link is being closed */
     gcs_health_heard(g, from.node);
-    if (head->kind == WIRE_NODE_REPORT)
-        gcs_node_report(g, from.node, e->frame);
-    else if (head->kind == WIRE_PROC_DIED)
-        gcs_proc_died(g, e->frame);
-    else if (head->kind == WIRE_ROUTE) {
-        const struct wire_route *m = e->frame;
-        uint32_t len;
-        const uint8_t *inner = wire_route_frame(m, &len);
-
-        if (m->dst != SKATE_GCS || wire_check(inner, len) < 0) return;
-        if (m->src && proc_node(m->src) != from.node->number) return; /* not of that raylet */
-        from.src = m->src;
-        from.call = wire_head(inner)->call;
-        on_message(g, &from, inner);
-    } else
-        on_message(g, &from, e->frame);
+    on_node_frame(g, &from, e);
+    if (from.node->alive) gcs_node_got(g, from.node, head->kind);
 }
 
 void gcs_step(struct gcs *g, const struct gcs_event *event, int64_t now_ns, struct gcs_out *out) {
     out->count = out->used = 0;
-    out->changed = out->head_lost = false;
+    out->changed = out->head_lost = out->fenced = false;
     g->out = out;
     g->now = now_ns;
     if (event->kind == GCS_FRAME)
@@ -219,8 +231,8 @@ void gcs_step(struct gcs *g, const struct gcs_event *event, int64_t now_ns, stru
         struct skate_id key = map_key(event->link);
         struct gcs_node *n = gcs_node_find(g, map_get(&g->links, &key));
 
-        if (n && n->alive)
-            gcs_node_lost(g, n, event->text ? event->text : "its connection ended");
+        if (n && n->alive && n->link == event->link)
+            gcs_node_away(g, n, event->text ? event->text : "its connection ended");
         (void)map_remove(&g->links, &key);
     }
     if (g->groups.sweep_wanted) {

@@ -29,6 +29,8 @@ struct gcs_opts {
     uint64_t kv_bytes;      /* keys and values together (1 GB) */
     uint32_t groups_max;    /* placement groups not removed (10000); dead_max bounds the others */
     uint32_t heartbeat_ms;  /* silence after which a node is dead (5000) */
+    uint32_t away_ms;       /* a node whose link has ended may come back so long; 0: it is dead */
+    uint64_t epoch;         /* of this GCS; grows with each start on the same log (1) */
 };
 
 enum gcs_event_kind {
@@ -59,6 +61,7 @@ struct gcs_out {
     bool changed;   /* state that must outlive the GCS changed: log the event, then send */
     bool head_lost; /* the head node's raylet is gone */
     uint32_t tick_ms; /* the next GCS_TICK is wanted in so long */
+    bool fenced;    /* a raylet has seen a later epoch: this GCS has been replaced and must end */
 };
 
 SKATE_NODISCARD int gcs_new(const struct gcs_opts *opts, struct gcs **ret);

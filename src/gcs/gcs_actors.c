@@ -153,6 +153,10 @@ void gcs_actor_create(struct gcs *g, const struct gcs_from *from,
     struct gcs_actor *a = name_len ? find_name(g, name, name_len, space, space_len) : NULL;
     int r;
 
+    if (from->again && gcs_actor_find(g, &m->actor)) {
+        answer(g, from, &m->actor, 0, "");
+        return;
+    }
     if (a && m->flags & 2) {
         answer(g, from, &a->id, 1, "");
         return;
@@ -213,9 +217,8 @@ static void list_dead(struct gcs *g, struct gcs_actor *a) {
     while (g->actors_dead > g->opts.dead_max) forget_oldest(g);
 }
 
-/* Tell the raylet where it runs, or is being started, to end that process. */
-static void kill_worker(struct gcs *g, uint32_t node, uint64_t proc, const struct skate_id *actor,
-                        const char *why) {
+void gcs_worker_kill(struct gcs *g, uint32_t node, uint64_t proc, const struct skate_id *actor,
+                     const char *why) {
     struct gcs_node *n = gcs_node_find(g, node);
     struct wire_worker_kill *m;
     struct wire_buf b;
@@ -232,7 +235,7 @@ static void kill_worker(struct gcs *g, uint32_t node, uint64_t proc, const struc
 
 void gcs_actor_end(struct gcs *g, struct gcs_actor *a, const char *why, bool kill) {
     SKATE_ASSERT(a->state != GCS_DEAD);
-    if (kill && a->state != GCS_PENDING) kill_worker(g, a->node, a->proc, &a->id, why);
+    if (kill && a->state != GCS_PENDING) gcs_worker_kill(g, a->node, a->proc, &a->id, why);
     if (a->state == GCS_PENDING) gcs_place_remove(g, a);
     if (a->state == GCS_PENDING && a->cause == GCS_STARVED) a->cause = 0; /* not of this end */
     gcs_place_uncharge(g, a);
@@ -332,7 +335,8 @@ void gcs_actor_ready(struct gcs *g, const struct gcs_from *from, const struct wi
     if (!a || a->state != GCS_STARTING || a->incarnation != m->incarnation) {
         if (a && a->state == GCS_ALIVE && a->proc == proc) return; /* said twice */
         if (m->status >= 0 && proc)
-            kill_worker(g, proc_node(proc), proc, &m->actor, "the actor is not wanted any more");
+            gcs_worker_kill(g, proc_node(proc), proc, &m->actor,
+                            "the actor is not wanted any more");
         return;
     }
     if (m->status < 0) {
@@ -407,7 +411,7 @@ void gcs_actor_kill(struct gcs *g, const struct gcs_from *from, const struct wir
     if (a->state != GCS_DEAD && m->no_restart)
         gcs_actor_end(g, a, text, true);
     else if (a->state == GCS_STARTING || a->state == GCS_ALIVE) {
-        kill_worker(g, a->node, a->proc, &a->id, text);
+        gcs_worker_kill(g, a->node, a->proc, &a->id, text);
         gcs_actor_lost(g, a, text, false);
     }
     gcs_reply_status(g, from, 0, "");

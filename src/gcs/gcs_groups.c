@@ -195,7 +195,9 @@ void gcs_group_create(struct gcs *g, const struct gcs_from *from,
     int e = judge(g, m, &b, &count, reason);
 
     if (e < 0) {
-        gcs_reply_status(g, from, e, reason);
+        bool done = from->again && find(g, &m->group);
+
+        gcs_reply_status(g, from, done ? 0 : e, done ? "" : reason);
         return;
     }
     p = gcs_alloc(sizeof *p);
@@ -385,29 +387,69 @@ void gcs_group_reserved(struct gcs *g, const struct gcs_from *from,
     if (--p->awaited == 0) attempt_over(g, p);
 }
 
-void gcs_groups_node_lost(struct gcs *g, uint32_t node) {
-    for (uint32_t i = 0; i < g->groups.count; i++) {
-        struct gcs_group *p = g->groups.v[i];
-        bool asked = false, held = false;
+/* What of a group lies, or was to lie, on a node is gone. */
+static void lose(struct gcs *g, struct gcs_group *p, uint32_t node) {
+    bool asked = false, held = false;
 
-        for (uint32_t k = 0; p->state != GROUP_REMOVED && k < p->count; k++) {
-            if (p->b[k].node != node) continue;
-            asked |= p->phase[k] == BUNDLE_ASKED;
-            held |= p->phase[k] == BUNDLE_HELD;
-            if (p->phase[k] == BUNDLE_ASKED) load(g, p, k, false);
-            p->phase[k] = BUNDLE_NONE;
-            p->b[k].node = 0;
-        }
-        if (!asked && !held) continue;
-        p->failed = true;
-        if (p->state == GROUP_CREATED) {
-            p->state = GROUP_RESCHEDULING;
-            g->groups.unplaced++;
-            tell(g, p);
-        }
-        g->out->changed = true;
-        g->place_wanted = true;
-        if (asked && --p->awaited == 0) attempt_over(g, p);
+    for (uint32_t k = 0; p->state != GROUP_REMOVED && k < p->count; k++) {
+        if (p->b[k].node != node) continue;
+        asked |= p->phase[k] == BUNDLE_ASKED;
+        held |= p->phase[k] == BUNDLE_HELD;
+        if (p->phase[k] == BUNDLE_ASKED) load(g, p, k, false);
+        p->phase[k] = BUNDLE_NONE;
+        p->b[k].node = 0;
+    }
+    if (!asked && !held) return;
+    p->failed = true;
+    if (p->state == GROUP_CREATED) {
+        p->state = GROUP_RESCHEDULING;
+        g->groups.unplaced++;
+        tell(g, p);
+    }
+    g->out->changed = true;
+    g->place_wanted = true;
+    if (asked && --p->awaited == 0) attempt_over(g, p);
+}
+
+void gcs_groups_node_lost(struct gcs *g, uint32_t node) {
+    for (uint32_t i = 0; i < g->groups.count; i++) lose(g, g->groups.v[i], node);
+}
+
+/* Does the node hold what this group has there? */
+static bool as_said(const struct gcs_group *p, uint32_t node, const struct wire_node_state *m) {
+    uint32_t count, n;
+    const struct skate_id *ids = wire_node_state_groups(m, &count);
+    const uint32_t *epochs = wire_node_state_group_epochs(m, &n);
+
+    for (uint32_t k = 0; p->state != GROUP_REMOVED && k < p->count; k++) {
+        bool said = false;
+
+        if (p->b[k].node != node || p->phase[k] == BUNDLE_NONE) continue;
+        for (uint32_t i = 0; i < count && i < n && p->phase[k] == BUNDLE_HELD && !said; i++)
+            said = id_equal(&ids[i], &p->id) && epochs[i] == p->epochs[k];
+        if (!said) return false; /* what it was asked for and has not answered has not come */
+    }
+    return true;
+}
+
+void gcs_groups_node_back(struct gcs *g, struct gcs_node *n, const struct wire_node_state *m) {
+    uint32_t count, said;
+    const struct skate_id *ids = wire_node_state_groups(m, &count);
+    const uint32_t *epochs = wire_node_state_group_epochs(m, &said);
+
+    for (uint32_t i = 0; i < g->groups.count; i++)
+        if (!as_said(g->groups.v[i], n->number, m)) lose(g, g->groups.v[i], n->number);
+    for (uint32_t i = 0; i < count && i < said; i++) {
+        struct gcs_group *p = find(g, &ids[i]), gone = {.id = ids[i]};
+        bool wanted = false;
+
+        for (uint32_t k = 0; p && p->state != GROUP_REMOVED && k < p->count; k++)
+            wanted |= p->b[k].node == n->number && p->phase[k] == BUNDLE_HELD &&
+                      p->epochs[k] == epochs[i];
+        if (!p || p->state == GROUP_REMOVED)
+            release(g, &gone, n->number, 0, "its placement group was removed");
+        else if (!wanted)
+            release(g, &gone, n->number, epochs[i], "this attempt is over");
     }
 }
 

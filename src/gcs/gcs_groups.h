@@ -38,6 +38,8 @@ void gcs_group_reserved(struct gcs *g, const struct gcs_from *from,
 bool gcs_spec_room(struct gcs *g, uint64_t bytes);
 void gcs_groups_place(struct gcs *g);
 void gcs_groups_node_lost(struct gcs *g, uint32_t node);
+/* A node that was away says which bundles it has: the others are placed anew, or given back. */
+void gcs_groups_node_back(struct gcs *g, struct gcs_node *n, const struct wire_node_state *m);
 void gcs_groups_sweep(struct gcs *g);
 void gcs_groups_release(struct gcs *g);
 int gcs_group_pick(struct gcs *g, const struct gcs_actor *a, const struct resources *want,

@@ -28,7 +28,8 @@ static void set_suspect(struct gcs *g, struct gcs_node *n, bool suspect) {
     struct wire_buf b;
 
     if (n->health.suspect == suspect) return;
-    n->health.suspect = n->stale = suspect;
+    n->health.suspect = suspect;
+    n->stale = suspect || !n->link || n->returning;
     gcs_place_row(g, n);
     if (!suspect) {
         n->reason[0] = 0;
@@ -151,7 +152,10 @@ void gcs_health_tick(struct gcs *g) {
         if (silent >= (int64_t)g->opts.heartbeat_ms) {
             (void)snprintf(why, sizeof why, "no sign of life for %lld ms", (long long)silent);
             gcs_convict(g, n, why);
-        } else
+        } else if (!n->link && g->now >= n->away_until_ns &&
+                   (!n->health.beats || silent >= DOUBT_BEAT_MS))
+            gcs_convict(g, n, n->reason); /* its link ended, it has not come back */
+        else
             look_at(g, n);
     }
     g->beats = beats;

@@ -20,8 +20,13 @@ struct gcs_health {
 struct gcs_node {
     uint32_t number;
     uint32_t waiting;  /* leases that wait there: it hears what others have free */
-    bool alive, stale; /* stale: it refused an actor; its next report says what is free */
-    uint64_t link;
+    bool alive, stale; /* stale: it refused an actor, or is away, since its last report */
+    bool returning;    /* its link is back, its node_state is not there yet */
+    uint64_t link;     /* 0: away, until away_until_ns at most */
+    int64_t away_until_ns;
+    uint32_t ungot;    /* frames of it on this link since the last lane_got */
+    uint64_t got;      /* ... in all */
+    int64_t got_told_ns;
     int64_t heard_ns;
     struct gcs_health health;
     struct resources reported, loading; /* free at its last report; of actors being started */
@@ -94,6 +99,7 @@ struct gcs_from {
     struct gcs_node *node; /* NULL: not registered yet */
     uint64_t src;          /* 0: the raylet itself, plainly */
     uint32_t call;
+    bool again; /* sent before, on a link that broke: what was done then is not done twice */
 };
 
 struct gcs {
@@ -146,6 +152,18 @@ void gcs_node_report(struct gcs *g, struct gcs_node *n, const struct wire_node_r
 void gcs_node_tell_waiting(struct gcs *g, const struct gcs_node *n);
 void gcs_node_lost(struct gcs *g, struct gcs_node *n, const char *why);
 void gcs_node_frame(const struct gcs_node *n, struct wire_buf *b); /* node_info, begun and put */
+/* A newcomer hears of all living nodes and live jobs. */
+void gcs_node_tell_all(struct gcs *g, const struct gcs_node *n);
+void gcs_node_welcome(struct gcs *g, const struct gcs_from *from, const struct gcs_node *n,
+                      int status, const char *reason); /* n NULL: refused; the link ends */
+
+/* gcs_return.c: nodes whose link breaks, and that come back */
+void gcs_node_away(struct gcs *g, struct gcs_node *n, const char *why);
+void gcs_node_return(struct gcs *g, const struct gcs_from *from,
+                     const struct wire_node_register *m);
+void gcs_node_state(struct gcs *g, struct gcs_node *n, const struct wire_node_state *m);
+/* It sent a frame: now and then it hears how many of those that it keeps are here. */
+void gcs_node_got(struct gcs *g, struct gcs_node *n, uint32_t kind);
 
 /* gcs_health.c: suspicion and conviction */
 void gcs_health_beat(struct gcs *g, const struct gcs_from *from, const struct wire_beat *m);
@@ -183,6 +201,9 @@ void gcs_actor_again(struct gcs *g, struct gcs_actor *a);
 /* Dead for good, now. kill: end its process too. */
 void gcs_actor_end(struct gcs *g, struct gcs_actor *a, const char *why, bool kill);
 void gcs_proc_died(struct gcs *g, const struct wire_proc_died *m);
+/* Tell a raylet to end the process of an actor, or its start; proc 0: whichever that is. */
+void gcs_worker_kill(struct gcs *g, uint32_t node, uint64_t proc, const struct skate_id *actor,
+                     const char *why);
 
 /* gcs_place.c */
 struct gcs_demand { /* what an actor asks of its node; do not copy */
@@ -199,6 +220,7 @@ void gcs_place_row(struct gcs *g, struct gcs_node *n);
 /* sched_pick, and when only what actors being started take is in the way, as if that were free. */
 SKATE_NODISCARD int gcs_place_pick(struct gcs *g, const struct sched_ask *ask,
                                    uint32_t *ret_node);
+void gcs_place_start(struct gcs *g, struct gcs_actor *a); /* say actor_start to its node */
 void gcs_place_uncharge(struct gcs *g, struct gcs_actor *a); /* it is no longer being started */
 
 /* gcs_why.c: what an actor that does not run waits for */

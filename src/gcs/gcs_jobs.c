@@ -52,6 +52,11 @@ void gcs_job_start(struct gcs *g, const struct gcs_from *from, const struct wire
         answer(g, from, 0, -SKATE_EINVAL, "a bad namespace or driver");
         return;
     }
+    for (uint32_t i = from->again ? g->job_count : 0; i > 0; i--)
+        if (g->jobs[i - 1]->live && g->jobs[i - 1]->driver == m->driver) {
+            answer(g, from, i, 0, "");
+            return;
+        }
     if (g->job_count >= g->opts.jobs_max ||
         !gcs_spec_room(g, (uint64_t)config_len + space_len)) {
         answer(g, from, 0, -SKATE_EFULL, "the cluster's table of jobs is full");

@@ -59,15 +59,17 @@ static void tell_all(struct gcs *g, const struct gcs_node *n, uint32_t but) {
     gcs_send_nodes(g, &b, but);
 }
 
-static void welcome(struct gcs *g, const struct gcs_from *from, uint32_t number, int status,
-                    const char *reason) {
+void gcs_node_welcome(struct gcs *g, const struct gcs_from *from, const struct gcs_node *n,
+                      int status, const char *reason) {
     struct wire_buf b;
     struct wire_node_welcome *m;
 
     wire_init(&b, NULL, 0);
     m = wire_begin(&b, WIRE_NODE_WELCOME);
-    m->node = number;
+    m->node = n ? n->number : 0;
     m->status = status;
+    m->epoch = g->opts.epoch;
+    m->resumed = n && n->returning;
     m->head.call = from->call;
     m->head.flags = from->call ? WIRE_REPLY : 0;
     WIRE_PUT(&b, node_welcome, reason, reason, strlen(reason));
@@ -106,7 +108,7 @@ static int judge(struct gcs *g, const struct wire_node_register *m, struct resou
     return 0;
 }
 
-static void tell_newcomer(struct gcs *g, const struct gcs_node *n) {
+void gcs_node_tell_all(struct gcs *g, const struct gcs_node *n) {
     for (uint32_t i = 0; i < g->node_count; i++) {
         struct wire_buf b;
 
@@ -134,10 +136,19 @@ void gcs_node_register(struct gcs *g, const struct gcs_from *from,
     struct gcs_node *n;
     const void *labels;
     uint32_t labels_len;
-    int r = judge(g, m, &total, reason);
+    int r;
 
+    if (m->epoch > g->opts.epoch) { /* one that came later has taken over: nothing changes here */
+        g->out->fenced = true;
+        return;
+    }
+    if (m->node) {
+        gcs_node_return(g, from, m);
+        return;
+    }
+    r = judge(g, m, &total, reason);
     if (r < 0) {
-        welcome(g, from, 0, r, reason);
+        gcs_node_welcome(g, from, NULL, r, reason);
         return;
     }
     n = gcs_alloc(sizeof *n);
@@ -162,8 +173,8 @@ void gcs_node_register(struct gcs *g, const struct gcs_from *from,
     (void)labels_copy(row->labels, labels, labels_len);
     sched_view_reshape(&g->view, row);
     g->out->changed = true;
-    welcome(g, from, n->number, 0, "");
-    tell_newcomer(g, n);
+    gcs_node_welcome(g, from, n, 0, "");
+    gcs_node_tell_all(g, n);
     tell_all(g, n, n->number);
     g->place_wanted = true;
 }
@@ -235,7 +246,7 @@ void gcs_node_lost(struct gcs *g, struct gcs_node *n, const char *why) {
     SKATE_ASSERT(n->alive && row);
     n->alive = false;
     gcs_place_row(g, n);
-    (void)snprintf(n->reason, sizeof n->reason, "%s", why);
+    if (why != n->reason) (void)snprintf(n->reason, sizeof n->reason, "%s", why);
     if (n->number == g->head) g->out->head_lost = true;
     g->out->changed = true;
     tell_all(g, n, n->number);

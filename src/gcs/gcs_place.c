@@ -89,7 +89,7 @@ void gcs_place_uncharge(struct gcs *g, struct gcs_actor *a) {
         WIRE_PUT((b), actor_start, field, p_, (m)->field.len);                                 \
     } while (0)
 
-static void start(struct gcs *g, struct gcs_actor *a) {
+void gcs_place_start(struct gcs *g, struct gcs_actor *a) {
     const struct wire_actor_create *m = a->create;
     struct wire_actor_start *out;
     struct wire_buf b;
@@ -212,7 +212,7 @@ static void send_to(struct gcs *g, struct gcs_actor *a, uint32_t node,
     a->incarnation++;
     gcs_actor_move(g, a, GCS_STARTING);
     if (placing) charge(g, a, placing);
-    start(g, a);
+    gcs_place_start(g, a);
 }
 
 /* In a placement group: where its bundles are, whose resources are not the node's any more. */

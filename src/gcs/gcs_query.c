@@ -64,6 +64,10 @@ void gcs_kv_put(struct gcs *g, const struct gcs_from *from, const struct wire_kv
         gcs_reply_status(g, from, -SKATE_EINVAL, "a key has 1 to 1024 bytes");
         return;
     }
+    if (v && !m->overwrite && from->again && v->len == len && memcmp(v->bytes, bytes, len) == 0) {
+        gcs_reply_status(g, from, 0, "");
+        return;
+    }
     if (v && !m->overwrite) {
         gcs_reply_status(g, from, -SKATE_EEXIST, "there is a value with this key");
         return;

@@ -69,7 +69,7 @@ void gcs_send_nodes(struct gcs *g, struct wire_buf *b, uint32_t but) {
         uint32_t at = add_bytes(g->out, b->p, b->len);
 
         for (uint32_t i = 0; at != NO_ROOM && i < g->node_count; i++)
-            if (g->nodes[i]->alive && g->nodes[i]->number != but)
+            if (g->nodes[i]->alive && g->nodes[i]->link && g->nodes[i]->number != but)
                 add_send(g->out, g->nodes[i]->link, at, b->len);
     }
     wire_release(b);

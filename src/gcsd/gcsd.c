@@ -9,6 +9,7 @@
 #include "gcs/gcs.h"
 #include "net/conn.h"
 
+enum { AWAY_MS = 1000 }; /* until a node whose link has ended is declared dead */
 enum { LINKS_MAX = 40000, SLOT_BITS = 16, TICK_MS = 1000 };
 /* Unread by a raylet: the mark at which we read no more from it, and that at which it is lost. */
 enum { PAUSE_BYTES = 16 << 20, UNREAD_MAX = 256 << 20 };
@@ -112,6 +113,10 @@ static void step_once(struct gcsd *d, const struct gcs_event *event) {
             link_end(d, l, false);
         }
     }
+    if (d->out.fenced) {
+        (void)fprintf(stderr, "another GCS has taken over: this one ends\n");
+        exit(1);
+    }
     if (d->live && d->out.tick_ms != d->tick_ms) set_tick(d, d->out.tick_ms);
     if (d->out.head_lost && !d->head_told) {
         d->head_told = true;
@@ -194,7 +199,8 @@ int gcsd_new(const struct gcsd_opts *opts, struct gcsd **ret, struct skate_error
     struct net_opts net = {.loop = opts->loop, .pending_max = UNREAD_MAX, .on_log = on_log,
                            .conns_max = LINKS_MAX};
     struct net_address at = {opts->settings->listen_ip, opts->settings->listen_port};
-    struct gcs_opts store = {.heartbeat_ms = opts->heartbeat_ms};
+    struct gcs_opts store = {.heartbeat_ms = opts->heartbeat_ms,
+                             .away_ms = opts->settings->local_session ? 0 : AWAY_MS};
     struct gcsd *d = calloc(1, sizeof *d);
     int r = -SKATE_ENOMEM;
 

@@ -36,6 +36,7 @@ static int set_one(struct gcsd_settings *s, const char *key, const char *value) 
     if (!strcmp(key, "listen_ip")) return copy_text(s->listen_ip, sizeof s->listen_ip, value);
     if (!strcmp(key, "session_dir")) return copy_text(s->session_dir, sizeof s->session_dir, value);
     if (!strcmp(key, "lifeline")) return s->lasting = !strcmp(value, "none"), 0;
+    if (!strcmp(key, "local_session")) return s->local_session = !strcmp(value, "1"), 0;
     if (!strcmp(key, "listen_port")) {
         e = parse_number(value, 65535, &n);
         s->listen_port = (uint16_t)n;

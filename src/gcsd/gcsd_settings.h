@@ -18,6 +18,7 @@ struct gcsd_settings {
     char session_dir[256];
     uint32_t lifeline_pid; /* 0: none */
     bool lasting;          /* lifeline=none: outlives who started it, and its head node */
+    bool local_session;    /* a private one: a node whose link ends is dead, nobody comes back */
 };
 
 /* Parse a line (changed in place). -SKATE_EINVAL with the reason. */

@@ -258,3 +258,50 @@ void actor_host_died_early(struct proc *p, const char *text) {
     if (wire_end(&b) == 0) gcs_link_send(p->r, b.p, b.len);
     wire_release(&b);
 }
+
+struct actor_list {
+    struct skate_id *ids;
+    uint32_t *incarnations, count, cap;
+};
+
+static void list_one(struct actor_list *l, const struct skate_id *id, uint32_t incarnation) {
+    if (l->count < l->cap) {
+        l->ids[l->count] = *id;
+        l->incarnations[l->count] = incarnation;
+    }
+    l->count++;
+}
+
+/* All that run, even those that are being ended (their death will be told), and all that are to. */
+static void list_all(struct raylet *r, struct actor_list *l) {
+    const struct wire_actor_start *m;
+    uint32_t at = 0;
+    struct proc *p;
+    struct job *j;
+
+    l->count = 0;
+    while ((p = table_next(&r->procs, &at, NULL)))
+        if (p->work == WORK_ACTOR) list_one(l, &p->actor, p->incarnation);
+    for (const struct actor_wait *w = r->actor_waits; w; w = w->next)
+        list_one(l, &w->pl->start->actor, w->pl->start->incarnation);
+    for (uint32_t i = 0; (m = groups_actor_at(r, i)); i++) list_one(l, &m->actor, m->incarnation);
+    at = 0;
+    while ((j = table_next(&r->jobs, &at, NULL)))
+        for (const struct placement *pl = j->waiting; pl; pl = pl->next)
+            if (pl->is_actor) list_one(l, &pl->start->actor, pl->start->incarnation);
+}
+
+void actor_host_state(struct raylet *r, struct wire_buf *b) {
+    struct actor_list l = {0};
+
+    list_all(r, &l);
+    l.ids = calloc(l.count + 1, sizeof *l.ids);
+    l.incarnations = calloc(l.count + 1, sizeof *l.incarnations);
+    SKATE_ASSERT(l.ids && l.incarnations);
+    l.cap = l.count;
+    list_all(r, &l);
+    WIRE_PUT(b, node_state, actors, l.ids, l.count * sizeof *l.ids);
+    WIRE_PUT(b, node_state, incarnations, l.incarnations, l.count * sizeof *l.incarnations);
+    free(l.ids);
+    free(l.incarnations);
+}

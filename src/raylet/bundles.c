@@ -443,3 +443,31 @@ void groups_expire(struct raylet *r) {
         free(w);
     }
 }
+
+/* ---- after a break ---- */
+
+void groups_state(struct raylet *r, struct wire_buf *b) {
+    uint32_t n = 0, *epochs;
+    struct skate_id *ids;
+
+    for (struct bundle *u = bundles_next(r, NULL); u; u = bundles_next(r, u)) n++;
+    ids = WIRE_PUT(b, node_state, groups, NULL, n * sizeof *ids);
+    n = 0;
+    for (struct bundle *u = bundles_next(r, NULL); u && ids; u = bundles_next(r, u))
+        ids[n++] = u->group->id;
+    epochs = WIRE_PUT(b, node_state, group_epochs, NULL, n * sizeof *epochs);
+    n = 0;
+    for (struct bundle *u = bundles_next(r, NULL); u && epochs; u = bundles_next(r, u))
+        epochs[n++] = u->epoch;
+}
+
+void groups_back(struct raylet *r) {
+    for (uint32_t i = 0; i < r->groups->count; i++) group_asks_back(r, r->groups->v[i]);
+}
+
+const struct wire_actor_start *groups_actor_at(const struct raylet *r, uint32_t n) {
+    const struct group_actor *w = r->groups->actors;
+
+    while (w && n-- > 0) w = w->next;
+    return w ? w->pl->start : NULL;
+}

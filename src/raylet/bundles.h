@@ -56,9 +56,14 @@ void groups_expire(struct raylet *r);
 struct bundle *bundles_next(struct raylet *r, const struct bundle *after); /* all of this node */
 void bundles_sum(struct raylet *r, struct resources *sum);
 void groups_actor_start(struct raylet *r, struct placement *pl, const struct resources *placing);
+void groups_state(struct raylet *r, struct wire_buf *b); /* their part of node_state */
+/* The n-th actor that waits for room in a bundle; NULL: there are not so many. */
+const struct wire_actor_start *groups_actor_at(const struct raylet *r, uint32_t n);
+void groups_back(struct raylet *r); /* the GCS is back: ask again what we want to know */
 bool groups_actor_cancel(struct raylet *r, const struct skate_id *actor);
 
 /* group_asks.c */
+void group_asks_back(struct raylet *r, struct group *g); /* the GCS is back: ask it again */
 void group_asks_request(struct raylet *r, uint64_t src, const struct lease_ask *a,
                         const struct resources *want, uint32_t hops);
 void group_asks_cancel(struct raylet *r, uint64_t owner, uint64_t req); /* req 0: all of owner */

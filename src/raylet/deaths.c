@@ -204,6 +204,7 @@ void death_of(struct proc *p, int sig, int code) {
     spread_news(r, &d);
     channels_forget(r, p);
     answered_for(r, p->id);
+    gcs_link_forget(r, p->id);
     pulls_proc_died(r, p->id);
     spill_proc_died(r, p);
     p->state = PROC_DOOMED;

@@ -1,4 +1,9 @@
-/* gcs_link.c - see gcs_link.h. */
+/* gcs_link.c - see gcs_link.h.
+ *
+ * A link that breaks is made again, for as long as it takes: work goes on meanwhile. On the new one
+ * the node registers under its number, says again what the GCS has not acknowledged (gcs_keep.h),
+ * then what runs here (node_state), and hears what it may have missed, up to node_synced. A private
+ * session is the exception: it ends with its GCS. */
 #include "raylet/gcs_link.h"
 
 #include <stdio.h>
@@ -7,12 +12,22 @@
 #include <unistd.h>
 
 #include "raylet/bundles.h"
+#include "raylet/gcs_keep.h"
 #include "raylet/links.h"
+#include "wire/kept.h"
 
-enum { POLL_MS = 1000 };
+enum { POLL_MS = 1000, REDIAL_MS = 10, REDIAL_MAX_MS = 500, STUCK_MS = 2000, SILENT_MS = 3000 };
+enum { KEPT_MAX = 256 << 20, GIVE_UP_MIN = 30 };
 
 struct gcs_link {
+    struct raylet *r;
     struct conn *conn;
+    enum { LINK_AWAY, LINK_DIALLED, LINK_OPEN } state;
+    struct gcs_keep keep;
+    struct loop_timer *redial;
+    uint32_t redial_ms;
+    int64_t dialled_ns, heard_ns, lost_ns; /* lost_ns: since when it is not open; 0: it is */
+    uint64_t epoch;
 };
 
 /* The node's labels: what its settings say, and its id, as nodes() lists it. */
@@ -45,6 +60,8 @@ static void on_gcs_ready(void *arg, struct conn *c) {
     m->pid = (uint32_t)getpid();
     m->is_head = s->is_head;
     m->version = WIRE_VERSION;
+    m->node = r->node;
+    m->epoch = r->gcs_link->epoch;
     WIRE_PUT(&b, node_register, ip, s->node_ip, strlen(s->node_ip));
     WIRE_PUT(&b, node_register, hostname, host, strlen(host));
     WIRE_PUT(&b, node_register, name, s->node_name, strlen(s->node_name));
@@ -52,9 +69,95 @@ static void on_gcs_ready(void *arg, struct conn *c) {
     WIRE_PUT(&b, node_register, resources, packed, packed_len);
     own_labels(r, labels);
     WIRE_PUT(&b, node_register, labels, labels, strlen(labels));
-    if (wire_end(&b) < 0 || conn_send(c, b.p, b.len) < 0)
+    if ((wire_end(&b) < 0 || conn_send(c, b.p, b.len) < 0) && !r->node)
         node_fail(r, SKATE_EIO, "cannot register at the GCS");
     wire_release(&b);
+}
+
+/* ---- back again ---- */
+
+static const struct conn_events gcs_events;
+static void broke(struct gcs_link *l);
+
+/* What was kept and not sent, as far as the connection takes it. */
+static void push(struct gcs_link *l) {
+    while (l->keep.unsent && conn_send(l->conn, l->keep.unsent->data, l->keep.unsent->len) == 0)
+        gcs_keep_sent(&l->keep);
+}
+
+static void send_state(struct raylet *r) {
+    struct wire_buf b;
+
+    wire_init(&b, NULL, 0);
+    (void)wire_begin(&b, WIRE_NODE_STATE);
+    actor_host_state(r, &b);
+    groups_state(r, &b);
+    if (wire_end(&b) < 0 || conn_send(r->gcs_link->conn, b.p, b.len) < 0)
+        node_log("the state of this node cannot be told"); /* then the link breaks, too */
+    wire_release(&b);
+}
+
+static void came_back(struct raylet *r) {
+    struct gcs_link *l = r->gcs_link;
+
+    gcs_keep_again(&l->keep);
+    push(l);
+    links_mark(r);
+    jobs_mark(r);
+    send_state(r);
+    l->state = LINK_OPEN;
+}
+
+static void on_synced(struct raylet *r) {
+    struct wire_gcs_back m = {.head = {.size = sizeof m, .kind = WIRE_GCS_BACK, .fixed = sizeof m},
+                              .epoch = r->gcs_link->epoch};
+    uint32_t at = 0;
+    struct proc *p;
+
+    node_log("the GCS is back, epoch %llu", (unsigned long long)m.epoch);
+    r->gcs_link->lost_ns = 0;
+    links_sweep(r);
+    jobs_sweep(r);
+    groups_back(r);
+    while ((p = table_next(&r->procs, &at, NULL)))
+        if (p->state == PROC_LIVE) proc_send(p, &m, sizeof m);
+    node_report(r);
+}
+
+static void dial(void *arg) {
+    struct gcs_link *l = arg;
+    struct raylet *r = l->r;
+    struct net_address gcs = {.ip = r->set.gcs_ip, .port = r->set.gcs_port};
+
+    l->dialled_ns = loop_now_ns(r->loop);
+    l->state = LINK_DIALLED;
+    if (conn_connect(r->net, gcs, &gcs_events, r, &l->conn) == 0) return;
+    l->conn = NULL;
+    broke(l);
+}
+
+/* It is gone; dial in a while. */
+static void broke(struct gcs_link *l) {
+    l->conn = conn_close(l->conn);
+    if (!l->lost_ns) l->lost_ns = loop_now_ns(l->r->loop);
+    l->state = LINK_AWAY;
+    loop_timer_start(l->redial, l->redial_ms, 0);
+    l->redial_ms = l->redial_ms * 2 < REDIAL_MAX_MS ? l->redial_ms * 2 : REDIAL_MAX_MS;
+}
+
+void gcs_link_beat(struct raylet *r) {
+    struct gcs_link *l = r->gcs_link;
+    int64_t now = loop_now_ns(r->loop);
+
+    if (r->set.local_session || !r->node) return;
+    if (l->lost_ns && now - l->lost_ns > GIVE_UP_MIN * INT64_C(60000000000))
+        node_end(r, "the GCS did not come back for half an hour");
+    if (!l->conn) return;
+    if (l->state == LINK_OPEN ? now - l->heard_ns > SILENT_MS * INT64_C(1000000)
+                              : now - l->dialled_ns > STUCK_MS * INT64_C(1000000)) {
+        node_log("the GCS is silent, dialling anew");
+        broke(l);
+    }
 }
 
 static void on_welcome(struct raylet *r, const struct wire_node_welcome *m) {
@@ -63,13 +166,22 @@ static void on_welcome(struct raylet *r, const struct wire_node_welcome *m) {
     struct sched_node *own;
     char text[256];
 
-    if (r->node) return;
+    if (r->node && m->status == 0 && m->node == r->node && m->resumed) {
+        r->gcs_link->epoch = m->epoch;
+        r->gcs_link->redial_ms = REDIAL_MS;
+        came_back(r);
+        return;
+    }
     if (m->status < 0 || m->node == 0) {
         if (len >= sizeof text) len = sizeof text - 1;
         memcpy(text, reason, len);
         text[len] = 0;
+        if (r->node) node_end(r, len ? text : "the cluster has gone on without this node");
         node_fail(r, -m->status, len ? text : "the GCS refused this node");
     }
+    if (r->node) return;
+    r->gcs_link->epoch = m->epoch;
+    r->gcs_link->state = LINK_OPEN;
     r->node = r->view.self = m->node;
     r->self = proc_make(m->node, 0);
     own = sched_view_add(&r->view, m->node);
@@ -91,13 +203,28 @@ static void on_convicted(struct raylet *r, const struct wire_convicted *m) {
     node_end(r, why);
 }
 
+/* A process has its answer: its question need not be asked again. */
+static void note_answer(struct gcs_link *l, const struct wire_route *m) {
+    uint32_t len;
+    const uint8_t *inner = wire_route_frame(m, &len);
+    const struct wire_head *head = (const struct wire_head *)(const void *)inner;
+
+    if (len >= sizeof *head && head->flags & WIRE_REPLY && head->call)
+        gcs_keep_answered(&l->keep, m->dst, head->call);
+}
+
 static void on_gcs_frame(void *arg, struct conn *c, const void *frame, uint32_t len) {
     struct raylet *r = arg;
 
     (void)c;
     (void)len;
+    r->gcs_link->heard_ns = loop_now_ns(r->loop);
     switch (wire_head(frame)->kind) {
     case WIRE_NODE_WELCOME: on_welcome(r, frame); break;
+    case WIRE_NODE_SYNCED: on_synced(r); break;
+    case WIRE_LANE_GOT:
+        gcs_keep_got(&r->gcs_link->keep, ((const struct wire_lane_got *)frame)->count);
+        break;
     case WIRE_NODE_INFO: links_node_info(r, frame); break;
     case WIRE_JOB_INFO: job_info(r, frame); break;
     case WIRE_JOB_END:
@@ -105,7 +232,10 @@ static void on_gcs_frame(void *arg, struct conn *c, const void *frame, uint32_t 
         break;
     case WIRE_ACTOR_START: actor_host_start(r, frame); break;
     case WIRE_WORKER_KILL: actor_host_kill(r, frame); break;
-    case WIRE_ROUTE: route_frame(r, frame, 0); break;
+    case WIRE_ROUTE:
+        note_answer(r->gcs_link, frame);
+        route_frame(r, frame, 0);
+        break;
     case WIRE_PROC_DIED: death_heard(r, frame); break;
     case WIRE_ROWS: links_rows(r, frame); break;
     case WIRE_GROUP_RESERVE: groups_on_reserve(r, frame); break;
@@ -124,17 +254,71 @@ static void on_gcs_close(void *arg, struct conn *c, int code, const char *text) 
     (void)c;
     r->gcs_link->conn = NULL;
     if (!r->node) node_fail(r, -code, text);
-    node_end(r, "the connection to the GCS is lost");
+    if (r->set.local_session) node_end(r, "the connection to the GCS is lost");
+    if (!r->gcs_link->lost_ns) node_log("the link to the GCS ended: %s", text);
+    broke(r->gcs_link);
 }
 
-static const struct conn_events gcs_events = {
-    .on_ready = on_gcs_ready, .on_frame = on_gcs_frame, .on_close = on_gcs_close};
+static void on_gcs_drain(void *arg, struct conn *c) {
+    struct raylet *r = arg;
+
+    (void)c;
+    if (r->gcs_link->state == LINK_OPEN) push(r->gcs_link);
+}
+
+static const struct conn_events gcs_events = {.on_ready = on_gcs_ready, .on_frame = on_gcs_frame,
+                                              .on_close = on_gcs_close, .on_drain = on_gcs_drain};
+
+/* Who asks while too much waits for a GCS that is away hears so. */
+static void refuse(struct raylet *r, uint64_t src, uint32_t call) {
+    static const char why[] = "the GCS is away, and too much waits for it already";
+    uint64_t room[32];
+    struct wire_status *m;
+    struct wire_buf b;
+
+    wire_init(&b, room, sizeof room);
+    m = wire_begin(&b, WIRE_STATUS);
+    m->head.call = call;
+    m->head.flags = WIRE_REPLY;
+    m->status = -SKATE_EFULL;
+    WIRE_PUT(&b, status, reason, why, sizeof why - 1);
+    if (wire_end(&b) == 0) route_as(r, src, SKATE_GCS, b.p, b.len);
+    wire_release(&b);
+}
 
 void gcs_link_send(struct raylet *r, const void *frame, uint32_t len) {
-    int e = r->gcs_link->conn ? conn_send(r->gcs_link->conn, frame, len) : -SKATE_EDEAD;
+    struct gcs_link *l = r->gcs_link;
+    uint64_t src = 0;
+    uint32_t call = 0, inner_len;
+    int e;
 
-    if (e < 0) node_log("a %s for the GCS is lost: %s", wire_name(wire_head(frame)->kind),
-                        skate_strerror(e));
+    if (r->set.local_session || !wire_is_kept(wire_head(frame)->kind)) {
+        e = l->state == LINK_OPEN ? conn_send(l->conn, frame, len) : -SKATE_EDEAD;
+        if (e < 0 && r->set.local_session)
+            node_log("a %s for the GCS is lost: %s", wire_name(wire_head(frame)->kind),
+                     skate_strerror(e));
+        return;
+    }
+    if (wire_head(frame)->kind == WIRE_ROUTE) {
+        const struct wire_route *m = frame;
+        const uint8_t *inner = wire_route_frame(m, &inner_len);
+
+        src = m->src;
+        if (inner_len >= sizeof(struct wire_head))
+            call = ((const struct wire_head *)(const void *)inner)->call;
+    }
+    e = gcs_keep_add(&l->keep, frame, len, src, call);
+    if (e < 0 && call)
+        refuse(r, src, call);
+    else if (e < 0)
+        node_log("a %s for the GCS is lost: %s", wire_name(wire_head(frame)->kind),
+                 skate_strerror(e));
+    else if (l->state == LINK_OPEN)
+        push(l);
+}
+
+void gcs_link_forget(struct raylet *r, uint64_t proc) {
+    gcs_keep_forget(&r->gcs_link->keep, proc);
 }
 
 void gcs_link_poll(struct raylet *r) {
@@ -153,7 +337,11 @@ int gcs_link_start(struct raylet *r, struct skate_error *err) {
     int e;
 
     r->gcs_link = calloc(1, sizeof *r->gcs_link);
-    if (!r->gcs_link) return err_fail(err, -SKATE_ENOMEM, "out of memory");
+    if (!r->gcs_link || loop_timer_new(r->loop, dial, r->gcs_link, &r->gcs_link->redial) < 0)
+        return err_fail(err, -SKATE_ENOMEM, "out of memory");
+    r->gcs_link->r = r;
+    r->gcs_link->redial_ms = REDIAL_MS;
+    r->gcs_link->keep.bytes_max = KEPT_MAX;
     e = conn_connect(r->net, gcs, &gcs_events, r, &r->gcs_link->conn);
     if (e < 0)
         return err_fail(err, e, "cannot connect to the GCS at %s:%u", gcs.ip, gcs.port);

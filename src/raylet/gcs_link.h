@@ -1,4 +1,5 @@
-/* gcs_link.h - the connection to the GCS. Loop thread; never blocks. */
+/* gcs_link.h - the connection to the GCS, which may break and come back, with another GCS at its
+ * end (src/gcs/gcs_return.c has the other side). Loop thread; never blocks. */
 #ifndef SKATE_RAYLET_GCS_LINK_H
 #define SKATE_RAYLET_GCS_LINK_H
 
@@ -6,10 +7,14 @@
 
 /* Start to connect; node_ready() is called when the GCS has welcomed us. */
 SKATE_NODISCARD int gcs_link_start(struct raylet *r, struct skate_error *err);
-/* Send to the GCS. What cannot be sent is lost with the GCS, and we end. */
+/* Send to the GCS. While it is away this waits; in a private session it is lost, and we end. */
 void gcs_link_send(struct raylet *r, const void *frame, uint32_t len);
 /* Something waits: ask the GCS what the other nodes have free now (at most once a second; it says
  * by itself what changes, since our reports say that something waits). */
 void gcs_link_poll(struct raylet *r);
+/* A process ended: nobody waits for the answers to it. */
+void gcs_link_forget(struct raylet *r, uint64_t proc);
+/* Once a second: a silent GCS, a dial that leads nowhere. */
+void gcs_link_beat(struct raylet *r);
 
 #endif

@@ -34,6 +34,12 @@ static void ask_gcs(struct raylet *r, struct group *g) {
     gcs_link_send(r, &m, sizeof m);
 }
 
+void group_asks_back(struct raylet *r, struct group *g) {
+    if (!g->asked_gcs && !g->bundles) return;
+    g->asked_gcs = false;
+    ask_gcs(r, g);
+}
+
 static void unlink_ask(struct raylet *r, struct group *g, struct group_ask **at) {
     struct group_ask *q = *at;
 

@@ -44,6 +44,7 @@ struct peer {
     enum { PEER_UNKNOWN, PEER_ALIVE, PEER_DEAD } state;
     char ip[16];
     uint16_t port;
+    bool named; /* by the GCS, since links_mark() */
     uint32_t beats;  /* while unknown */
     uint32_t guests; /* its accepted connections */
     uint64_t got;    /* its control frames, on all connections */
@@ -490,6 +491,7 @@ void links_node_info(struct raylet *r, const struct wire_node_info *m) {
         leases_untell(r->leases);
     }
     if (!p || !row || p->state == PEER_DEAD) return;
+    p->named = true;
     data = wire_node_info_total(m, &len);
     e = resources_unpack(&total, data, len);
     data = wire_node_info_available(m, &len);
@@ -528,6 +530,33 @@ void links_node_doubt(struct raylet *r, const struct wire_node_doubt *m) {
     if (!row) return;
     row->closed = true;
     sched_view_touch(&r->view, row);
+}
+
+void links_mark(struct raylet *r) {
+    uint32_t at = 0;
+    struct peer *p;
+
+    while ((p = table_next(&r->links->peers, &at, NULL))) p->named = false;
+}
+
+void links_sweep(struct raylet *r) {
+    uint32_t at = 0, n = 0;
+    struct peer *p, **gone = calloc(r->links->peers.count + 1, sizeof *gone);
+
+    if (!gone) return;
+    while ((p = table_next(&r->links->peers, &at, NULL)))
+        if (p->state == PEER_ALIVE && !p->named) gone[n++] = p;
+    while (n-- > 0) {
+        struct sched_node *row = sched_view_find(&r->view, gone[n]->node);
+
+        if (row) {
+            row->alive = false;
+            sched_view_touch(&r->view, row);
+        }
+        peer_dead(gone[n], "the node was lost while the GCS was away");
+    }
+    free(gone);
+    grants_wake(r);
 }
 
 /* Whole node_info frames, each padded to 8 bytes. */

@@ -351,6 +351,8 @@ static void send_report(void *arg) {
     wire_release(&b);
 }
 
+void node_report(struct raylet *r) { send_report(r); }
+
 static void on_beat(void *arg) {
     struct raylet *r = arg;
     struct job *j;
@@ -359,6 +361,7 @@ static void on_beat(void *arg) {
     if (!r->node) return;
     beats_turn(r->beats);
     send_report(r);
+    gcs_link_beat(r);
     links_beat(r);
     proc_beat(r);
     keeps_beat(r);

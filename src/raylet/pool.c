@@ -296,6 +296,7 @@ void job_info(struct raylet *r, const struct wire_job_info *m) {
     const void *config = wire_job_info_config(m, &len);
     int64_t cpus;
 
+    if (j) j->named = true;
     if (!j || j->known) return;
     j->config = malloc(len ? len : 1);
     if (!j->config) return;
@@ -344,6 +345,21 @@ void job_end(struct raylet *r, uint32_t number, const char *why, bool tell_gcs) 
 
         gcs_link_send(r, &m, sizeof m);
     }
+}
+
+void jobs_mark(struct raylet *r) {
+    uint32_t at = 0;
+    struct job *j;
+
+    while ((j = table_next(&r->jobs, &at, NULL))) j->named = false;
+}
+
+void jobs_sweep(struct raylet *r) {
+    uint32_t at = 0;
+    struct job *j;
+
+    while ((j = table_next(&r->jobs, &at, NULL)))
+        if (j->known && !j->named && !j->ended) job_end(r, j->number, "its job ended", false);
 }
 
 static void say_bye(void *arg) {

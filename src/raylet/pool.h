@@ -29,7 +29,7 @@ enum { ENVS_MAX = 1024, ENV_BYTES_MAX = 256 * 1024 };
 struct job {
     uint32_t number, waiting_count, logs_open, env_count;
     uint32_t ended_number; /* processes from this number on are younger than its end */
-    bool known, ended;
+    bool known, ended, named; /* named: by the GCS, since jobs_mark() */
     struct job_env plain, *envs; /* envs: all others */
     uint64_t driver;
     void *config;
@@ -46,6 +46,9 @@ struct job {
 struct job *job_find(struct raylet *r, uint32_t number); /* made when there is none */
 void job_info(struct raylet *r, const struct wire_job_info *m);
 void job_end(struct raylet *r, uint32_t number, const char *why, bool tell_gcs);
+/* Between these the GCS names all live jobs; who was not named has ended. */
+void jobs_mark(struct raylet *r);
+void jobs_sweep(struct raylet *r);
 void job_bye(struct raylet *r, struct proc *p, uint32_t call);
 void job_log_closed(struct raylet *r, uint32_t number);
 void pool_place(struct raylet *r, struct job *j, struct placement *pl); /* owns pl */

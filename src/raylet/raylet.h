@@ -168,6 +168,7 @@ void node_ready(struct raylet *r); /* the GCS gave us a number: say READY */
 __attribute__((noreturn)) void node_end(struct raylet *r, const char *why);
 __attribute__((noreturn)) void node_fail(struct raylet *r, int code, const char *text);
 struct sched_node *node_own(struct raylet *r); /* our row of the view */
+void node_report(struct raylet *r);            /* to the GCS, now: what is free here */
 void node_log(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* procs.c */
@@ -214,19 +215,6 @@ void grants_reclaim(struct raylet *r); /* others wait: ask owners for idle lease
 void grants_reclaim_tick(void *arg);
 void grants_owner_died(struct raylet *r, uint64_t owner);
 
-/* actor_host.c */
-void actor_host_start(struct raylet *r, const struct wire_actor_start *m);
-void actor_host_made(struct proc *worker, struct placement *pl);
-void actor_host_kill(struct raylet *r, const struct wire_worker_kill *m);
-void actor_host_refuse(struct raylet *r, const struct skate_id *actor, uint32_t incarnation,
-                       const char *reason);
-
-void actor_host_coming(struct raylet *r, const struct wire_actor_create *m);
-bool actor_host_retry(struct raylet *r);         /* true: some still wait */
-bool actor_host_waiting(const struct raylet *r);
-void actor_host_expire(struct raylet *r);
-void actor_host_died_early(struct proc *p, const char *text);
-
 /* deaths.c */
 void death_of(struct proc *p, int signal, int code); /* frees p */
 void death_heard(struct raylet *r, const struct wire_proc_died *m); /* of another node */
@@ -242,6 +230,7 @@ void route_send(struct raylet *r, uint64_t dst, const void *frame, uint32_t len)
 /* On behalf of src: an answer goes there. */
 void route_as(struct raylet *r, uint64_t dst, uint64_t src, const void *frame, uint32_t len);
 
+#include "raylet/actor_host.h"
 #include "raylet/heirs.h"
 #include "raylet/keeps.h"
 #include "raylet/pool.h"

@@ -18,7 +18,8 @@
 #include "base/id.h"
 
 enum { WIRE_VERSION = 2 };
-enum wire_flag { WIRE_REPLY = 1 };
+/* AGAIN: sent before, on a connection that broke; maybe it came. */
+enum wire_flag { WIRE_REPLY = 1, WIRE_AGAIN = 2 };
 
 struct wire_head {
     uint32_t size;  /* of the whole frame */

@@ -72,7 +72,7 @@ static void on_head_lost(void *arg) {
 }
 
 static int start(void **state) {
-    struct gcsd_settings s = {.listen_ip = "127.0.0.1"};
+    struct gcsd_settings s = {.listen_ip = "127.0.0.1", .local_session = true};
     struct gcsd_opts opts = {.settings = &s, .on_head_lost = on_head_lost, .heartbeat_ms = 500};
     struct net_opts n = {0};
 
