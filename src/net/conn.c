@@ -170,6 +170,7 @@ static int take_keys(struct conn *c) {
 static void become_ready(struct conn *c) {
     int r = take_keys(c);
 
+    if (r == 0 && !conn_in_grow(c, NET_IN_SMALL)) return;
     if (r < 0) {
         conn_fail(c, r, "%s", skate_strerror(r));
         return;
@@ -197,7 +198,7 @@ void conn_prove(struct conn *c) {
     uint8_t answer[HANDSHAKE_ANSWER], proof[HANDSHAKE_PROOF];
     const uint8_t *p = c->in + c->in_pos;
     uint32_t have = c->in_end - c->in_pos;
-    int r;
+    int r = 0;
 
     if (c->state == CONN_HELLO && have >= HANDSHAKE_HELLO) {
         r = handshake_answer(c->handshake, c->net->opts.key, p, answer);
@@ -219,8 +220,8 @@ void conn_prove(struct conn *c) {
             conn_out_flush(c);
             become_ready(c);
         }
-    } else
-        return;
+    } else if (c->state != CONN_PROOF)
+        r = handshake_begins(p, have);
     if (r < 0 && c->state != CONN_ENDED) proof_failed(c, r);
 }
 
@@ -258,10 +259,10 @@ int conn_new(struct net *n, int fd, bool accepted, const struct conn_events *eve
     loop_task_init(&c->drain_task, on_drain, c);
     loop_task_init(&c->resume_task, on_resume, c);
     loop_task_init(&c->end_task, on_end, c);
-    c->in = malloc(NET_IN_SMALL);
+    c->in = malloc(NET_IN_NEW);
     c->handshake = calloc(1, sizeof *c->handshake);
     if (!c->in || !c->handshake) goto fail;
-    c->in_cap = NET_IN_SMALL;
+    c->in_cap = NET_IN_NEW;
     r = loop_timer_new(n->opts.loop, on_deadline, c, &c->timer);
     if (r < 0) goto fail;
     r = loop_watch_fd(n->opts.loop, fd, accepted ? LOOP_READ : LOOP_WRITE, on_event, c, &c->watch);
@@ -288,7 +289,7 @@ fail:
 
 void conn_start_accepted(struct conn *c) {
     uint8_t hello[HANDSHAKE_HELLO];
-    int r = handshake_accept(c->handshake, c->net->opts.key, hello);
+    int r = handshake_accept(c->handshake, c->net->opts.key, 0, hello);
 
     if (r == 0) r = conn_out_raw(c, hello, sizeof hello);
     if (r < 0)

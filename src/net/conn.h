@@ -29,7 +29,7 @@ struct conn;         /* one connection */
 struct net_opts {
     struct loop *loop;               /* borrowed; outlives the net */
     uint8_t key[NET_KEY_BYTES];      /* copied; wipe your own copy (net_wipe) */
-    uint32_t unproven_max;           /* accepted, key not proved yet; 0: 64. The oldest goes */
+    uint32_t unproven_max;           /* accepted, key not proved yet; 0: 512. The oldest goes */
     uint32_t conns_max;              /* accepted ones in all; 0: 4096. A new one is refused */
     uint64_t pending_max;            /* bytes queued on one connection; 0: 64 MB */
     uint32_t handshake_ms;           /* deadline of connect and proof; 0: 5000 */

@@ -99,7 +99,7 @@ static void open_record(struct conn *c, uint8_t *p, uint32_t len) {
 }
 
 /* Make the input buffer at least this large, its content at the start. */
-static bool in_grow(struct conn *c, uint32_t cap) {
+bool conn_in_grow(struct conn *c, uint32_t cap) {
     uint8_t *p = malloc(cap);
 
     if (!p) {
@@ -129,7 +129,7 @@ void conn_in_go_on(struct conn *c) {
             return;
         }
         if (have < len + NET_OVER) {
-            if (c->in_cap < len + NET_OVER) (void)in_grow(c, NET_IN_LARGE);
+            if (c->in_cap < len + NET_OVER) (void)conn_in_grow(c, NET_IN_LARGE);
             break;
         }
         c->in_pos += len + NET_OVER;
@@ -172,7 +172,7 @@ void conn_in_read(struct conn *c) {
         budget -= n;
         c->in_end += (uint32_t)n;
         if ((size_t)n == room && c->state == CONN_READY && c->in_cap < NET_IN_LARGE &&
-            !in_grow(c, NET_IN_LARGE))
+            !conn_in_grow(c, NET_IN_LARGE))
             return;
         conn_in_go_on(c);
         if ((size_t)n < room) return;

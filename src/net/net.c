@@ -97,7 +97,7 @@ int net_new(const struct net_opts *opts, struct net **ret) {
         return -SKATE_ENOMEM;
     }
     n->opts = *opts;
-    if (!n->opts.unproven_max) n->opts.unproven_max = 64;
+    if (!n->opts.unproven_max) n->opts.unproven_max = 512;
     if (!n->opts.conns_max) n->opts.conns_max = 4096;
     if (!n->opts.pending_max) n->opts.pending_max = 64 << 20;
     if (!n->opts.handshake_ms) n->opts.handshake_ms = 5000;

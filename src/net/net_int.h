@@ -14,7 +14,8 @@ enum {
     NET_CHUNKS_KEPT = 64,                    /* unused chunks that a net keeps: 4 MB */
     NET_COPY = 8 * 1024,                     /* smaller frames are gathered into one record */
     NET_WRITE = 256 * 1024,                  /* queued bytes that are written without waiting */
-    NET_IN_SMALL = 4096,                     /* input buffer of a quiet connection */
+    NET_IN_NEW = 256,                        /* input buffer before the proof */
+    NET_IN_SMALL = 4096,                     /* of a quiet connection */
     NET_IN_LARGE = 4 * (NET_RECORD + NET_OVER),
     NET_TURN = 1 << 20,          /* bytes read from one connection before others get a turn */
     NET_FRAME_KEPT = 2 << 20,    /* a frame buffer that is kept for the next one */
@@ -107,6 +108,8 @@ void conn_out_release(struct conn *c);
 
 /* conn_in.c */
 void conn_in_read(struct conn *c);
+/* Make the input buffer this large, its content at the start; false: it has failed. */
+bool conn_in_grow(struct conn *c, uint32_t cap);
 void conn_in_go_on(struct conn *c);
 void conn_in_release(struct conn *c);
 

@@ -36,6 +36,32 @@ done:
     return r;
 }
 
+int seal_share(const uint8_t secret[SEAL_KEY], uint8_t ret[SEAL_SHARE]) {
+    EVP_PKEY *key = EVP_PKEY_new_raw_private_key(EVP_PKEY_X25519, NULL, secret, SEAL_KEY);
+    size_t n = SEAL_SHARE;
+    bool ok = key && EVP_PKEY_get_raw_public_key(key, ret, &n) == 1 && n == SEAL_SHARE;
+
+    EVP_PKEY_free(key);
+    return ok ? 0 : -SKATE_ESYS;
+}
+
+int seal_agree(const uint8_t secret[SEAL_KEY], const uint8_t theirs[SEAL_SHARE],
+               uint8_t ret[SEAL_KEY]) {
+    EVP_PKEY *key = EVP_PKEY_new_raw_private_key(EVP_PKEY_X25519, NULL, secret, SEAL_KEY);
+    EVP_PKEY *peer = EVP_PKEY_new_raw_public_key(EVP_PKEY_X25519, NULL, theirs, SEAL_SHARE);
+    EVP_PKEY_CTX *ctx = key ? EVP_PKEY_CTX_new(key, NULL) : NULL;
+    size_t n = SEAL_KEY;
+    int r = -SKATE_ESYS;
+
+    /* It refuses points of small order, which would make a secret that everybody knows. */
+    if (ctx && peer && EVP_PKEY_derive_init(ctx) == 1 && EVP_PKEY_derive_set_peer(ctx, peer) == 1)
+        r = EVP_PKEY_derive(ctx, ret, &n) == 1 && n == SEAL_KEY ? 0 : -SKATE_EAUTH;
+    EVP_PKEY_CTX_free(ctx);
+    EVP_PKEY_free(peer);
+    EVP_PKEY_free(key);
+    return r;
+}
+
 bool seal_equal(const void *a, const void *b, size_t len) { return CRYPTO_memcmp(a, b, len) == 0; }
 
 int seal_init(struct seal *s, const uint8_t key[SEAL_KEY], bool opening) {

@@ -1,8 +1,8 @@
 /* seal.h - the cryptography of a connection: key derivation and sealed records.
  *
- * HMAC-SHA256, HKDF-SHA256 and AES-256-GCM of OpenSSL's libcrypto; nothing of our own but their
- * arrangement. A record is sealed with a nonce that is the count of records of that direction, so
- * one that is dropped, repeated or moved does not open. Each direction has its own key, used for
+ * HMAC-SHA256, HKDF-SHA256, X25519 and AES-256-GCM of OpenSSL's libcrypto; nothing of our own but
+ * their arrangement. A record is sealed with a nonce that is the count of records of that direction,
+ * so one that is dropped, repeated or moved does not open. Each direction has its own key, used for
  * one connection only. Loop thread; never blocks. Tests: tests/unit/net_seal_test.c. */
 #ifndef SKATE_NET_SEAL_H
 #define SKATE_NET_SEAL_H
@@ -13,7 +13,7 @@
 
 #include "base/err.h"
 
-enum { SEAL_KEY = 32, SEAL_MAC = 32, SEAL_TAG = 16 };
+enum { SEAL_KEY = 32, SEAL_MAC = 32, SEAL_TAG = 16, SEAL_SHARE = 32 };
 
 struct seal {
     void *ctx; /* EVP_CIPHER_CTX */
@@ -27,6 +27,11 @@ SKATE_NODISCARD int seal_mac(const uint8_t key[SEAL_KEY], const void *data, size
 /* HKDF-SHA256 with one block of output. 0 or -SKATE_ESYS. */
 SKATE_NODISCARD int seal_derive(const uint8_t secret[SEAL_KEY], const uint8_t *salt,
                                 size_t salt_len, const char *info, uint8_t ret[SEAL_KEY]);
+/* X25519: what the other end is told of a random secret, and what both then know. -SKATE_ESYS;
+ * -SKATE_EAUTH: `theirs` is no honest share. */
+SKATE_NODISCARD int seal_share(const uint8_t secret[SEAL_KEY], uint8_t ret[SEAL_SHARE]);
+SKATE_NODISCARD int seal_agree(const uint8_t secret[SEAL_KEY], const uint8_t theirs[SEAL_SHARE],
+                               uint8_t ret[SEAL_KEY]);
 /* Compare in a time that does not depend on where they differ. */
 bool seal_equal(const void *a, const void *b, size_t len);
 

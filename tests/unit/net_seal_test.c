@@ -97,14 +97,61 @@ static void seal_and_open(void **state) {
     seal_release(&s);
 }
 
+/* RFC 7748, 5.2: nine times the point nine; both ends agree; a share of small order is refused. */
+static void agree_vector(void **state) {
+    uint8_t nine[32] = {9}, other[32] = {1, 2, 3}, a[32], b[32], want[32], got[32], none[32] = {0};
+
+    (void)state;
+    from_hex("422c8e7a6227d7bca1350b3e2bb7279f7897b87bb6854b783c60e80311ae3079", want);
+    assert_int_equal(seal_share(nine, a), 0);
+    assert_memory_equal(a, want, 32);
+    assert_int_equal(seal_agree(nine, nine, got), 0);
+    assert_memory_equal(got, want, 32);
+    assert_int_equal(seal_share(other, b), 0);
+    assert_int_equal(seal_agree(other, a, got), 0);
+    assert_int_equal(seal_agree(nine, b, want), 0);
+    assert_memory_equal(got, want, 32);
+    assert_int_equal(seal_agree(nine, none, got), -SKATE_EAUTH);
+}
+
+/* A binding is part of every proof. */
+static void bound_proofs(void **state) {
+    uint8_t key[32] = {1}, hello[HANDSHAKE_HELLO], answer[HANDSHAKE_ANSWER],
+            proof[HANDSHAKE_PROOF], binding[32] = {4}, other[32] = {5};
+
+    (void)state;
+    for (int same = 0; same < 2; same++) {
+        struct handshake a, c = {0};
+
+        assert_int_equal(handshake_accept(&a, key, HANDSHAKE_TLS, hello), 0);
+        assert_int_equal(handshake_flags(hello), HANDSHAKE_TLS);
+        handshake_bind(&a, binding);
+        handshake_bind(&c, same ? binding : other);
+        assert_int_equal(handshake_answer(&c, key, hello, answer), 0);
+        assert_int_equal(handshake_prove(&a, answer, proof), same ? 0 : -SKATE_EAUTH);
+        if (same) assert_int_equal(handshake_check(&c, proof), 0);
+    }
+    hello[8] ^= HANDSHAKE_TLS; /* who changes what was demanded is found out */
+    {
+        struct handshake a, c = {0};
+        uint8_t changed[HANDSHAKE_HELLO];
+
+        assert_int_equal(handshake_accept(&a, key, HANDSHAKE_TLS, hello), 0);
+        memcpy(changed, hello, sizeof changed);
+        changed[8] = 0;
+        assert_int_equal(handshake_answer(&c, key, changed, answer), 0);
+        assert_int_equal(handshake_prove(&a, answer, proof), -SKATE_EAUTH);
+    }
+}
+
 /* Both ends derive the same two keys; each wrong message is told apart. */
 static void handshake_steps(void **state) {
     uint8_t key[32] = {1}, other[32] = {2}, hello[HANDSHAKE_HELLO], answer[HANDSHAKE_ANSWER],
             proof[HANDSHAKE_PROOF], k[4][32], changed[HANDSHAKE_ANSWER];
-    struct handshake a, c, d;
+    struct handshake a, c = {0}, d;
 
     (void)state;
-    assert_int_equal(handshake_accept(&a, key, hello), 0);
+    assert_int_equal(handshake_accept(&a, key, 0, hello), 0);
     assert_int_equal(handshake_answer(&c, key, hello, answer), 0);
     for (size_t i = 8; i < HANDSHAKE_ANSWER; i += 7) { /* any bit counts */
         d = a;
@@ -113,15 +160,25 @@ static void handshake_steps(void **state) {
         assert_int_equal(handshake_prove(&d, changed, proof), -SKATE_EAUTH);
     }
     assert_int_equal(handshake_prove(&a, answer, proof), 0);
-    assert_memory_not_equal(proof, answer + HANDSHAKE_HELLO, 32); /* roles differ */
-    assert_int_equal(handshake_check(&c, answer + HANDSHAKE_HELLO), -SKATE_EAUTH);
+    assert_memory_not_equal(proof + 32, answer + HANDSHAKE_ANSWER - 32, 32); /* roles differ */
+    assert_int_equal(handshake_check(&c, answer + HANDSHAKE_ANSWER - HANDSHAKE_PROOF),
+                     -SKATE_EAUTH);
+    for (size_t i = 0; i < HANDSHAKE_PROOF; i += 9) {
+        d = c;
+        memcpy(changed, proof, HANDSHAKE_PROOF);
+        changed[i] ^= 1;
+        assert_int_equal(handshake_check(&d, changed), -SKATE_EAUTH);
+    }
     assert_int_equal(handshake_check(&c, proof), 0);
     assert_int_equal(handshake_keys(&a, key, k[0], k[1]), 0);
     assert_int_equal(handshake_keys(&c, key, k[2], k[3]), 0);
     assert_memory_equal(k[0], k[2], 32);
     assert_memory_equal(k[1], k[3], 32);
     assert_memory_not_equal(k[0], k[1], 32);
-    assert_int_equal(handshake_accept(&a, other, hello), 0);
+    c.secret[3] ^= 1; /* the keys are not those of the cluster key and what was heard alone */
+    assert_int_equal(handshake_keys(&c, key, k[2], k[3]), 0);
+    assert_memory_not_equal(k[0], k[2], 32);
+    assert_int_equal(handshake_accept(&a, other, 0, hello), 0);
     assert_int_equal(handshake_prove(&a, answer, proof), -SKATE_EAUTH); /* replay: old nonce */
     hello[6]++;
     assert_int_equal(handshake_answer(&c, key, hello, answer), -SKATE_EVERSION);
@@ -133,6 +190,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(mac_vector),    cmocka_unit_test(derive_is_hkdf),
         cmocka_unit_test(gcm_vector),    cmocka_unit_test(seal_and_open),
+        cmocka_unit_test(agree_vector),  cmocka_unit_test(bound_proofs),
         cmocka_unit_test(handshake_steps),
     };
 
