@@ -1,6 +1,6 @@
 # Skate's front door. `make build`, `make test` and `make demo` do all their own set-up on a
 # fresh Debian 12 with Python 3.11, git and make (as root, or with sudo).
-.PHONY: help build quick compat test test-core test-spark demo bench bench-compare asan faults units tidy wheel clean \
+.PHONY: help build quick compat test test-core test-spark demo bench bench-compare asan faults units tidy fuzz wheel clean \
         setup-build setup-test setup-spark setup-bench setup-clients
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
@@ -18,6 +18,7 @@ help:
 	@echo 'make faults      real nodes in network namespaces: kills, cuts, bad networks (about 12 minutes)'
 	@echo 'make asan        C unit tests and the compat tests under ASan and UBSan'
 	@echo 'make tidy        the style check'
+	@echo 'make fuzz SECONDS=60  each fuzz target so long, with clang (tests/fuzz)'
 	@echo 'make wheel       a wheel in dist/'
 	@echo 'make clean       remove build/ but for stamps and environments'
 
@@ -61,6 +62,10 @@ faults: setup-test build
 
 tidy:
 	@$(PY) tools/tidy.py
+
+SECONDS ?= 60
+fuzz: setup-test build
+	@$(PY) tests/fuzz/run_fuzz.py all $(SECONDS)
 
 demo: setup-spark build
 	@$(PY) tools/demo.py

@@ -1,72 +1,158 @@
-"""Build a fuzz target with clang's libFuzzer, ASan and UBSan, and run it.
+"""Build fuzz targets with clang's libFuzzer, ASan and UBSan, and run them.
 
-usage: run_fuzz.py TARGET [SECONDS [libFuzzer's own arguments ...]]
+usage: run_fuzz.py TARGET|all [SECONDS [libFuzzer's own arguments ...]]
+       run_fuzz.py keep TARGET     what build/fuzz/TARGET has, minimised, into tests/fuzz/corpus
 
-TARGET: wire, ring, spill, gcs, raylet or core (fuzz_TARGET.c). clang is not one of the project's
-needs: install one (Debian: clang-14 libclang-rt-14-dev) to fuzz with coverage. What is found is in
-build/fuzz/TARGET (corpus and crash-*); a crash becomes a named test, then it is fixed.
+A TARGET is a fuzz_TARGET.c. Each begins with its corpus, tests/fuzz/corpus/TARGET. clang is not one
+of the project's needs: install one (Debian: clang-14 libclang-rt-14-dev) to fuzz with coverage.
+What is found is in build/fuzz/TARGET (corpus and crash-*); a crash becomes a named test, then it
+is fixed.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+CORPUS = ROOT / "tests/fuzz/corpus"
+OUT = ROOT / "build/fuzz"
+NODE = ["base", "loop", "wire", "net", "store", "sched", "own", "gcs", "gcsd", "raylet"]
+# What a target stands on: folders of src, or single files of them.
 LAYERS = {
     "wire": ["base", "wire", "sched"],
     "ring": ["base", "wire", "sched"],
     "spill": ["base", "wire", "sched", "store"],
     "gcs": ["base", "wire", "sched", "gcs"],
-    "raylet": ["base", "loop", "wire", "net", "store", "sched", "own", "gcs", "gcsd", "raylet"],
-    "core": ["base", "wire", "sched", "own", "core"],
+    "raylet": NODE,
+    "core": ["base", "wire", "sched", "own", "store/table.c", "core"],
+    "net": ["base", "loop", "wire", "sched", "net"],
+    "peer": NODE,
+    "settings": NODE,
+    "arrow": ["base", "wire", "sched", "arrow"],
+    "value": ["base", "wire", "sched", "api/value_facts.c"],
 }
+LIBS = {"net": ["uv", "ssl", "crypto"], "arrow": ["cmocka"]}
+NODE_LIBS = ["uv", "ssl", "crypto", "dl"]
 FLAGS = [
     "-std=gnu11", "-g", "-O1", "-D_GNU_SOURCE=", '-DSKATE_VERSION="fuzz"', "-fno-strict-aliasing",
     "-fno-omit-frame-pointer", "-fsanitize=fuzzer,address,undefined",
     "-fno-sanitize-recover=undefined", "-fno-sanitize=pointer-overflow",
 ]  # fmt: skip
+RUN = [
+    "-max_len=4096", "-len_control=0", "-rss_limit_mb=4096", "-timeout=20", "-detect_leaks=0",
+]  # fmt: skip
+KEEP_BYTES = 200_000  # of a committed corpus
 
 
-def main(argv: list[str]) -> int:
-    """Compile everything the target stands on into one program, then run it."""
-    if not argv or argv[0] not in LAYERS:
-        print(__doc__, file=sys.stderr)
-        return 2
-    target, seconds = argv[0], argv[1] if len(argv) > 1 else "60"
-    clang = next(filter(None, map(shutil.which, ("clang", "clang-19", "clang-14"))), None)
+def find_clang() -> str | None:
+    """A clang of this machine."""
+    return next(filter(None, map(shutil.which, ("clang", "clang-19", "clang-14"))), None)
+
+
+def sources_of(target: str) -> list[str]:
+    """Every C file that a target needs beside itself."""
+    found = []
+    for layer in LAYERS[target]:
+        if layer.endswith(".c"):
+            found.append(str(ROOT / "src" / layer))
+            continue
+        files = sorted((ROOT / "src" / layer).glob("*.c"))
+        found += [str(f) for f in files if not f.name.endswith("_main.c")]
+    return found
+
+
+def compile_one(clang: str, source: str, newest: float) -> str | None:
+    """The object of a source, compiled when it or any header is younger; None: it failed."""
+    name = os.path.relpath(source, ROOT).replace("/", "_")
+    result = OUT / "objects" / f"{name}.o"
+    if result.exists() and result.stat().st_mtime > max(newest, os.stat(source).st_mtime):
+        return str(result)
+    generated = ROOT / "build/py/src/wire"
+    command = [
+        clang, *FLAGS, f"-I{ROOT / 'src'}", f"-I{ROOT / 'include'}", f"-I{generated}",
+        f"-I{generated.parent}", f"-I{ROOT / 'tests/fuzz'}", "-c", source, "-o", str(result),
+    ]  # fmt: skip
+    return None if subprocess.run(command, check=False).returncode else str(result)
+
+
+def build(target: str) -> int:
+    """Compile everything the target stands on into one program. Exit code of clang, 2: no clang."""
+    clang = find_clang()
     if clang is None:
         print("run_fuzz.py: no clang here", file=sys.stderr)
         return 2
-    sources = [
-        str(f)
-        for layer in LAYERS[target]
-        for f in sorted((ROOT / "src" / layer).glob("*.c"))
-        if not f.name.endswith("_main.c")
-    ]
-    generated = ROOT / "build/py/src/wire"
-    out = ROOT / "build/fuzz" / target
-    (out / "corpus").mkdir(parents=True, exist_ok=True)
-    libs = ["-luv", "-lcrypto", "-ldl"] if target == "raylet" else []
-    command = [
-        clang, *FLAGS, f"-I{ROOT / 'src'}", f"-I{ROOT / 'include'}", f"-I{generated}",
-        f"-I{generated.parent}", f"-I{ROOT / 'tests/fuzz'}", *sources,
-        str(generated / "wire_gen.c"), str(ROOT / "tests/fuzz" / f"fuzz_{target}.c"),
-        "-o", str(out / target), *libs, "-lpthread",
-    ]  # fmt: skip
-    built = subprocess.run(command, check=False).returncode
+    (OUT / target / "corpus").mkdir(parents=True, exist_ok=True)
+    (OUT / "objects").mkdir(exist_ok=True)
+    libs = NODE_LIBS if LAYERS[target] is NODE else LIBS.get(target, [])
+    sources = [*sources_of(target), str(ROOT / "build/py/src/wire/wire_gen.c")]
+    newest = max(f.stat().st_mtime for f in (ROOT / "src").rglob("*.h"))
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        objects = list(pool.map(lambda source: compile_one(clang, source, newest), sources))
+    own = ROOT / "tests/fuzz" / f"fuzz_{target}.c"
+    made = compile_one(clang, str(own), time.time())  # it may include files of any kind
+    if made is None or None in objects:
+        return 1
+    command = [clang, *FLAGS, *(o for o in (*objects, made) if o), "-o", str(OUT / target / target),
+               *(f"-l{lib}" for lib in libs), "-lpthread", "-lm"]  # fmt: skip
+    return subprocess.run(command, check=False).returncode
+
+
+def fuzz(target: str, seconds: str, more: list[str]) -> int:
+    """Build and run one target; 0: nothing was found."""
+    built = build(target)
     if built:
         return built
-    return subprocess.run(
-        [
-            out / target, out / "corpus", f"-max_total_time={seconds}", f"-artifact_prefix={out}/",
-            "-max_len=4096", "-len_control=0", "-rss_limit_mb=4096", "-timeout=20",
-            "-detect_leaks=0", *argv[2:],
-        ],
-        check=False,
-    ).returncode  # fmt: skip
+    out = OUT / target
+    folders = [out / "corpus", *([CORPUS / target] if (CORPUS / target).is_dir() else [])]
+    command = [out / target, *folders, f"-max_total_time={seconds}", f"-artifact_prefix={out}/"]
+    return subprocess.run([*command, *RUN, *more], check=False).returncode
+
+
+def keep(target: str) -> int:
+    """Minimise what was found so far into the committed corpus, smallest inputs first."""
+    out, folder = OUT / target, CORPUS / target
+    small = out / "minimised"
+    shutil.rmtree(small, ignore_errors=True)
+    small.mkdir(parents=True)
+    folders = [out / "corpus", *([folder] if folder.is_dir() else [])]
+    done = subprocess.run([out / target, "-merge=1", *RUN, small, *folders], check=False)
+    if done.returncode:
+        return done.returncode
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    used = 0
+    for path in sorted(small.iterdir(), key=lambda p: (p.stat().st_size, p.name)):
+        used += path.stat().st_size
+        if used > KEEP_BYTES:
+            break
+        shutil.copy(path, folder / path.name[:16])
+    return 0
+
+
+def main(argv: list[str]) -> int:
+    """Do what the first argument says."""
+    if len(argv) == 2 and argv[0] == "keep" and argv[1] in LAYERS:
+        return keep(argv[1])
+    targets = list(LAYERS) if argv[:1] == ["all"] else argv[:1]
+    if not targets or any(t not in LAYERS for t in targets):
+        print(__doc__, file=sys.stderr)
+        return 2
+    if argv[0] == "all" and find_clang() is None:
+        print("fuzz: no clang here: only the committed inputs are run, by the unit tests")
+        return 0
+    seconds = argv[1] if len(argv) > 1 else "60"
+    worst = 0
+    for target in targets:
+        code = fuzz(target, seconds, argv[2:])
+        print(f"fuzz: {target}: {'nothing found' if code == 0 else f'exit code {code}'}")
+        worst = worst or code
+    return worst
 
 
 if __name__ == "__main__":
