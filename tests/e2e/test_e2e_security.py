@@ -198,7 +198,7 @@ def test_strangers_at_every_port_hear_nothing(site, session):
         with stranger, contextlib.suppress(ConnectionError):
             while more := stranger.recv(65536):
                 heard += more
-        assert len(heard) <= 40, (port, name, heard)  # a hello: magic, version, 32 random bytes
+        assert len(heard) <= 48, (port, name, heard)  # a hello: magic, flags, 32 random bytes
     Path(f"{path}.go").touch()
     program.expect("^still 8$")
 
