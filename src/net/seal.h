@@ -1,8 +1,8 @@
 /* seal.h - the cryptography of a connection: key derivation and sealed records.
  *
  * HMAC-SHA256, HKDF-SHA256, X25519 and AES-256-GCM of OpenSSL's libcrypto; nothing of our own but
- * their arrangement. A record is sealed with a nonce that is the count of records of that direction,
- * so one that is dropped, repeated or moved does not open. Each direction has its own key, used for
+ * their arrangement. A record is sealed with a nonce that counts the records of that direction, so
+ * one that is dropped, repeated or moved does not open. Each direction has its own key, used for
  * one connection only. Loop thread; never blocks. Tests: tests/unit/net_seal_test.c. */
 #ifndef SKATE_NET_SEAL_H
 #define SKATE_NET_SEAL_H
