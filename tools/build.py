@@ -5,6 +5,7 @@ usage: build.py install         make build: a full install by pip, or `quick` wh
        build.py units [asan]    compile the C unit tests, plain or with ASan and UBSan; the latter
                                 with a sanitized Skate beside it, in build/asan/site
        build.py units tsan      those with several threads, with TSan (tests/unit/tsan.txt)
+       build.py sim             the simulator of clusters (tests/sim)
 
 Folders: build/py (what pip and quick share, through meson-python), build/asan, build/tsan. One
 build at a time (a lock on build/.lock); several people may call it at once.
@@ -77,6 +78,7 @@ def source_list() -> str:
         lines += sources.folder(ROOT / d)
         lines += [str(f) for f in sorted((ROOT / d).glob("meson.build"))]
     lines += sources.units(ROOT / "tests" / "unit")
+    lines.append((ROOT / "tests" / "sim" / "meson.build").read_text())
     return "\n".join(lines)
 
 
@@ -213,13 +215,19 @@ def units(variant: str) -> int:
         r = configure(TSAN_DIR, TSAN_OPTIONS)
         return r or ninja(TSAN_DIR, *(f"tests/unit/{name}" for name in names))
     r = configure(PY_DIR, []) if is_installed() else pip_install()
-    return r or ninja(PY_DIR, "unit-tests")
+    return r or ninja(PY_DIR, "unit-tests", "tests/sim/skate-sim")
+
+
+def sim() -> int:
+    """Compile the simulator."""
+    r = configure(PY_DIR, []) if is_installed() else pip_install()
+    return r or ninja(PY_DIR, "tests/sim/skate-sim")
 
 
 def main(argv: list[str]) -> int:
     """Take the lock, then do one thing."""
     BUILD.mkdir(exist_ok=True)
-    commands = {"install": quick, "quick": quick, "pip": pip_install}
+    commands = {"install": quick, "quick": quick, "pip": pip_install, "sim": sim}
     with open(BUILD / ".lock", "w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if argv[:1] == ["units"]:

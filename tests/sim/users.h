@@ -1,0 +1,23 @@
+/* users.h - programs of the simulated cluster: drivers and workers with the real core. */
+#ifndef SKATE_SIM_USERS_H
+#define SKATE_SIM_USERS_H
+
+#include "sim.h"
+
+/* What a driver is to do, and what came of it. */
+struct sim_driver {
+    struct sim_driver *next;
+    struct sim_machine *machine;
+    struct sim_proc *proc;
+    uint32_t number, tasks, actors; /* how much it is to do */
+    bool names;                     /* its actors have names and are detached */
+    uint32_t done, right, errors;   /* waits that ended; with the right value; with an error */
+    bool started, finished, quiet;  /* quiet: all it had is gone again */
+    char trouble[600];
+};
+extern struct sim_driver *sim_drivers;
+struct sim_driver *sim_driver_new(struct sim_machine *m, uint32_t tasks, uint32_t actors);
+/* The main thread of each worker. */
+void *sim_worker_main(void *fd);
+
+#endif

@@ -1,0 +1,42 @@
+"""The simulator of clusters (tests/sim): seeds that must not fail, and that a seed is a run."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+RUN = ROOT / "tests" / "sim" / "run_sim.py"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def program() -> None:
+    """The simulator, built."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tools" / "build.py"), "sim"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def run(*options: str) -> tuple[int, str]:
+    """run_sim.py with these options: its exit status, what it said."""
+    done = subprocess.run(
+        [sys.executable, str(RUN), *options], capture_output=True, text=True, check=False
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_a_seed_is_a_run() -> None:
+    """Twice the same, bit for bit."""
+    code, said = run("--seeds", "5", "--again")
+    assert code == 0, said
+
+
+def test_calm_seeds() -> None:
+    """Without faults each task has its result, and nothing is left."""
+    code, said = run("--seeds", "10")
+    assert code == 0, said
