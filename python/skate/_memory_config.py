@@ -37,6 +37,14 @@ def settings(system: Any = None) -> list[tuple[str, Any]]:
     return out
 
 
+def health(system: Any = None) -> list[tuple[str, Any]]:
+    """The same for the control store: after how much silence a node is dead."""
+    value = _told(system, "health_check_timeout_ms")
+    if value is None:
+        return []
+    return [("heartbeat_ms", _number("health_check_timeout_ms", value, 1000, 86_400_000))]
+
+
 def retries(system: Any = None) -> dict[str, int]:
     """What is said of trying again what was ended for want of memory, for the job's processes."""
     out = {}

@@ -401,14 +401,17 @@ class Node:
         return self.raylet.ready["socket"]
 
     def start_gcs(
-        self, ip: str = "127.0.0.1", port: int = 0, lasting: bool = False, alone: bool = False
-    ) -> None:
+        self, ip: str = "127.0.0.1", port: int = 0, lasting: bool = False, alone: bool = False,
+        system: dict[str, Any] | None = None,
+    ) -> None:  # fmt: skip
         """Start the global control store. alone: nodes come and go without it, and it without
-        them."""
+        them. system: the _system_config, of which health_check_timeout_ms is its."""
+        from skate import _memory_config
+
         settings = [
             ("cluster_key", self.key), ("listen_ip", ip), ("listen_port", port),
             ("session_dir", self.session_dir), ("local_session", int(not lasting and not alone)),
-            *self._life(lasting),
+            *self._life(lasting), *_memory_config.health(system),
         ]  # fmt: skip
         self.gcs = Daemon("skate-gcs", settings, self._log_path("gcs", lasting))
         ready = self.gcs.wait_ready()

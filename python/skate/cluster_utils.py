@@ -121,7 +121,7 @@ class Cluster:
         head = self._gcs is None
         try:
             if self._gcs is None:
-                node.start_gcs(alone=True)
+                node.start_gcs(alone=True, system=_system_config)
                 self._gcs = node
             node.gcs_address = self.address
             node.start_raylet(

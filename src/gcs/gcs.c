@@ -219,7 +219,7 @@ static void on_frame(struct gcs *g, const struct gcs_event *e) {
 }
 
 void gcs_step(struct gcs *g, const struct gcs_event *event, int64_t now_ns, struct gcs_out *out) {
-    out->count = out->used = 0;
+    out->count = out->used = out->probe_count = 0;
     out->changed = out->head_lost = out->fenced = false;
     g->out = out;
     g->now = now_ns;
@@ -227,6 +227,8 @@ void gcs_step(struct gcs *g, const struct gcs_event *event, int64_t now_ns, stru
         on_frame(g, event);
     else if (event->kind == GCS_TICK)
         gcs_health_tick(g);
+    else if (event->kind == GCS_PROBED)
+        gcs_health_probed(g, (uint32_t)event->link, event->refused);
     else {
         struct skate_id key = map_key(event->link);
         struct gcs_node *n = gcs_node_find(g, map_get(&g->links, &key));

@@ -36,6 +36,7 @@ struct gcs_opts {
 enum gcs_event_kind {
     GCS_FRAME,     /* a frame came on `link` */
     GCS_LINK_DOWN, /* `link` is gone; text says why */
+    GCS_PROBED,    /* a gcs_probe has ended: of node `link`, refused or not */
     GCS_TICK,      /* time has passed; gcs_out.tick_ms says how often it is wanted */
 };
 struct gcs_event {
@@ -45,6 +46,7 @@ struct gcs_event {
     uint32_t len;
     const char *text;
     const char *peer_ip; /* of the link; for nodes that do not say */
+    bool refused;        /* GCS_PROBED: its machine says that nobody listens at its port */
 };
 
 /* What is to be sent, in this order. Frames lie in `bytes`; one may be sent to several links. */
@@ -53,6 +55,13 @@ struct gcs_send {
     uint32_t at, len;
     bool close; /* no frame: end this link after what was sent before */
 };
+/* Try to connect to a node's port, and say so by GCS_PROBED. */
+struct gcs_probe {
+    uint32_t node;
+    uint16_t port;
+    char ip[16];
+};
+enum { GCS_PROBES = 32 }; /* of one step; what is beyond is asked for later */
 struct gcs_out {
     struct gcs_send *sends;
     uint32_t count, cap;
@@ -60,7 +69,9 @@ struct gcs_out {
     uint32_t used, room;
     bool changed;   /* state that must outlive the GCS changed: log the event, then send */
     bool head_lost; /* the head node's raylet is gone */
-    uint32_t tick_ms; /* the next GCS_TICK is wanted in so long */
+    struct gcs_probe probes[GCS_PROBES];
+    uint32_t probe_count;
+    uint32_t tick_ms; /* a GCS_TICK is wanted so often; 0: never */
     bool fenced;    /* a raylet has seen a later epoch: this GCS has been replaced and must end */
 };
 

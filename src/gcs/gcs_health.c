@@ -2,10 +2,11 @@
  *
  * A raylet of a cluster beats from a thread of its own, on a connection of its own
  * (raylet/beats.h); that of a private session does not, there its reports are the sign of life.
- * A node is suspected when its beats stay out, or when the beats say that its main loop does not
- * turn: nothing new is placed there, and it is shown with the reason. Any frame of its clears
- * that. It is convicted after heartbeat_ms of silence. Time in which we did not run ourselves does
- * not count: what the nodes said meanwhile is still unread.
+ * A node is suspected when its beats stay out, when they say that its main loop does not turn, or
+ * when its link has ended, until it is back: nothing new is placed there, and it is shown with the
+ * reason. It is convicted after heartbeat_ms of silence, or as soon as its machine says that nobody
+ * listens at its port any more: a raylet listens for as long as it lives. Time in which we did not
+ * run ourselves does not count: what the nodes said meanwhile is still unread.
  * Tests: tests/unit/gcs_health_test.c. */
 #include <stdio.h>
 #include <string.h>
@@ -16,7 +17,8 @@
 enum { TICK_IDLE_MS = 1000, TICK_BEATS_MS = 200 }; /* how often we look */
 /* Without a beat; without a report where nobody beats; a main loop that should turn each second. */
 enum { DOUBT_BEAT_MS = 600, DOUBT_REPORT_MS = 2500, DOUBT_TURN_MS = 3500 };
-enum { RETELL_MS = 1000 };
+/* Of a node whose link has ended: without a beat for so long it is dead when its port refuses. */
+enum { PROBE_SILENT_MS = 250, RETELL_MS = 1000 };
 
 static int64_t ms_since(const struct gcs *g, int64_t then_ns) {
     return (g->now - then_ns) / 1000000;
@@ -48,7 +50,9 @@ static bool doubt(const struct gcs *g, const struct gcs_node *n, char *ret, size
     int64_t silent = ms_since(g, n->heard_ns);
     int64_t stuck = ms_since(g, n->health.turned_ns);
 
-    if (n->health.beats && silent >= DOUBT_BEAT_MS)
+    if (!n->link || n->returning)
+        (void)snprintf(ret, cap, "%s", n->reason); /* gcs_return.c wrote it */
+    else if (n->health.beats && silent >= DOUBT_BEAT_MS)
         (void)snprintf(ret, cap, "suspected: no beat of it for %lld ms", (long long)silent);
     else if (!n->health.beats && silent >= DOUBT_REPORT_MS)
         (void)snprintf(ret, cap, "suspected: no report of it for %lld ms", (long long)silent);
@@ -71,6 +75,59 @@ static void look_at(struct gcs *g, struct gcs_node *n) {
     (void)snprintf(n->reason, sizeof n->reason, "%s", why);
     n->health.told_ns = g->now;
     set_suspect(g, n, true);
+}
+
+/* What it gave as its address; not one that means this machine when it is on another. */
+static const char *address_of(const struct gcs_node *n, char ret[16]) {
+    uint32_t len;
+    const char *ip = wire_node_register_ip(n->registered, &len);
+
+    if (len == 0 || len > 15) {
+        ip = n->ip ? n->ip : "";
+        len = (uint32_t)strlen(ip) & 15;
+    } else if (n->ip && strncmp(ip, "127.", 4) == 0 && strncmp(n->ip, "127.", 4) != 0)
+        len = 0;
+    memcpy(ret, ip, len);
+    ret[len] = 0;
+    return ret;
+}
+
+static void probe(struct gcs *g, struct gcs_node *n) {
+    const struct wire_node_register *m = n->registered;
+    struct gcs_out *out = g->out;
+    struct gcs_probe *o = &out->probes[out->probe_count];
+
+    if (out->probe_count == GCS_PROBES || !address_of(n, o->ip)[0]) return;
+    out->probe_count++;
+    o->node = n->number;
+    o->port = (uint16_t)m->port;
+    n->health.probed_ns = g->now;
+}
+
+/* Silent for a while, too: a node behind a wall that refuses may beat all the same. */
+static bool may_be_gone(const struct gcs *g, const struct gcs_node *n) {
+    int64_t silent = ms_since(g, n->heard_ns);
+
+    if (!n->alive || n->returning) return false;
+    if (n->link) return n->health.beats && silent >= DOUBT_BEAT_MS;
+    return !n->health.beats || silent >= PROBE_SILENT_MS;
+}
+
+void gcs_health_away(struct gcs *g, struct gcs_node *n) {
+    g->hurry = true;
+    n->health.told_ns = g->now;
+    set_suspect(g, n, true);
+    probe(g, n);
+}
+
+void gcs_health_probed(struct gcs *g, uint32_t node, bool refused) {
+    struct gcs_node *n = gcs_node_find(g, node);
+    char why[GCS_REASON];
+
+    if (!n || !refused || !may_be_gone(g, n)) return;
+    (void)snprintf(why, sizeof why, "%.1800s, and nobody listens at its port any more",
+                   strncmp(n->reason, "suspected: ", 11) == 0 ? n->reason + 11 : n->reason);
+    gcs_convict(g, n, why);
 }
 
 void gcs_health_heard(struct gcs *g, struct gcs_node *n) {
@@ -100,9 +157,10 @@ void gcs_health_beat(struct gcs *g, const struct gcs_from *from, const struct wi
         return;
     }
     n->heard_ns = g->now;
+    n->away_until_ns = g->now + g->opts.away_ms * INT64_C(1000000);
     if (!n->health.beats || n->health.turns != m->turns) n->health.turned_ns = g->now;
     n->health.turns = m->turns;
-    n->health.beats = g->beats = true;
+    n->health.beats = g->hurry = true;
     if (n->health.suspect) look_at(g, n);
 }
 
@@ -135,30 +193,41 @@ static void forgive_own_sleep(struct gcs *g) {
 }
 
 uint32_t gcs_health_tick_ms(const struct gcs *g) {
-    return g->beats ? TICK_BEATS_MS : TICK_IDLE_MS;
+    return !g->watched ? 0 : g->hurry ? TICK_BEATS_MS : TICK_IDLE_MS;
+}
+
+static void tick_one(struct gcs *g, struct gcs_node *n) {
+    int64_t silent = ms_since(g, n->heard_ns);
+    bool quiet = !n->health.beats || silent >= DOUBT_BEAT_MS;
+    char why[GCS_REASON];
+
+    if (silent >= (int64_t)g->opts.heartbeat_ms) {
+        (void)snprintf(why, sizeof why, "no sign of life for %lld ms", (long long)silent);
+        gcs_convict(g, n, why);
+    } else if (!n->link && g->now >= n->away_until_ns && quiet) {
+        (void)snprintf(why, sizeof why, "it did not come back: %.1800s", n->reason);
+        gcs_convict(g, n, why);
+    } else {
+        look_at(g, n);
+        if (!n->link || (n->health.suspect && ms_since(g, n->health.probed_ns) >= RETELL_MS))
+            probe(g, n);
+    }
 }
 
 void gcs_health_tick(struct gcs *g) {
-    bool beats = false;
+    bool watched = false, hurry = false;
 
     forgive_own_sleep(g);
     for (uint32_t i = 0; i < g->node_count; i++) {
         struct gcs_node *n = g->nodes[i];
-        int64_t silent = ms_since(g, n->heard_ns);
-        char why[64];
 
         if (!n->alive) continue;
-        beats = beats || n->health.beats;
-        if (silent >= (int64_t)g->opts.heartbeat_ms) {
-            (void)snprintf(why, sizeof why, "no sign of life for %lld ms", (long long)silent);
-            gcs_convict(g, n, why);
-        } else if (!n->link && g->now >= n->away_until_ns &&
-                   (!n->health.beats || silent >= DOUBT_BEAT_MS))
-            gcs_convict(g, n, n->reason); /* its link ended, it has not come back */
-        else
-            look_at(g, n);
+        watched = true;
+        hurry |= n->health.beats || !n->link;
+        tick_one(g, n);
     }
-    g->beats = beats;
+    g->watched = watched;
+    g->hurry = hurry;
     if (g->actors_pending && ms_since(g, g->retry_ns) >= TICK_IDLE_MS) {
         g->retry_ns = g->now;
         for (uint32_t i = 0; i < g->node_count; i++) gcs_place_row(g, g->nodes[i]);

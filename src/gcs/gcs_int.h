@@ -15,6 +15,7 @@ struct gcs_health {
     bool beats, suspect;        /* beats: its raylet has a beat thread */
     uint64_t turns;             /* of its main loop */
     int64_t turned_ns, told_ns; /* when these grew; when the reason was last written anew */
+    int64_t probed_ns;          /* when its port was last tried; 0: never */
 };
 
 struct gcs_node {
@@ -105,7 +106,7 @@ struct gcs_from {
 struct gcs {
     struct gcs_opts opts;
     int64_t now, tick_ns, retry_ns; /* of the last GCS_TICK; when waiting actors were last tried */
-    bool beats;                     /* some living node beats */
+    bool watched, hurry;            /* there are living nodes; some beat, or are away */
     struct gcs_out *out; /* of the step that runs */
     struct gcs_node **nodes;
     uint32_t node_count, node_cap, head;
@@ -169,6 +170,8 @@ void gcs_node_got(struct gcs *g, struct gcs_node *n, uint32_t kind);
 void gcs_health_beat(struct gcs *g, const struct gcs_from *from, const struct wire_beat *m);
 void gcs_health_heard(struct gcs *g, struct gcs_node *n); /* a frame came on its link */
 void gcs_health_tick(struct gcs *g);
+void gcs_health_away(struct gcs *g, struct gcs_node *n); /* its link has ended */
+void gcs_health_probed(struct gcs *g, uint32_t node, bool refused);
 uint32_t gcs_health_tick_ms(const struct gcs *g); /* how often that is wanted */
 /* Dead from now on; its raylet is told, so that it joins anew. */
 void gcs_convict(struct gcs *g, struct gcs_node *n, const char *why);

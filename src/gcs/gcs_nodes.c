@@ -158,6 +158,7 @@ void gcs_node_register(struct gcs *g, const struct gcs_from *from,
     n->alive = true;
     n->link = from->link;
     n->heard_ns = n->health.turned_ns = g->now;
+    g->watched = true;
     n->reported = n->loading = total;
     for (uint32_t i = 0; i < n->loading.count; i++) n->loading.v[i].amount = 0;
     n->reserving = n->loading;

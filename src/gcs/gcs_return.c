@@ -28,7 +28,8 @@ void gcs_node_away(struct gcs *g, struct gcs_node *n, const char *why) {
     n->stale = true;
     gcs_place_row(g, n);
     n->away_until_ns = g->now + g->opts.away_ms * INT64_C(1000000);
-    (void)snprintf(n->reason, sizeof n->reason, "%s", why);
+    (void)snprintf(n->reason, sizeof n->reason, "suspected: its connection ended: %s", why);
+    gcs_health_away(g, n);
 }
 
 static void tell_got(struct gcs *g, struct gcs_node *n) {
@@ -81,7 +82,6 @@ void gcs_node_return(struct gcs *g, const struct gcs_from *from,
     n->heard_ns = g->now;
     n->returning = n->stale = true;
     n->got = n->ungot = 0;
-    n->reason[0] = 0;
     gcs_place_row(g, n);
     gcs_node_welcome(g, from, n, 0, "");
 }

@@ -7,10 +7,11 @@
 
 #include "base/assert.h"
 #include "gcs/gcs.h"
+#include "gcsd/gcsd_probe.h"
 #include "net/conn.h"
 
-enum { AWAY_MS = 1000 }; /* until a node whose link has ended is declared dead */
-enum { LINKS_MAX = 40000, SLOT_BITS = 16, TICK_MS = 1000 };
+enum { SILENCE_MS = 5000 }; /* until a node of which nothing comes is dead */
+enum { LINKS_MAX = 40000, SLOT_BITS = 16 };
 /* Unread by a raylet: the mark at which we read no more from it, and that at which it is lost. */
 enum { PAUSE_BYTES = 16 << 20, UNREAD_MAX = 256 << 20 };
 
@@ -27,6 +28,7 @@ struct gcsd {
     struct net_listener *listener;
     struct gcs *gcs;
     struct gcs_out out;
+    struct probes *probes;
     struct loop_timer *tick;
     uint32_t tick_ms; /* as it runs */
     struct link **links; /* by slot; NULL: free */
@@ -51,13 +53,7 @@ static void link_free(struct link *l) {
 
     d->links[l->slot] = NULL;
     d->live--;
-    if (d->live == 0) loop_timer_stop(d->tick);
     free(l);
-}
-
-static void set_tick(struct gcsd *d, uint32_t ms) {
-    d->tick_ms = ms;
-    loop_timer_start(d->tick, ms, ms);
 }
 
 static struct link *link_new(struct gcsd *d, struct conn *c) {
@@ -80,7 +76,7 @@ static struct link *link_new(struct gcsd *d, struct conn *c) {
     *l = (struct link){.daemon = d, .conn = c, .slot = slot,
                        .number = ++d->births << SLOT_BITS | slot};
     d->links[slot] = l;
-    if (d->live++ == 0) set_tick(d, TICK_MS);
+    d->live++;
     return l;
 }
 
@@ -97,6 +93,14 @@ static void link_end(struct gcsd *d, struct link *l, bool finish) {
     }
     d->down[d->down_count++] = l->number;
     link_free(l);
+}
+
+static void set_tick(struct gcsd *d, uint32_t ms) {
+    d->tick_ms = ms;
+    if (ms)
+        loop_timer_start(d->tick, ms, ms);
+    else
+        loop_timer_stop(d->tick);
 }
 
 static void step_once(struct gcsd *d, const struct gcs_event *event) {
@@ -117,7 +121,12 @@ static void step_once(struct gcsd *d, const struct gcs_event *event) {
         (void)fprintf(stderr, "another GCS has taken over: this one ends\n");
         exit(1);
     }
-    if (d->live && d->out.tick_ms != d->tick_ms) set_tick(d, d->out.tick_ms);
+    for (uint32_t i = 0; i < d->out.probe_count; i++) {
+        const struct gcs_probe *o = &d->out.probes[i];
+
+        probes_start(d->probes, o->node, o->ip, o->port);
+    }
+    if (d->out.tick_ms != d->tick_ms) set_tick(d, d->out.tick_ms);
     if (d->out.head_lost && !d->head_told) {
         d->head_told = true;
         if (d->on_head_lost) d->on_head_lost(d->arg);
@@ -132,6 +141,12 @@ static void step(struct gcsd *d, const struct gcs_event *event) {
 
         step_once(d, &down);
     }
+}
+
+static void on_probed(void *arg, uint32_t node, bool refused) {
+    struct gcs_event event = {.kind = GCS_PROBED, .link = node, .refused = refused};
+
+    step(arg, &event);
 }
 
 static void on_tick(void *arg) {
@@ -199,8 +214,10 @@ int gcsd_new(const struct gcsd_opts *opts, struct gcsd **ret, struct skate_error
     struct net_opts net = {.loop = opts->loop, .pending_max = UNREAD_MAX, .on_log = on_log,
                            .conns_max = LINKS_MAX};
     struct net_address at = {opts->settings->listen_ip, opts->settings->listen_port};
-    struct gcs_opts store = {.heartbeat_ms = opts->heartbeat_ms,
-                             .away_ms = opts->settings->local_session ? 0 : AWAY_MS};
+    uint32_t told = opts->heartbeat_ms ? opts->heartbeat_ms : opts->settings->heartbeat_ms;
+    uint32_t silence = told ? told : SILENCE_MS;
+    struct gcs_opts store = {.heartbeat_ms = silence,
+                             .away_ms = opts->settings->local_session ? 0 : silence};
     struct gcsd *d = calloc(1, sizeof *d);
     int r = -SKATE_ENOMEM;
 
@@ -213,12 +230,14 @@ int gcsd_new(const struct gcsd_opts *opts, struct gcsd **ret, struct skate_error
     net_wipe(net.key, sizeof net.key);
     if (r == 0) r = gcs_new(&store, &d->gcs);
     if (r == 0) r = loop_timer_new(d->loop, on_tick, d, &d->tick);
+    if (r == 0) r = probes_new(d->loop, on_probed, d, &d->probes);
     if (r < 0) {
         (void)err_fail(err, r, "%s", skate_strerror(r));
         goto fail;
     }
     r = net_listen(d->net, at, &new_events, d, &d->listener, err);
     if (r < 0) goto fail;
+    on_tick(d); /* nodes that are known from before are waited for */
     *ret = d;
     return 0;
 fail:
@@ -230,6 +249,7 @@ struct gcsd *gcsd_free(struct gcsd *d) {
     if (!d) return NULL;
     d->net = net_free(d->net);
     for (uint32_t i = 0; i < d->slots; i++) free(d->links[i]);
+    d->probes = probes_free(d->probes);
     d->gcs = gcs_free(d->gcs);
     d->tick = loop_timer_free(d->tick);
     gcs_out_release(&d->out);

@@ -40,7 +40,9 @@ static int set_one(struct gcsd_settings *s, const char *key, const char *value) 
     if (!strcmp(key, "listen_port")) {
         e = parse_number(value, 65535, &n);
         s->listen_port = (uint16_t)n;
-    } else if (!strcmp(key, "lifeline_pid") && *value)
+    } else if (!strcmp(key, "heartbeat_ms"))
+        e = parse_number(value, 86400000, &s->heartbeat_ms);
+    else if (!strcmp(key, "lifeline_pid") && *value)
         e = parse_number(value, INT32_MAX, &s->lifeline_pid);
     return e;
 }

@@ -18,6 +18,7 @@ struct gcsd_settings {
     char session_dir[256];
     uint32_t lifeline_pid; /* 0: none */
     bool lasting;          /* lifeline=none: outlives who started it, and its head node */
+    uint32_t heartbeat_ms; /* silence after which a node is dead; 0: the default */
     bool local_session;    /* a private one: a node whose link ends is dead, nobody comes back */
 };
 

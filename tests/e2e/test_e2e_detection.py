@@ -70,3 +70,22 @@ def test_a_stopped_raylet_is_suspected_and_returns(far):
     assert ray.get(call, timeout=PATIENCE) == 2
     until(lambda: node_of(far)["Suspect"] == "", PATIENCE, "it is no longer suspected")
     assert node_of(far)["Alive"]
+
+
+def test_a_killed_raylet_is_known_dead_at_once(far):
+    counter = Counter.remote()
+    assert ray.get(counter.add.remote(), timeout=PATIENCE) == 1
+    elsewhere = Counter.options(resources={}, max_restarts=1).remote()
+    lost = there.options(max_retries=0).remote(0)
+    assert ray.get([lost, elsewhere.add.remote()], timeout=PATIENCE) == [0, 1]
+    os.kill(far.pid, signal.SIGKILL)
+    begin = time.monotonic()
+    until(lambda: not node_of(far)["Alive"], PATIENCE, "it is known to be dead")
+    seen = time.monotonic() - begin
+    with pytest.raises(ray.exceptions.ActorDiedError) as error:
+        ray.get(counter.add.remote(), timeout=PATIENCE)
+    print(f"known dead after {seen:.2f} s, told after {time.monotonic() - begin:.2f} s")
+    assert seen < 20  # a machine at its limit; on its own it takes half a second
+    assert "nobody listens at its port" in node_of(far)["DeathReasonMessage"]
+    assert "node" in str(error.value)
+    assert ray.get(where.remote(), timeout=PATIENCE)

@@ -20,6 +20,7 @@ struct peer {
     bool ready, closed;
     int code;
     uint32_t node, infos, dead, job, kinds[256];
+    char why[300]; /* the last dead one is */
 };
 
 static struct loop *loop;
@@ -41,8 +42,13 @@ static void on_frame(void *arg, struct conn *c, const void *frame, uint32_t len)
         p->node = ((const struct wire_node_welcome *)frame)->node;
     if (wire_head(frame)->kind == WIRE_NODE_INFO) {
         p->infos++;
-        if (!((const struct wire_node_info *)frame)->state)
+        if (!((const struct wire_node_info *)frame)->state) {
+            uint32_t n;
+            const char *why = wire_node_info_reason(frame, &n);
+
             p->dead = ((const struct wire_node_info *)frame)->node;
+            snprintf(p->why, sizeof p->why, "%.*s", (int)n, why);
+        }
     }
     if (wire_head(frame)->kind == WIRE_ROUTE) {
         const struct wire_route *m = frame;
@@ -71,12 +77,12 @@ static void on_head_lost(void *arg) {
     heads_lost++;
 }
 
-static int start(void **state) {
-    struct gcsd_settings s = {.listen_ip = "127.0.0.1", .local_session = true};
-    struct gcsd_opts opts = {.settings = &s, .on_head_lost = on_head_lost, .heartbeat_ms = 500};
+static int start_with(uint32_t heartbeat_ms, bool local_session) {
+    struct gcsd_settings s = {.listen_ip = "127.0.0.1", .local_session = local_session};
+    struct gcsd_opts opts = {.settings = &s, .on_head_lost = on_head_lost,
+                             .heartbeat_ms = heartbeat_ms};
     struct net_opts n = {0};
 
-    (void)state;
     heads_lost = 0;
     memset(s.key, 3, sizeof s.key);
     memset(n.key, 3, sizeof n.key);
@@ -84,6 +90,16 @@ static int start(void **state) {
     opts.loop = n.loop = loop;
     if (gcsd_new(&opts, &gcsd, NULL) < 0) return -1;
     return net_new(&n, &net);
+}
+
+static int start(void **state) {
+    (void)state;
+    return start_with(500, true);
+}
+
+static int start_patient(void **state) {
+    (void)state;
+    return start_with(600000, false);
 }
 
 static int stop(void **state) {
@@ -103,10 +119,10 @@ static int stop(void **state) {
         }                                                                                      \
     } while (0)
 
-static void join(struct peer *p, bool head) {
+static void join_at(struct peer *p, bool head, uint16_t port) {
     struct wire_node_register m = {.head = {.size = sizeof m, .kind = WIRE_NODE_REGISTER,
                                             .fixed = sizeof m},
-                                   .version = WIRE_VERSION, .is_head = head};
+                                   .version = WIRE_VERSION, .is_head = head, .port = port};
 
     *p = (struct peer){0};
     m.node_id.owner = (uintptr_t)p;
@@ -116,6 +132,8 @@ static void join(struct peer *p, bool head) {
     assert_int_equal(conn_send(p->conn, &m, sizeof m), 0);
     UNTIL(p->node);
 }
+
+static void join(struct peer *p, bool head) { join_at(p, head, 0); }
 
 static void say_ping(struct peer *p) {
     struct wire_ping m = {.head = {.size = sizeof m, .kind = WIRE_PING, .fixed = sizeof m}};
@@ -176,6 +194,30 @@ static void silence(void **state) {
     assert_int_equal(b.code, -SKATE_EDEAD);
     UNTIL(a.dead == 2);
     assert_false(a.closed);
+}
+
+static void on_gone(void *arg, struct conn *c, int code, const char *text) {
+    (void)arg, (void)c, (void)code, (void)text;
+}
+
+/* A node whose connection ended and whose port nobody listens at is dead at once; one that still
+ * listens is waited for. */
+static void refused(void **state) {
+    static const struct conn_events own = {.on_close = on_gone};
+    struct net_listener *listener;
+    struct peer a, b;
+
+    (void)state;
+    assert_int_equal(net_listen(net, (struct net_address){"127.0.0.1", 0}, &own, NULL, &listener,
+                                NULL), 0);
+    join(&a, true);
+    join_at(&b, false, net_listener_port(listener));
+    b.conn = conn_close(b.conn);
+    for (int i = 0; i < 20; i++) loop_run_once(loop, 20);
+    assert_string_equal(a.why, "");
+    listener = net_listener_free(listener);
+    UNTIL(a.dead == b.node);
+    assert_non_null(strstr(a.why, "nobody listens at its port"));
 }
 
 /* Who speaks before it has registered, and who speaks nonsense, loses its link only. */
@@ -245,8 +287,11 @@ static void port_in_use(void **state) {
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, start, stop)
 
+#define TEST_PATIENT(name) cmocka_unit_test_setup_teardown(name, start_patient, stop)
+
 int main(void) {
-    const struct CMUnitTest tests[] = {TEST(session), TEST(silence), TEST(strangers),
+    const struct CMUnitTest tests[] = {TEST(session), TEST(silence),
+                                       TEST_PATIENT(refused), TEST(strangers),
                                        TEST(settings), TEST(port_in_use)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -21,6 +21,13 @@ static void beat_as(uint64_t link, uint32_t node, uint64_t id) {
 
 static void beat(uint32_t node) { beat_as(100 + node, node, 100 + node); }
 
+static uint32_t alive(void) {
+    struct gcs_counts c;
+
+    gcs_count(g, &c);
+    return c.nodes_alive;
+}
+
 static void tick(void) { event(GCS_TICK, 0, NULL, 0); }
 
 static void list_nodes(void) {
@@ -213,10 +220,119 @@ static void without_beats(void **state) {
     assert_true(closed(1));
 }
 
+/* As in a cluster: a node whose link ends may come back. */
+static int start_away(void **state) {
+    struct gcs_opts opts = {.away_ms = 5000, .nodes_max = 4};
+
+    (void)state;
+    now = SECOND;
+    return gcs_new(&opts, &g);
+}
+
+static const struct gcs_probe *probe_of(uint32_t node) {
+    for (uint32_t i = 0; i < out.probe_count; i++)
+        if (out.probes[i].node == node) return &out.probes[i];
+    return NULL;
+}
+
+static void probed(uint32_t node, bool refused) {
+    struct gcs_event e = {.kind = GCS_PROBED, .link = node, .refused = refused};
+
+    gcs_step(g, &e, now, &out);
+}
+
+/* Killed: its link ends, its machine refuses: dead in less than half a second. */
+static void killed(void **state) {
+    (void)state;
+    both();
+    now += 100 * MS;
+    event(GCS_LINK_DOWN, 2, NULL, 0);
+    assert_non_null(probe_of(2));
+    assert_string_equal(probe_of(2)->ip, "10.0.0.9");
+    assert_int_equal(probe_of(2)->port, 4002);
+    assert_int_equal(row(2)->suspect, 1);
+    HAS_TEXT(row(2), node_info, reason, "suspected: its connection ended: cable cut");
+    probed(2, true); /* it had beaten a moment ago: asked once more */
+    assert_int_equal(row(2)->state, 1);
+    now += 200 * MS;
+    beat(1);
+    tick();
+    assert_non_null(probe_of(2));
+    assert_null(probe_of(1));
+    probed(2, true);
+    assert_int_equal(((const struct wire_node_info *)sent(1, WIRE_NODE_INFO))->state, 0);
+    HAS_TEXT(row(2), node_info, reason, "cable cut, and nobody listens at its port any more");
+    probed(2, true);
+    probed(9, true);
+    assert_int_equal(out.count, 0);
+}
+
+/* Cut off, and alive: it has five seconds; while it beats, or somebody answers, all the time. */
+static void cut_off(void **state) {
+    (void)state;
+    both();
+    event(GCS_LINK_DOWN, 2, NULL, 0);
+    for (int i = 0; i < 100; i++) {
+        now += 200 * MS;
+        turns++;
+        beat(1);
+        beat(2);
+        tick();
+        assert_non_null(probe_of(2));
+        probed(2, true); /* by a wall between us */
+        assert_int_equal(row(2)->state, 1);
+        assert_int_equal(row(2)->suspect, 1);
+    }
+    for (int i = 0; i < 24; i++) {
+        now += 200 * MS;
+        beat(1);
+        tick();
+        probed(2, false);
+        assert_int_equal(row(2)->state, 1);
+    }
+    go_on(600, false, true);
+    assert_int_equal(row(2)->state, 0);
+    HAS_TEXT(row(2), node_info, reason, "no sign of life for 5");
+}
+
+/* All away, no link left: the store looks on by itself, and sleeps when there is no node. */
+static void nobody_left(void **state) {
+    (void)state;
+    join(1, 2);
+    event(GCS_LINK_DOWN, 1, NULL, 0);
+    assert_int_equal(out.tick_ms, 200);
+    probed(1, true);
+    tick();
+    assert_int_equal(out.tick_ms, 0);
+    assert_int_equal(alive(), 0);
+}
+
+/* On the other machine 127.0.0.1 is somebody else. */
+static void whose_address(void **state) {
+    struct wire_buf b;
+    struct wire_node_register *m;
+    uint8_t packed[200];
+
+    (void)state;
+    wire_init(&b, NULL, 0);
+    m = wire_begin(&b, WIRE_NODE_REGISTER);
+    m->node_id = (struct skate_id){1, 1};
+    m->version = WIRE_VERSION;
+    m->port = 4001;
+    WIRE_PUT(&b, node_register, ip, "127.0.0.1", 9);
+    WIRE_PUT(&b, node_register, resources, packed, pack("CPU", 1, packed, sizeof packed));
+    give(1, 0, &b);
+    event(GCS_LINK_DOWN, 1, NULL, 0);
+    assert_int_equal(out.probe_count, 0);
+}
+
+#define TEST_AWAY(name) cmocka_unit_test_setup_teardown(name, start_away, stop)
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(suspected_then_back), TEST(nothing_new), TEST(busy_is_not_dead), TEST(convicted),
-        TEST(own_sleep), TEST(without_beats),
+        TEST(own_sleep), TEST(without_beats), TEST_AWAY(killed), TEST_AWAY(cut_off),
+        TEST_AWAY(nobody_left), TEST_AWAY(whose_address),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
