@@ -7,6 +7,7 @@
  * it is healed or TCP gives up; dials are refused, or never answered. */
 #include "net/conn.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -364,6 +365,13 @@ static struct sim_machine *machine_at(const char *ip) {
     for (uint32_t i = 0; i < sim_cluster.count; i++)
         if (!strcmp(sim_cluster.machines[i]->ip, ip)) return sim_cluster.machines[i];
     return NULL;
+}
+
+int sim_dial(const char *ip, uint16_t port) {
+    struct sim_machine *here = sim_cur->machine, *there = machine_at(ip);
+
+    if (!there || is_cut(here, there) || is_cut(there, here)) return EHOSTUNREACH;
+    return listener_at(ip, port) ? 0 : ECONNREFUSED;
 }
 
 /* The dial comes to the other machine. */

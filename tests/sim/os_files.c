@@ -13,6 +13,8 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/signalfd.h>
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -347,6 +349,14 @@ int __wrap_connect(int fd, const struct sockaddr *addr, socklen_t len) {
     struct sim_file *f = file_of(fd), *l = listeners, *g;
 
     (void)len;
+    if (addr->sa_family == AF_INET) { /* a plain look whether somebody listens: gcsd_probe.c */
+        const struct sockaddr_in *at = (const struct sockaddr_in *)(const void *)addr;
+        char ip[16];
+
+        inet_ntop(AF_INET, &at->sin_addr, ip, sizeof ip);
+        errno = sim_dial(ip, ntohs(at->sin_port));
+        return errno ? -1 : 0;
+    }
     while (l && strcmp(l->path, path) != 0) l = l->next_listen;
     if (!f || !l || l->backlogs == sizeof l->backlog / sizeof *l->backlog)
         return errno = ECONNREFUSED, -1;

@@ -11,4 +11,7 @@ int sim_pidfd(uint32_t pid);
 int sim_null_file(void);
 int sim_fd_wait(int fd); /* the thread sleeps until something may be there */
 
+/* net_sim.c: 0, or what connect() to another machine says, at once. */
+int sim_dial(const char *ip, uint16_t port);
+
 #endif
