@@ -160,9 +160,9 @@ class Weather:
         elif self.kind == "reordering":
             net.shape(delay_ms=1, reorder=10)
         elif self.kind == "jitter":
-            net.shape(delay_ms=100, jitter_ms=100)
+            net.shape(delay_ms=200, jitter_ms=200)
         elif self.kind == "everything":
-            net.shape(delay_ms=20, jitter_ms=20, loss=3, dup=3, reorder=3)
+            net.shape(delay_ms=20, jitter_ms=20, loss=10, dup=10, reorder=10)
         else:
             self.cut_and_heal(over)
             return
