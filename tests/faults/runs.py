@@ -160,7 +160,7 @@ class Weather:
         elif self.kind == "reordering":
             net.shape(delay_ms=1, reorder=10)
         elif self.kind == "jitter":
-            net.shape(delay_ms=200, jitter_ms=200)
+            net.shape(delay_ms=100, jitter_ms=100)  # 0 to 200 ms each way
         elif self.kind == "everything":
             net.shape(delay_ms=20, jitter_ms=20, loss=10, dup=10, reorder=10)
         else:
