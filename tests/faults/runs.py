@@ -214,3 +214,64 @@ def weather(path: Path, kind: str, seconds: float, seed: int = 1,
         assert [n._actor_id for n in named] == [a._actor_id for a in counters.actors]
         return {"kind": kind, "seconds": took, "rounds": rounds, "tasks": worked,
                 "calls": sum(counters.sent), "objects": objects.next, **did}  # fmt: skip
+
+
+# ------------------------------------------------------------------------- nodes that are away
+
+AWAY = ("unplugged", "deaf", "mute", "frozen")
+
+
+def leave(rig: Rig, machine: Machine, how: str) -> Callable[[], None]:
+    """A node is away in one of four ways; what ends that."""
+    if how == "frozen":
+        rig.pause(machine.pid)
+        return lambda: rig.resume(machine.pid)
+    for other in rig.machines:
+        if other == machine.port:
+            continue
+        if how in ("unplugged", "deaf"):
+            rig.net.drop(other, machine.port)
+        if how in ("unplugged", "mute"):
+            rig.net.drop(machine.port, other)
+    return rig.net.heal
+
+
+def away(path: Path, how: str, seconds: float, count: int = 300) -> dict[str, Any]:
+    """A node is away for a time and comes back: the same one after a short time (less than the
+    silence after which a node is called dead), a new one on the same machine after a long one."""
+    with Rig() as rig:
+        rig.start(num_cpus=1)
+        others = [rig.add_node(resources={f"place {i}": 1}) for i in range(2)]
+        rig.connect()
+        ids = alive()
+        calls = ledger.Calls([
+            ledger.Counter.options(resources={f"place {i}": 1}).remote() for i in range(2)
+        ])  # fmt: skip
+        calls.more(50)
+        tasks = ledger.Tasks(path, count, 0.01)
+        until(lambda: {m.node_id for m in others} <= {li.node for li in tasks.lines()}, "all work")
+        gone = time.monotonic()
+        back = leave(rig, others[0], how)
+        named_dead = False
+        while time.monotonic() - gone < seconds:
+            named_dead = named_dead or others[0].node_id not in alive()
+            assert others[1].node_id in alive(), "the wrong node is called dead"
+            time.sleep(0.02)
+        healed = time.monotonic()
+        back()
+        until(lambda: len(alive()) == 3, "all machines have a living node", ALIVE_S)
+        rejoined = time.monotonic() - healed
+        tasks.check()
+        same = alive() == ids
+        if same:
+            calls.more(50)
+            calls.check()
+        else:  # a new node does what the old one did
+            number = random.randrange(1 << 30)
+            echo = ledger.Echo.options(resources={"place 0": 1}).remote()
+            assert ray.get(echo.say.remote(number), timeout=ledger.GET_S) == ledger.answer(number)
+        fresh = ledger.Tasks(Path(f"{path}.after"), count, 0.01)
+        fresh.check()
+        assert alive() == ids or not same
+        return {"how": how, "seconds": seconds, "called_dead": named_dead, "same": same,
+                "rejoined_s": rejoined, "nodes_after": len({li.node for li in fresh.lines()})}
