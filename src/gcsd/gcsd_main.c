@@ -92,6 +92,7 @@ int main(void) {
     r = gcsd_settings_read(STDIN_FILENO, &settings, &err);
     if (r < 0) return fail(r, err.text);
     d.lasting = settings.lasting;
+    if (!settings.local_session) opts.on_head_lost = NULL; /* nodes come and go, that one, too */
     r = loop_new(&d.loop);
     if (r < 0) return fail(r, skate_strerror(r));
     opts.loop = d.loop;

@@ -1,7 +1,8 @@
 """The fault runs in full length: `faults.py [NAME...]` (`make faults`), one line for each.
 
 Without names all of them, about 12 minutes: `nodes` (8 nodes, 50,000 tasks, one node killed and
-one added every 2 s), `power` (machines switched off), and a minute of each kind of bad network:
+one added every 2 s), `power` (a machine switched off), `head` (the raylet beside the GCS killed),
+`away-...` (a node unplugged, deaf, mute, frozen for 3 s), and a minute of each bad network:
 loss, duplicates, reordering, jitter, everything, partition, one-way. Needs root and network
 namespaces. Exit status 1 when one fails; what it says is why.
 """
@@ -28,6 +29,8 @@ MINUTE = 60.0
 RUNS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "nodes": lambda path: runs.churn(path, 50000, nodes=8, task_s=0.01, every_s=2.0),
     "power": lambda path: runs.power_cut(path, 200),
+    "head": lambda path: runs.head_raylet(path, 2000),
+} | {f"away-{how}": lambda path, how=how: runs.away(path, how, 3.0, 2000) for how in runs.AWAY
 } | {kind: lambda path, kind=kind: runs.weather(path, kind, MINUTE) for kind in runs.Weather.KINDS}
 
 

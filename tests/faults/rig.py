@@ -29,6 +29,7 @@ import netns
 
 from skate import _node
 
+HERE = Path(__file__).resolve().parent
 PATIENCE_S = 60.0
 STORE = 150 << 20
 NODE_ID_DIGITS = 56  # as nodes() shows them
@@ -44,11 +45,13 @@ def until(question: Callable[[], Any], what: str, seconds: float = PATIENCE_S) -
 
 
 class Machine:
-    """One node and its machine. number is new each time a raylet starts here."""
+    """One machine, and the node on it: another one each time that a raylet starts here."""
 
-    def __init__(self, port: int, ip: str) -> None:
+    def __init__(self, port: int, ip: str, temp: str) -> None:
+        """temp: the folder that is this machine's /tmp, as far as Skate goes."""
         self.port = port
         self.ip = ip
+        self.temp = temp
         self.node: _node.Node | None = None
         self.pid = 0
         self.node_id = ""
@@ -67,7 +70,6 @@ class Rig(AbstractContextManager["Rig"]):
         self.folder = Path(tempfile.mkdtemp(prefix="f", dir="/tmp"))
         self.net = net or netns.Net(self.folder, switch, seed)
         self.key = _node.new_key()
-        self.base = _node.base_dir()
         self.machines: dict[int, Machine] = {}
         self.gcs: _node.Node | None = None
         self.gcs_port = 0
@@ -86,20 +88,19 @@ class Rig(AbstractContextManager["Rig"]):
         """A new machine, with nothing on it."""
         port = next(p for p in range(1, 64) if p not in self.machines)
         self.net.add(port)
-        self.machines[port] = Machine(port, self.net.ip(port))
+        temp = self.folder / f"m{port}"
+        temp.mkdir()
+        self.machines[port] = Machine(port, self.net.ip(port), str(temp))
         return self.machines[port]
 
     def start(self, **node: Any) -> Machine:
         """The head: a GCS, and a raylet beside it (arguments: as add_node)."""
         machine = self.machine()
-        self.gcs = _node.Node(_node.new_session_dir(), self.key)
+        self.gcs = _node.Node(_node.new_session_dir(machine.temp), self.key)
         with self.net.inside(machine.port):
-            self.gcs.start_gcs(machine.ip)
+            self.gcs.start_gcs(machine.ip, alone=True)
         self.gcs_port = int(self.gcs.gcs_address.rpartition(":")[2])
         self.head = machine
-        folder = _node.cluster_dir(self.base, self.address)
-        os.makedirs(folder, mode=0o700, exist_ok=True)
-        _node.write_private(os.path.join(folder, "key"), self.key)
         return self.add_node(machine, **node)
 
     def add_node(
@@ -113,7 +114,7 @@ class Rig(AbstractContextManager["Rig"]):
         """Start a raylet, on a new machine or on this one, and wait until the GCS knows it."""
         machine = machine or self.machine()
         head = machine is self.head
-        node = _node.Node(_node.new_session_dir(), self.key)
+        node = _node.Node(_node.new_session_dir(machine.temp), self.key)
         node.gcs_address = self.address
         amounts = _node.node_resources(machine.ip, head, num_cpus, 0, 1 << 30, store, resources)
         with self.net.inside(machine.port):
@@ -126,25 +127,42 @@ class Rig(AbstractContextManager["Rig"]):
             raise
         machine.node, machine.pid = node, node.raylet.pid
         machine.node_id = ready["node_id"].ljust(NODE_ID_DIGITS, "0")
+        base = _node.base_dir(machine.temp)
         machine.record = _node.record_node(
-            self.base, self.address, ready["socket"], machine.pid, node.session_dir
+            base, self.address, ready["socket"], machine.pid, node.session_dir
         )
+        key = os.path.join(_node.cluster_dir(base, self.address), "key")
+        _node.write_private(key, self.key)
         return machine
 
-    def connect(self, **more: Any) -> Any:
-        """init() this process, as a driver on the head's machine (or on `at`)."""
+    def _environment(self, at: Machine | None) -> dict[str, str]:
+        machine = at or self.head
+        assert machine is not None, "start() first"
+        return {"SKATE_TMPDIR": machine.temp}
+
+    def connect(self, at: Machine | None = None, **more: Any) -> Any:
+        """init() this process as a driver of the node on a machine (the head's)."""
         import skate
 
-        skate.init(address=self.address, log_to_driver=False, **more)
+        before = os.environ.get("SKATE_TMPDIR")
+        os.environ.update(self._environment(at))
+        try:
+            skate.init(address=self.address, log_to_driver=False, **more)
+        finally:
+            os.environ.pop("SKATE_TMPDIR")
+            if before is not None:
+                os.environ["SKATE_TMPDIR"] = before
         return skate
 
-    def program(self, source: str, *args: str, port: int | None = None) -> subprocess.Popen[str]:
-        """A Python program on a machine (the head's), its output a pipe."""
-        assert self.head is not None
+    def program(self, source: str, *args: str, at: Machine | None = None) -> subprocess.Popen[str]:
+        """A Python program on a machine (the head's), its output a pipe. Its first argument is the
+        address of the cluster."""
         path = self.folder / f"program_{len(self.programs)}.py"
         path.write_text(textwrap.dedent(source))
-        env = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parent)}
-        with self.net.inside(port or self.head.port):
+        env = os.environ | {"PYTHONPATH": str(HERE)} | self._environment(at)
+        machine = at or self.head
+        assert machine is not None
+        with self.net.inside(machine.port):
             popen = subprocess.Popen(
                 [sys.executable, str(path), self.address, *args], env=env, text=True,
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -207,9 +225,7 @@ class Rig(AbstractContextManager["Rig"]):
         for node in nodes:
             node.stop()
         if self.gcs is not None:
-            folder = _node.cluster_dir(self.base, self.address)
             self.gcs.stop()
-            _node.remove_tree(folder)
         self.net.close()
         _node.remove_tree(str(self.folder))
 

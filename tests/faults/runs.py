@@ -92,7 +92,7 @@ def churn(path: Path, count: int, nodes: int = 8, task_s: float = 0.01, every_s:
         echo = ledger.Echo.remote()
         with beside(faults):
             tasks = ledger.Tasks(path, count, task_s)
-            while tasks.done() < count or len(faults.kills) < least_kills:
+            while len(faults.kills) < least_kills or tasks.done() < count:
                 number = random.randrange(1 << 30)
                 said = ray.get(echo.say.remote(number), timeout=ledger.GET_S)
                 assert said == ledger.answer(number)
@@ -275,3 +275,33 @@ def away(path: Path, how: str, seconds: float, count: int = 300) -> dict[str, An
         assert alive() == ids or not same
         return {"how": how, "seconds": seconds, "called_dead": named_dead, "same": same,
                 "rejoined_s": rejoined, "nodes_after": len({li.node for li in fresh.lines()})}
+
+
+def head_raylet(path: Path, count: int = 300) -> dict[str, Any]:
+    """The raylet beside the GCS is killed, with work and a driver on other nodes."""
+    with Rig() as rig:
+        head = rig.start(num_cpus=1)
+        others = [rig.add_node(resources={f"place {i}": 1}) for i in range(2)]
+        rig.connect(at=others[0])
+        calls = ledger.Calls([
+            ledger.Counter.options(resources={f"place {i}": 1}, name=f"counter {i}").remote()
+            for i in range(2)
+        ])  # fmt: skip
+        calls.more(50)
+        tasks = ledger.Tasks(path, count, 0.01)
+        until(lambda: head.node_id in {li.node for li in tasks.lines()}, "the head works, too")
+        lost, when = head.node_id, time.monotonic()
+        rig.kill_raylet(head)
+        until(lambda: lost not in alive(), "the head's node is called dead")
+        noticed = time.monotonic() - when
+        calls.more(50)
+        tasks.check()
+        rig.add_node(head)
+        until(lambda: len(alive()) == 3, "all machines have a living node", ALIVE_S)
+        calls.more(50)
+        calls.check()
+        assert ray.get_actor("counter 1")._actor_id == calls.actors[1]._actor_id
+        after = ledger.Tasks(Path(f"{path}.after"), count, 0.01)
+        after.check()
+        return {"detect_s": noticed, "nodes_after": len({li.node for li in after.lines()}),
+                "recover_s": max(tasks.recoveries([(lost, when)]), default=0.0)}  # fmt: skip

@@ -18,3 +18,19 @@ def test_a_machine_that_is_switched_off(namespaces, tmp_path):
     """No one hears of its end; what ran there runs again once its silence is noticed."""
     did = runs.power_cut(tmp_path / "ledger", 60)
     assert did["again"] > 0
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("how", runs.AWAY)
+def test_a_node_that_is_away_for_a_moment(namespaces, tmp_path, how):
+    """Off the net, deaf, mute or frozen: it is the same one afterwards, and so are its actors."""
+    did = runs.away(tmp_path / "ledger", how, 1.2, 200)
+    # On a loaded machine a moment may be longer than a node's silence is borne.
+    assert did["same"] or did["called_dead"]
+
+
+@pytest.mark.timeout(120)
+def test_the_raylet_beside_the_gcs_is_killed(namespaces, tmp_path):
+    """A driver and actors on other nodes go on, and a new one takes its place."""
+    did = runs.head_raylet(tmp_path / "ledger")
+    assert did["nodes_after"] > 1
