@@ -176,7 +176,7 @@ int view_wait(struct core *c, uint32_t slot, struct core_view *ret); /* sleeps i
 void core_give_back(struct core *c, uint64_t offset); /* an extent */
 void object_uncopy(struct core *c, uint32_t slot); /* the pulled copy is not used any more */
 const uint8_t *object_bytes(struct core *c, uint32_t slot); /* of an arena value; may be NULL */
-bool usable(struct core *c, uint32_t slot, bool fetch);
+bool usable(struct core *c, uint32_t slot, uint32_t fetch); /* enum fetch */
 
 /* items.c: items of our generator tasks. The hooks do nothing for other tasks. */
 int stream_new(struct core *c, const struct skate_id *task, uint32_t flags);

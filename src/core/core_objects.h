@@ -5,6 +5,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* What bytes of another node are brought here for; the first comes first. */
+enum fetch { FETCH_NOT, FETCH_GET, FETCH_WAIT, FETCH_ARGUMENT };
+
 struct borrower {
     struct borrower *next;
     uint64_t proc;

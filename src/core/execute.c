@@ -189,13 +189,13 @@ void functions_on_func(struct core *c, uint64_t src, const void *frame, uint32_t
 static bool slot_usable(struct core *c, void *arg) {
     const uint32_t *slot = arg;
 
-    return usable(c, *slot, true);
+    return usable(c, *slot, FETCH_ARGUMENT);
 }
 
 static bool slot_settled(struct core *c, void *arg) {
     const uint32_t *slot = arg;
 
-    return !object_ready(c, *slot) || usable(c, *slot, true);
+    return !object_ready(c, *slot) || usable(c, *slot, FETCH_ARGUMENT);
 }
 
 /* An argument that was lost with its node is made again: our CPU may be what that needs. */
@@ -211,7 +211,7 @@ static int await_slot(struct core *c, uint32_t slot) {
         }
         r = pump_until(c, lent ? slot_usable : slot_settled, &slot, INT64_MAX, false);
         /* whatever signals come, but for cancel */
-    } while ((r == -SKATE_EINTR && !c->interrupt) || (r == 0 && !usable(c, slot, true)));
+    } while ((r == -SKATE_EINTR && !c->interrupt) || (r == 0 && !usable(c, slot, FETCH_ARGUMENT)));
     if (lent) tell_blocked(c, false);
     return r;
 }

@@ -96,11 +96,11 @@ int core_put(struct core *c, const struct core_value *v, struct skate_id *ret,
 
 /* ---- waiting ---- */
 
-static void pull(struct core *c, uint32_t slot) {
+static void pull(struct core *c, uint32_t slot, uint32_t why) {
     struct ledger_slot *s = &c->ledger.slots[slot];
     struct wire_pull m = {.head = {.size = sizeof m, .kind = WIRE_PULL, .fixed = sizeof m},
                           .obj = s->id, .holder = s->holder, .offset = s->offset,
-                          .size = s->size};
+                          .size = s->size, .why = why - FETCH_GET};
 
     if (c->object_v[slot].pulling) return;
     c->object_v[slot].pulling = 1;
@@ -110,7 +110,7 @@ static void pull(struct core *c, uint32_t slot) {
 
 /* Readable on this node, or asked for? If it is ready elsewhere, its pull is begun. What lies in a
  * spill file of this node is asked for by who reads it (view_arena). */
-bool usable(struct core *c, uint32_t slot, bool fetch) {
+bool usable(struct core *c, uint32_t slot, uint32_t fetch) {
     struct ledger_slot *s = &c->ledger.slots[slot];
 
     if (!object_ready(c, slot)) return false;
@@ -119,13 +119,18 @@ bool usable(struct core *c, uint32_t slot, bool fetch) {
                                     (proc_number(s->holder) || object_bytes(c, slot))))
         return !c->comebacks || !fetch || !restore_waits(c, slot);
     if (!fetch) return true; /* a pulled copy, too, that became the object: ask where */
-    pull(c, slot);
+    pull(c, slot, fetch);
     return false;
+}
+
+static uint32_t fetch_of(uint32_t flags) {
+    if (!(flags & CORE_FETCH)) return FETCH_NOT;
+    return flags & CORE_STOP_ON_ERROR ? FETCH_GET : FETCH_WAIT;
 }
 
 static bool look(struct core *c, struct waiting *w, uint32_t i) {
     if (w->ready[i]) return true;
-    if (!usable(c, w->slots[i], w->flags & CORE_FETCH)) return false;
+    if (!usable(c, w->slots[i], fetch_of(w->flags))) return false;
     w->ready[i] = 1;
     w->found++;
     if ((w->flags & CORE_STOP_ON_ERROR) && object_is_error(c, w->slots[i])) w->error = true;
@@ -228,7 +233,7 @@ uint32_t core_peek(struct core *c, const struct skate_id *ids, uint32_t count, u
     for (uint32_t i = 0; i < count && found < need; i++) {
         uint32_t slot = object_find(c, &ids[i]);
 
-        if (slot == MAP_NONE || !usable(c, slot, flags & CORE_FETCH)) continue;
+        if (slot == MAP_NONE || !usable(c, slot, fetch_of(flags))) continue;
         ready[i] = 1;
         found++;
     }
@@ -303,7 +308,7 @@ int core_read(struct core *c, const struct skate_id *id, void *inline_copy,
     if (ledger_state_of(s) == LEDGER_INLINE) {
         memcpy(inline_copy, c->ledger.area + s->offset, s->size);
         ret->data = inline_copy;
-    } else if (!usable(c, slot, true))
+    } else if (!usable(c, slot, FETCH_GET))
         r = -SKATE_EAGAIN;
     else
         r = view_arena(c, slot, ret);

@@ -155,7 +155,7 @@ int core_watch(struct core *c, uint32_t set, const struct skate_id *id, uint64_t
     if (r < 0) return core_leave(c), r;
     if (bell_any(c->bell) && !c->leader) pump(c);
     object_want(c, slot);
-    if (usable(c, slot, true)) return core_leave(c), 1;
+    if (usable(c, slot, FETCH_GET)) return core_leave(c), 1;
     r = c->dead ? -SKATE_EDEAD : done_room(s, c->watched + 1);
     if (r == 0) r = watch_take(c->watches, &i);
     if (r < 0) return core_leave(c), r;
@@ -202,7 +202,7 @@ static void tell(struct core *c, uint32_t slot) {
 }
 
 void watch_ready(struct core *c, uint32_t slot) {
-    if (usable(c, slot, true)) tell(c, slot);
+    if (usable(c, slot, FETCH_GET)) tell(c, slot);
 }
 
 void watches_end(struct core *c) {

@@ -51,6 +51,15 @@ struct conn_events {
      * took too long, -SKATE_EIO no connection could be made or it failed, -SKATE_ENOMEM.
      * text: a sentence for people. */
     void (*on_close)(void *arg, struct conn *c, int code, const char *text);
+    /* Where bytes [at, at + len) of a frame are to be written that does not lie in one record;
+     * `head`: its fixed part, which wire_check() accepts. Asked for each piece just before it is
+     * opened, so a place may go away between two; what lies there counts when on_placed has come
+     * and not before: a piece may turn out to be forged, which ends the connection. NULL at the
+     * first piece (at == head->fixed): the frame is gathered and given to on_frame like any other;
+     * at a later one: these bytes are dropped (on_placed comes all the same). Must not end the
+     * connection; on_placed may. */
+    void *(*on_place)(void *arg, struct conn *c, const void *head, uint32_t at, uint32_t len);
+    void (*on_placed)(void *arg, struct conn *c, const void *head);
 };
 
 /* 0, -SKATE_ENOMEM, -SKATE_EINVAL (no loop) or -SKATE_ESYS. */

@@ -3,8 +3,9 @@
  * No byte is interpreted before the handshake (conn.c) is done; after it the only clear number is
  * a record's length, bounded by NET_RECORD, and nothing of a record is used before its tag is
  * checked. Frames that lie whole in a record are delivered from the shared scratch buffer; one
- * that spans records is opened straight into the connection's frame buffer. A callback may end
- * the connection at any point: the state is looked at after each. Loop thread; never blocks.
+ * that spans records is opened straight into the connection's frame buffer, or into the place that
+ * the owner has for it (on_place). A callback may end the connection at any point: the state is
+ * looked at after each. Loop thread; never blocks.
  * Tests: tests/unit/net_conn_test.c, tests/unit/net_attack_test.c. */
 #include <errno.h>
 #include <stdlib.h>
@@ -28,6 +29,37 @@ static void deliver(struct conn *c, const uint8_t *frame) {
     if (c->events->on_frame) c->events->on_frame(c->arg, c, frame, len);
 }
 
+/* Its bytes go where the owner says; `have` of them are here. */
+static bool begin_placed(struct conn *c, const uint8_t *p, uint32_t have, uint32_t size) {
+    uint32_t fixed = wire_head(p)->fixed;
+    void *place;
+
+    if (!c->events->on_place || have < fixed || fixed > sizeof c->placed ||
+        wire_check(p, size) < 0 || wire_head(p)->nfds)
+        return false;
+    memcpy(c->placed, p, fixed);
+    place = c->events->on_place(c->arg, c, c->placed, fixed, have - fixed);
+    if (!place) return false;
+    memcpy(place, p + fixed, have - fixed);
+    c->frame_have = have;
+    c->frame_size = size;
+    c->placing = true;
+    return true;
+}
+
+/* Open the next bytes of such a frame, its padding included. */
+static int open_placed(struct conn *c, const uint8_t *p, uint32_t len) {
+    uint32_t bytes = c->frame_size - c->frame_have;
+    uint8_t *place = NULL, padding[8];
+    int e;
+
+    if (bytes > len) bytes = len;
+    if (c->events->on_place)
+        place = c->events->on_place(c->arg, c, c->placed, c->frame_have, bytes);
+    e = seal_bytes(&c->open, p, bytes, place ? place : c->net->scratch);
+    return e < 0 ? e : seal_bytes(&c->open, p + bytes, len - bytes, padding);
+}
+
 /* A frame begins that goes on in the next record: make room and keep what is here. */
 static void begin_frame(struct conn *c, const uint8_t *p, uint32_t have, uint32_t size) {
     if (c->frame_cap < round8(size)) {
@@ -47,6 +79,11 @@ static void begin_frame(struct conn *c, const uint8_t *p, uint32_t have, uint32_
 
 static void end_frame(struct conn *c) {
     c->frame_have = 0;
+    if (c->placing) {
+        c->placing = false;
+        if (c->events->on_placed) c->events->on_placed(c->arg, c, c->placed);
+        return;
+    }
     deliver(c, c->frame);
     if (c->frame_cap > NET_FRAME_KEPT && c->state == CONN_READY) {
         free(c->frame);
@@ -65,7 +102,7 @@ static void take_frames(struct conn *c, const uint8_t *p, uint32_t left) {
             return;
         }
         if (round8(size) > left) {
-            begin_frame(c, p, left, size);
+            if (!begin_placed(c, p, left, size)) begin_frame(c, p, left, size);
             return;
         }
         deliver(c, p);
@@ -82,7 +119,9 @@ static void open_record(struct conn *c, uint8_t *p, uint32_t len) {
 
     if (to_frame > len) to_frame = len;
     e = seal_begin(&c->open, p, NET_HEAD);
-    if (e == 0 && to_frame)
+    if (e == 0 && to_frame && c->placing)
+        e = open_placed(c, p + NET_HEAD, to_frame);
+    else if (e == 0 && to_frame)
         e = seal_bytes(&c->open, p + NET_HEAD, to_frame, c->frame + c->frame_have);
     if (e == 0) e = seal_bytes(&c->open, p + NET_HEAD + to_frame, len - to_frame, scratch);
     if (e == 0) e = seal_end(&c->open, p + NET_HEAD + len);

@@ -17,8 +17,9 @@ enum {
     NET_IN_NEW = 256,                        /* input buffer before the proof */
     NET_IN_SMALL = 4096,                     /* of a quiet connection */
     NET_IN_LARGE = 4 * (NET_RECORD + NET_OVER),
-    NET_TURN = 1 << 20,          /* bytes read from one connection before others get a turn */
+    NET_TURN = 256 * 1024,       /* bytes read from one connection before others get a turn */
     NET_FRAME_KEPT = 2 << 20,    /* a frame buffer that is kept for the next one */
+    NET_FIXED = 128,             /* of a frame whose bytes go to a place of the owner's */
     NET_ACCEPTS = 64,            /* accepted in one turn */
     NET_LOG_NS = 1000 * 1000000, /* at most one line about strangers in this time */
 };
@@ -77,6 +78,8 @@ struct conn {
     uint32_t in_pos, in_end, in_cap;
     uint8_t *frame; /* a frame that came in more than one record */
     uint32_t frame_have, frame_size, frame_cap;
+    uint64_t placed[NET_FIXED / 8]; /* its fixed part, when the rest goes to on_place */
+    bool placing;
 
     struct chunk *plain; /* frames to be sealed into the next record */
     struct chunk *out, *out_last;

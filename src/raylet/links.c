@@ -161,6 +161,23 @@ static void on_lane_frame(void *arg, struct conn *c, const void *frame, uint32_t
         on_got(l, frame);
     else if (l->bulk && wire_head(frame)->kind == WIRE_BULK_DATA)
         pulls_data(l->peer->r, l->peer->node, frame);
+    else if (l->bulk && wire_head(frame)->kind == WIRE_BULK_INSTEAD)
+        pulls_instead(l->peer->r, l->peer->node, frame);
+}
+
+static void *on_lane_place(void *arg, struct conn *c, const void *head, uint32_t at, uint32_t len) {
+    struct lane *l = arg;
+
+    (void)c;
+    if (!l->bulk || wire_head(head)->kind != WIRE_BULK_DATA) return NULL;
+    return pulls_place(l->peer->r, l->peer->node, head, at, len);
+}
+
+static void on_lane_placed(void *arg, struct conn *c, const void *head) {
+    struct lane *l = arg;
+
+    (void)c;
+    pulls_placed(l->peer->r, l->peer->node, head);
 }
 
 static void retry(struct lane *l);
@@ -185,7 +202,7 @@ static void on_lane_close(void *arg, struct conn *c, int code, const char *text)
 
 static const struct conn_events lane_events = {
     .on_ready = on_lane_ready, .on_frame = on_lane_frame, .on_close = on_lane_close,
-    .on_drain = on_lane_drain};
+    .on_drain = on_lane_drain, .on_place = on_lane_place, .on_placed = on_lane_placed};
 
 static void watch_lanes(struct links *all) {
     if (!loop_timer_is_active(all->watch))
@@ -365,6 +382,7 @@ static void say_got(struct guest_link *g, struct conn *c) {
 
 static void guest_free(struct guest_link *g) {
     spill_conn_closed(g->r, g->conn);
+    pulls_conn_closed(g->r, g->conn);
     if (g->peer) {
         g->peer->guests--;
         if (g->peer->voice == g) g->peer->voice = NULL;
@@ -403,7 +421,7 @@ static void on_guest_frame(void *arg, struct conn *c, const void *frame, uint32_
         return;
     }
     if (g->bulk) {
-        if (head->kind == WIRE_BULK_GET) pulls_serve(g->r, c, frame);
+        if (head->kind == WIRE_BULK_GET) pulls_asked(g->r, g->peer->node, c, frame);
         return;
     }
     if (g->peer->voice != g) return;
@@ -424,8 +442,13 @@ static void on_guest_close(void *arg, struct conn *c, int code, const char *text
     guest_free(arg);
 }
 
-static const struct conn_events guest_events = {.on_frame = on_guest_frame,
-                                                .on_close = on_guest_close};
+static void on_guest_drain(void *arg, struct conn *c) {
+    (void)c;
+    pulls_drained(((struct guest_link *)arg)->r);
+}
+
+static const struct conn_events guest_events = {
+    .on_frame = on_guest_frame, .on_close = on_guest_close, .on_drain = on_guest_drain};
 static void on_accept(void *arg, struct conn *c) {
     struct guest_link *g = calloc(1, sizeof *g);
 
@@ -454,6 +477,10 @@ static void control_frame(struct raylet *r, const struct wire_head *head) {
         route_frame(r, (const struct wire_route *)(const void *)head, 0);
     else if (head->kind == WIRE_PROC_DIED)
         death_heard(r, (const struct wire_proc_died *)(const void *)head);
+    else if (head->kind == WIRE_COPY_ASK)
+        pulls_copy_asked(r, (const struct wire_copy_ask *)(const void *)head);
+    else if (head->kind == WIRE_COPY_TOLD)
+        pulls_copy_told(r, (const struct wire_copy_told *)(const void *)head);
 }
 
 /* ---- what the GCS says of other nodes ---- */

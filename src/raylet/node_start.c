@@ -363,6 +363,7 @@ static void on_beat(void *arg) {
     send_report(r);
     gcs_link_beat(r);
     links_beat(r);
+    pulls_beat(r);
     proc_beat(r);
     keeps_beat(r);
     store_stats_beat(r);

@@ -48,6 +48,21 @@ static void push(struct queue *q, struct waiter *w) {
     q->end = &w->next;
 }
 
+/* Pulls among themselves by what they are for (pull.why), and in order. */
+static void push_lend(struct queue *q, struct waiter *w) {
+    const struct wire_pull *m = (const void *)w->frame, *other;
+
+    if (m->head.kind == WIRE_PULL)
+        for (struct waiter **at = &q->first; *at; at = &(*at)->next) {
+            other = (const void *)(*at)->frame;
+            if (other->head.kind != WIRE_PULL || other->why <= m->why) continue;
+            w->next = *at;
+            *at = w;
+            return;
+        }
+    push(q, w);
+}
+
 static bool is_read(const struct waiter *w) {
     return w->conn || ((const struct wire_head *)(const void *)w->frame)->kind == WIRE_RESTORE;
 }
@@ -64,7 +79,10 @@ static bool keep(struct raylet *r, const struct waiter *from, const struct wire_
     *w = *from;
     w->since_ns = time_now_ns();
     memcpy(w->frame, frame, frame->size);
-    push(is_read(w) ? &s->reads : &s->lends, w);
+    if (is_read(w))
+        push(&s->reads, w);
+    else
+        push_lend(&s->lends, w);
     s->count++;
     r->counts.waits++;
     r->counts.waiting = s->count;

@@ -26,6 +26,8 @@ struct end {
     char text[200];
     uint32_t bad;
     bool close_on_frame, finish_on_ready, echo;
+    uint8_t *place; /* where bulk bytes go; NULL: nowhere */
+    uint32_t placed, pieces, refuse_from;
 };
 
 struct rig {
@@ -92,7 +94,8 @@ static void on_close(void *arg, struct conn *c, int code, const char *text) {
     snprintf(e->text, sizeof e->text, "%s", text);
 }
 
-static const struct conn_events events = {on_ready, on_frame, on_drain, on_close};
+static const struct conn_events events = {.on_ready = on_ready, .on_frame = on_frame,
+                                          .on_drain = on_drain, .on_close = on_close};
 
 static void on_log(void *arg, const char *text) {
     struct rig *r = arg;
@@ -250,6 +253,58 @@ static void sizes(void **state) {
     rig_stop(&r);
 }
 
+static void *on_place(void *arg, struct conn *c, const void *head, uint32_t at, uint32_t len) {
+    const struct wire_bulk_data *m = head;
+    struct end *e = arg;
+
+    (void)c;
+    if (m->head.kind != WIRE_BULK_DATA || !e->place || at + len > m->data.off + m->data.len)
+        return NULL;
+    return e->refuse_from && ++e->pieces >= e->refuse_from ? NULL : e->place + at - m->data.off;
+}
+
+static void on_placed(void *arg, struct conn *c, const void *head) {
+    (void)c;
+    (void)head;
+    ((struct end *)arg)->placed++;
+}
+
+/* Large frames go where the owner says, not a byte further; what has no place any more is dropped;
+ * what comes behind is not harmed. */
+static void places(void **state) {
+    static const uint32_t sizes_[] = {8100, 65440, 65490, 65537, 131072, 131059, 200001, 1 << 20};
+    static uint8_t place[(1 << 20) + 64];
+    static const struct conn_events with_place = {on_ready, on_frame, on_drain, on_close, on_place,
+                                                  on_placed};
+    struct rig r;
+
+    (void)state;
+    rig_start(&r);
+    conn_set_events(r.server.conn, &with_place, &r.server);
+    r.server.place = place;
+    for (uint32_t i = 0; i < 2 * sizeof sizes_ / sizeof *sizes_; i++) {
+        uint32_t n = sizes_[i / 2], before = r.server.placed + r.server.frames;
+        struct wire_buf b;
+
+        fill_bulk(&b, n);
+        memset(place, 0xee, sizeof place);
+        r.server.pieces = 0;
+        r.server.refuse_from = i % 2 ? 2 : 0; /* the first goes there, the others nowhere */
+        assert_int_equal(conn_send(r.client.conn, b.p, b.len), 0);
+        assert_int_equal(send_ping(r.client.conn, i), 0);
+        UNTIL(&r, r.server.placed + r.server.frames == before + 2);
+        if (n > 65536 && i % 2 == 0) {
+            for (uint32_t k = 0; k < n; k++) assert_int_equal(place[k], (uint8_t)(k * 7 + k / 256));
+        }
+        for (uint32_t k = n; k < sizeof place; k++) assert_int_equal(place[k], 0xee);
+        if (i % 2 && n > 131072) assert_int_equal(place[n - 1], 0xee);
+        wire_release(&b);
+    }
+    assert_int_equal(r.server.bad, 0);
+    assert_true(r.server.placed >= 8);
+    rig_stop(&r);
+}
+
 /* What is no frame is refused at once and harms nothing. */
 static void bad_sends(void **state) {
     struct rig r;
@@ -383,6 +438,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(good_key),          cmocka_unit_test(wrong_key),
         cmocka_unit_test(many_small),        cmocka_unit_test(sizes),
+        cmocka_unit_test(places),
         cmocka_unit_test(bad_sends),         cmocka_unit_test(malformed_frame),
         cmocka_unit_test(close_in_callback), cmocka_unit_test(last_word),
         cmocka_unit_test(echo),              cmocka_unit_test(no_peer),
