@@ -151,6 +151,10 @@ void gcs_health_beat(struct gcs *g, const struct gcs_from *from, const struct wi
     struct gcs_node *n = gcs_node_find(g, m->node);
     const struct wire_node_register *known = n ? n->registered : NULL;
 
+    if (m->epoch > g->opts.epoch) { /* one that came later has taken over */
+        g->out->fenced = true;
+        return;
+    }
     if (!n || !id_equal(&known->node_id, &m->node_id)) return;
     if (!n->alive) {
         say_convicted(g, from->link, n);

@@ -11,9 +11,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "raylet/beats.h"
 #include "raylet/bundles.h"
 #include "raylet/gcs_keep.h"
 #include "raylet/links.h"
+#include "raylet/rejoin.h"
 #include "wire/kept.h"
 
 enum { POLL_MS = 1000, REDIAL_MS = 10, REDIAL_MAX_MS = 500, STUCK_MS = 2000, SILENT_MS = 3000 };
@@ -160,6 +162,13 @@ void gcs_link_beat(struct raylet *r) {
     }
 }
 
+static void set_epoch(struct raylet *r, uint64_t epoch) {
+    r->gcs_link->epoch = epoch;
+    beats_epoch(r->beats, epoch);
+}
+
+uint64_t gcs_link_epoch(const struct raylet *r) { return r->gcs_link->epoch; }
+
 static void on_welcome(struct raylet *r, const struct wire_node_welcome *m) {
     uint32_t len;
     const char *reason = wire_node_welcome_reason(m, &len);
@@ -167,7 +176,7 @@ static void on_welcome(struct raylet *r, const struct wire_node_welcome *m) {
     char text[256];
 
     if (r->node && m->status == 0 && m->node == r->node && m->resumed) {
-        r->gcs_link->epoch = m->epoch;
+        set_epoch(r, m->epoch);
         r->gcs_link->redial_ms = REDIAL_MS;
         came_back(r);
         return;
@@ -176,11 +185,11 @@ static void on_welcome(struct raylet *r, const struct wire_node_welcome *m) {
         if (len >= sizeof text) len = sizeof text - 1;
         memcpy(text, reason, len);
         text[len] = 0;
-        if (r->node) node_end(r, len ? text : "the cluster has gone on without this node");
+        if (r->node) node_rejoin(r, len ? text : "it has gone on without this node");
         node_fail(r, -m->status, len ? text : "the GCS refused this node");
     }
     if (r->node) return;
-    r->gcs_link->epoch = m->epoch;
+    set_epoch(r, m->epoch);
     r->gcs_link->state = LINK_OPEN;
     r->node = r->view.self = m->node;
     r->self = proc_make(m->node, 0);
@@ -200,7 +209,7 @@ static void on_convicted(struct raylet *r, const struct wire_convicted *m) {
 
     if (m->node != r->node) return;
     snprintf(why, sizeof why, "%.*s", (int)len, text);
-    node_end(r, why);
+    node_rejoin(r, why);
 }
 
 /* A process has its answer: its question need not be asked again. */
@@ -253,7 +262,7 @@ static void on_gcs_close(void *arg, struct conn *c, int code, const char *text) 
 
     (void)c;
     r->gcs_link->conn = NULL;
-    if (!r->node) node_fail(r, -code, text);
+    if (!r->node && !r->set.rejoin.again) node_fail(r, -code, text);
     if (r->set.local_session) node_end(r, "the connection to the GCS is lost");
     if (!r->gcs_link->lost_ns) node_log("the link to the GCS ended: %s", text);
     broke(r->gcs_link);
@@ -341,6 +350,7 @@ int gcs_link_start(struct raylet *r, struct skate_error *err) {
         return err_fail(err, -SKATE_ENOMEM, "out of memory");
     r->gcs_link->r = r;
     r->gcs_link->redial_ms = REDIAL_MS;
+    r->gcs_link->epoch = r->set.rejoin.epoch;
     r->gcs_link->keep.bytes_max = KEPT_MAX;
     e = conn_connect(r->net, gcs, &gcs_events, r, &r->gcs_link->conn);
     if (e < 0)

@@ -17,4 +17,7 @@ void gcs_link_forget(struct raylet *r, uint64_t proc);
 /* Once a second: a silent GCS, a dial that leads nowhere. */
 void gcs_link_beat(struct raylet *r);
 
+/* The highest epoch of a GCS that was seen. */
+uint64_t gcs_link_epoch(const struct raylet *r);
+
 #endif

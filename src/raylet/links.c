@@ -16,6 +16,7 @@
 #include "raylet/gcs_link.h"
 #include "raylet/lane_watch.h"
 #include "raylet/pulls.h"
+#include "raylet/rejoin.h"
 #include "raylet/spill.h"
 
 /* HELD: bytes that wait for one connection, for one to a node that nobody has told of, for all. */
@@ -510,7 +511,7 @@ void links_node_info(struct raylet *r, const struct wire_node_info *m) {
     if (len >= sizeof why) len = sizeof why - 1;
     memcpy(why, data, len);
     why[len] = 0;
-    if (m->node == r->node) node_end(r, len ? why : "the GCS declared this node dead");
+    if (m->node == r->node) node_rejoin(r, len ? why : "the GCS said so");
     p = peer_find(r, m->node);
     row = sched_view_find(&r->view, m->node);
     if (!row) {

@@ -29,6 +29,7 @@
 #include "raylet/links.h"
 #include "raylet/memory_monitor.h"
 #include "raylet/pulls.h"
+#include "raylet/rejoin.h"
 #include "raylet/spill.h"
 #include "raylet/raylet.h"
 
@@ -141,7 +142,7 @@ static void kill_adopted(void) {
     }
 }
 
-void node_end(struct raylet *r, const char *why) {
+void node_clear(struct raylet *r, const char *why) {
     struct proc *p;
     uint32_t at = 0;
 
@@ -157,6 +158,10 @@ void node_end(struct raylet *r, const char *why) {
     kill_adopted();
     spill_stop(r);
     remove_files(r);
+}
+
+void node_end(struct raylet *r, const char *why) {
+    node_clear(r, why);
     _exit(0);
 }
 
@@ -164,6 +169,7 @@ void node_fail(struct raylet *r, int code, const char *text) {
     char line[700];
     int n = snprintf(line, sizeof line, "ERROR %d %s\n", code, text);
 
+    if (r->set.rejoin.again) node_log("cannot join anew: %s", text);
     if (n > 0 && write(1, line, (size_t)n < sizeof line ? (size_t)n : sizeof line - 1) < 0) {}
     r->ending = true;
     zygote_stop(r);
@@ -392,7 +398,7 @@ static void raise_limits(void) {
     }
 }
 
-static void on_convicted(void *arg, const char *reason) { node_end(arg, reason); }
+static void on_convicted(void *arg, const char *reason) { node_rejoin(arg, reason); }
 
 /* A private session has one node, whose daemons end with each other: no beats. */
 static int make_beats(struct raylet *r) {
@@ -461,7 +467,10 @@ void node_ready(struct raylet *r) {
     n = snprintf(line, sizeof line, "READY node=%u node_id=%s port=%u socket=%s\n", r->node, hex,
                  links_port(r), r->socket_path);
     SKATE_ASSERT(n > 0 && (size_t)n < sizeof line);
-    if (write(1, line, (size_t)n) != n) node_end(r, "nobody reads its stdout");
+    if (r->set.rejoin.again)
+        node_log("joined anew: %.*s", n - 1, line); /* who started it has its READY long since */
+    else if (write(1, line, (size_t)n) != n)
+        node_end(r, "nobody reads its stdout");
     if (r->beats && beats_start(r->beats, r->node) < 0) node_log("no thread for beats");
     grants_wake(r);
 }

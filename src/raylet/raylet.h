@@ -164,7 +164,8 @@ struct raylet {
 /* node_start.c */
 SKATE_NODISCARD int node_start(struct raylet *r, struct skate_error *err);
 void node_ready(struct raylet *r); /* the GCS gave us a number: say READY */
-/* Kill everything of this node, remove its files, exit the process. Never returns. */
+void node_clear(struct raylet *r, const char *why); /* end what runs here, remove its files */
+/* node_clear, then exit. */
 __attribute__((noreturn)) void node_end(struct raylet *r, const char *why);
 __attribute__((noreturn)) void node_fail(struct raylet *r, int code, const char *text);
 struct sched_node *node_own(struct raylet *r); /* our row of the view */

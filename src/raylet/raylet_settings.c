@@ -169,7 +169,7 @@ static int default_spill(struct raylet_settings *s) {
 }
 
 int raylet_settings_parse(char *line, struct raylet_settings *ret, struct skate_error *err) {
-    struct raylet_settings s = {.arena_bytes = 256 << 20, .spill_threshold = 0.8,
+    struct raylet_settings s = {.line_fd = -1, .arena_bytes = 256 << 20, .spill_threshold = 0.8,
                                 .store_wait_s = 30,
                                 .memory = {.refresh_ms = 250, .threshold = 0.95, .min_free = -1,
                                            .idle_bytes = 128 << 20}};
@@ -206,6 +206,19 @@ int raylet_settings_parse(char *line, struct raylet_settings *ret, struct skate_
     return 0;
 }
 
+/* A node of a cluster may have to start anew; a private session never does. */
+static int parse_and_keep(char *line, size_t len, struct raylet_settings *ret,
+                          struct skate_error *err) {
+    int fd = rejoin_keep(line, len);
+    int e = raylet_settings_parse(line, ret, err);
+
+    if (e == 0 && !ret->local_session)
+        ret->line_fd = fd;
+    else if (fd >= 0)
+        close(fd);
+    return e;
+}
+
 int raylet_settings_read(int fd, struct raylet_settings *ret, struct skate_error *err) {
     char *line = calloc(1, LINE_MAX_BYTES);
     size_t used = 0;
@@ -220,7 +233,7 @@ int raylet_settings_read(int fd, struct raylet_settings *ret, struct skate_error
         if (n <= 0) break;
         used += (size_t)n;
         if (memchr(line + used - (size_t)n, '\n', (size_t)n)) {
-            e = raylet_settings_parse(line, ret, err);
+            e = parse_and_keep(line, used, ret, err);
             break;
         }
     }
@@ -236,4 +249,6 @@ void raylet_settings_release(struct raylet_settings *s) {
     (void)keep_text(&s->spill, "");
     (void)keep_text(&s->spill_options, "");
     net_wipe(s->key, sizeof s->key);
+    if (s->line_fd > 0) close(s->line_fd);
+    s->line_fd = -1;
 }

@@ -13,6 +13,7 @@
 
 #include "base/err.h"
 #include "net/conn.h"
+#include "raylet/rejoin.h"
 #include "sched/labels.h"
 #include "sched/resources.h"
 
@@ -44,6 +45,8 @@ struct raylet_settings {
     bool is_head, local_session, no_lifeline;
     uint32_t lifeline_pid; /* 0: none */
     struct memory_settings memory;
+    int line_fd; /* a memory file with the line itself, for node_rejoin(); -1: none */
+    struct rejoin rejoin; /* what main() was told */
 
     /* The object store beyond its memory: docs/spilling.md. */
     char *spill; /* heap: folders joined by ':', or URIs joined by ' '; NULL: nothing is spilled.
