@@ -95,6 +95,9 @@ struct gcs *gcs_free(struct gcs *g) {
         free(g->jobs[i]);
     }
     for (uint32_t i = 0; i < g->actor_slots; i++) gcs_actor_release(g->actors[i]);
+    gcs_dirty_release(g);
+    gcs_restore_release(g);
+    free(g->refusing);
     gcs_kv_release(g);
     gcs_groups_release(g);
     sched_view_release(&g->view);
@@ -143,8 +146,25 @@ static void on_ping(struct gcs *g, const struct gcs_from *from, const struct wir
     gcs_reply(g, from, &b);
 }
 
+/* Nothing can be kept now: say so in the words of the question. true: it was one that changes. */
+static bool refuse(struct gcs *g, const struct gcs_from *from, const void *m) {
+    uint16_t kind = wire_head(m)->kind;
+
+    if (kind == WIRE_JOB_START)
+        gcs_job_answer(g, from, 0, -SKATE_EIO, g->refusing);
+    else if (kind == WIRE_ACTOR_CREATE)
+        gcs_actor_answer(g, from, &((const struct wire_actor_create *)m)->actor, -SKATE_EIO,
+                         g->refusing);
+    else if (kind == WIRE_KV_PUT || kind == WIRE_KV_DEL || kind == WIRE_GROUP_CREATE)
+        gcs_reply_status(g, from, -SKATE_EIO, g->refusing);
+    else
+        return false;
+    return true;
+}
+
 /* A message from a raylet or, unwrapped, from a process. */
 static void on_message(struct gcs *g, const struct gcs_from *from, const void *m) {
+    if (g->refusing && refuse(g, from, m)) return;
     switch (wire_head(m)->kind) {
         case WIRE_JOB_START: gcs_job_start(g, from, m); break;
         case WIRE_JOB_END: on_job_end(g, m); break;
@@ -220,7 +240,7 @@ static void on_frame(struct gcs *g, const struct gcs_event *e) {
 
 void gcs_step(struct gcs *g, const struct gcs_event *event, int64_t now_ns, struct gcs_out *out) {
     out->count = out->used = out->probe_count = 0;
-    out->changed = out->head_lost = out->fenced = false;
+    out->changed = out->acks = out->head_lost = out->fenced = false;
     g->out = out;
     g->now = now_ns;
     if (event->kind == GCS_FRAME)

@@ -31,6 +31,7 @@ struct gcs_opts {
     uint32_t heartbeat_ms;  /* silence after which a node is dead (5000) */
     uint32_t away_ms;       /* a node whose link has ended may come back so long; 0: it is dead */
     uint64_t epoch;         /* of this GCS; grows with each start on the same log (1) */
+    bool records;           /* keep account of what gcs_records_take() shall give */
 };
 
 enum gcs_event_kind {
@@ -67,7 +68,8 @@ struct gcs_out {
     uint32_t count, cap;
     uint8_t *bytes;
     uint32_t used, room;
-    bool changed;   /* state that must outlive the GCS changed: log the event, then send */
+    bool changed;   /* state that must outlive the GCS changed: keep it, then send */
+    bool acks;      /* a raylet is told that earlier frames were taken: keep those first, too */
     bool head_lost; /* the head node's raylet is gone */
     struct gcs_probe probes[GCS_PROBES];
     uint32_t probe_count;
@@ -81,6 +83,55 @@ struct gcs *gcs_free(struct gcs *g); /* NULL is fine; NULL back */
 /* Take one event. `out` is emptied first and holds what is to be done until the next step. */
 void gcs_step(struct gcs *g, const struct gcs_event *event, int64_t now_ns, struct gcs_out *out);
 void gcs_out_release(struct gcs_out *out);
+
+/* ------------------------------------------------------------------ what outlives the process */
+
+/* The durable state as records: one for each thing, always its latest state. Of each thing that
+ * steps have changed, gcs_records_take() gives its record, or that it is gone; whoever keeps them
+ * all (in one transaction for each take) can build the same store again. Values are rec_* frames
+ * of messages.def (of GCS_SPECS: the actor_create frame). What is not in them is talked over again
+ * with the nodes: links, subscriptions, what is on its way, free amounts. */
+enum gcs_table {
+    GCS_META,   /* 'g': numbers of the store; the log keeps its own beside it */
+    GCS_NODES,  /* by number */
+    GCS_JOBS,   /* by number */
+    GCS_ACTORS, /* by id; the small, changing part, and dead ones */
+    GCS_SPECS,  /* by id of an actor that is not dead: how to start it */
+    GCS_GROUPS, /* by id */
+    GCS_VALUES, /* by name */
+    GCS_TABLES
+};
+struct gcs_record {
+    uint8_t table;
+    bool gone; /* no value: the thing is no more */
+    uint32_t key_len, len;
+    uint64_t key_at, at; /* in `bytes`; values are 8-byte aligned */
+};
+struct gcs_records {
+    struct gcs_record *v;
+    uint32_t count, cap;
+    uint8_t *bytes;
+    uint64_t used, room;
+};
+
+/* Add what changed since the last take. Between steps only. false: nothing did. */
+bool gcs_records_take(struct gcs *g, struct gcs_records *ret);
+/* The next take gives everything there is. */
+void gcs_records_all(struct gcs *g);
+void gcs_records_release(struct gcs_records *r);
+
+/* While `why` is not empty, whoever asks for a change is refused with it and -SKATE_EIO; what the
+ * raylets say of deaths and ends goes on. */
+void gcs_refuse_changes(struct gcs *g, const char *why);
+
+/* Build a store from records: each once, in any order, then the end, all before the first step.
+ * The value is copied. -SKATE_EPROTO: not a record of this table. */
+SKATE_NODISCARD int gcs_restore_record(struct gcs *g, uint32_t table, const void *value,
+                                       uint32_t len);
+/* -SKATE_EPROTO with the reason: the records do not fit together; with `drop` those that do not
+ * are left out and counted instead. Nodes that lived have no link until they come back. */
+SKATE_NODISCARD int gcs_restore_end(struct gcs *g, int64_t now_ns, bool drop, uint32_t *ret_dropped,
+                                    struct skate_error *err);
 
 /* For tests and status lines. */
 struct gcs_counts {

@@ -49,7 +49,7 @@ bool gcs_actor_outlives(struct gcs *g, const struct gcs_actor *a) {
 
 /* ------------------------------------------------------------------ creation */
 
-static void answer(struct gcs *g, const struct gcs_from *from, const struct skate_id *actor,
+void gcs_actor_answer(struct gcs *g, const struct gcs_from *from, const struct skate_id *actor,
                    int status, const char *reason) {
     struct wire_buf b;
     struct wire_actor_created *m;
@@ -104,13 +104,7 @@ static int judge(struct gcs *g, const struct wire_actor_create *m, char reason[G
     return 0;
 }
 
-static struct gcs_actor *actor_new(struct gcs *g, const struct wire_actor_create *m) {
-    struct gcs_actor *a = gcs_alloc(sizeof *a);
-    uint32_t cls_len, name_len, space_len;
-    const char *cls = wire_actor_create_cls(m, &cls_len);
-    const char *name = wire_actor_create_name(m, &name_len);
-    const char *space = wire_actor_create_namespace(m, &space_len);
-
+void gcs_actor_insert(struct gcs *g, struct gcs_actor *a) {
     if (g->free_count)
         a->index = g->free_slots[--g->free_count];
     else {
@@ -119,6 +113,16 @@ static struct gcs_actor *actor_new(struct gcs *g, const struct wire_actor_create
         a->index = g->actor_slots++;
     }
     g->actors[a->index] = a;
+    SKATE_ASSERT(map_put(&g->actor_ids, &a->id, a->index) == 0);
+}
+
+static struct gcs_actor *actor_new(struct gcs *g, const struct wire_actor_create *m) {
+    struct gcs_actor *a = gcs_alloc(sizeof *a);
+    uint32_t cls_len, name_len, space_len;
+    const char *cls = wire_actor_create_cls(m, &cls_len);
+    const char *name = wire_actor_create_name(m, &name_len);
+    const char *space = wire_actor_create_namespace(m, &space_len);
+
     a->id = m->actor;
     a->owner = m->owner;
     a->job = m->job;
@@ -139,7 +143,9 @@ static struct gcs_actor *actor_new(struct gcs *g, const struct wire_actor_create
     g->spec_bytes += m->head.size;
     g->actors_live++;
     g->actors_pending++;
-    SKATE_ASSERT(map_put(&g->actor_ids, &a->id, a->index) == 0);
+    gcs_actor_insert(g, a);
+    gcs_dirty_actor(g, a);
+    gcs_dirty_spec(g, a);
     return a;
 }
 
@@ -154,11 +160,11 @@ void gcs_actor_create(struct gcs *g, const struct gcs_from *from,
     int r;
 
     if (from->again && gcs_actor_find(g, &m->actor)) {
-        answer(g, from, &m->actor, 0, "");
+        gcs_actor_answer(g, from, &m->actor, 0, "");
         return;
     }
     if (a && m->flags & 2) {
-        answer(g, from, &a->id, 1, "");
+        gcs_actor_answer(g, from, &a->id, 1, "");
         return;
     }
     if (a || (name_len && map_get(&g->actor_names, &key) != MAP_NONE)) {
@@ -169,19 +175,18 @@ void gcs_actor_create(struct gcs *g, const struct gcs_from *from,
                        (int)(space_len > 64 ? 64 : space_len), space,
                        (int)(name_len > 64 ? 64 : name_len), name,
                        (int)(space_len > 64 ? 64 : space_len), space);
-        answer(g, from, &m->actor, -SKATE_EEXIST, reason);
+        gcs_actor_answer(g, from, &m->actor, -SKATE_EEXIST, reason);
         return;
     }
     r = judge(g, m, reason);
     if (r < 0) {
-        answer(g, from, &m->actor, r, reason);
+        gcs_actor_answer(g, from, &m->actor, r, reason);
         return;
     }
     a = actor_new(g, m);
     if (name_len) SKATE_ASSERT(map_put(&g->actor_names, &key, a->index) == 0);
     if (a->owner) (void)gcs_actor_subscribe(g, a, a->owner); /* the creator is told unasked */
-    g->out->changed = true;
-    answer(g, from, &a->id, 0, "");
+    gcs_actor_answer(g, from, &a->id, 0, "");
     gcs_place_add(g, a);
 }
 
@@ -204,11 +209,14 @@ static void forget_oldest(struct gcs *g) {
     g->actors_dead--;
     if (a->failure) g->spec_bytes -= wire_head(a->failure)->size;
     (void)map_remove(&g->actor_ids, &a->id);
+    a->dirty = false; /* once more: that it is gone */
+    gcs_dirty_actor(g, a);
     gcs_actor_release(a);
 }
 
 static void list_dead(struct gcs *g, struct gcs_actor *a) {
     a->next_dead = MAP_NONE;
+    a->order = ++g->serial;
     if (g->dead_last != MAP_NONE)
         g->actors[g->dead_last]->next_dead = a->index;
     else
@@ -247,6 +255,7 @@ void gcs_actor_end(struct gcs *g, struct gcs_actor *a, const char *why, bool kil
     }
     gcs_kv_drop_actor(g, &a->id);
     g->spec_bytes -= wire_head(a->create)->size;
+    gcs_dirty_spec(g, a);
     free(a->create);
     a->create = NULL;
     set_reason(a, why);
@@ -422,6 +431,7 @@ void gcs_actor_unused(struct gcs *g, const struct wire_actor_unused *m) {
 
     if (!a || a->state == GCS_DEAD || a->flags & 1 || a->unused) return;
     a->unused = true;
+    gcs_dirty_actor(g, a);
     if (a->state == GCS_PENDING)
         gcs_actor_end(g, a, "all handles to it went out of scope", false);
     else if (a->state == GCS_ALIVE)

@@ -14,7 +14,7 @@
 #include "base/assert.h"
 #include "gcs/gcs_groups.h"
 
-static struct gcs_group *find(struct gcs *g, const struct skate_id *id) {
+struct gcs_group *gcs_group_find(struct gcs *g, const struct skate_id *id) {
     uint32_t i = map_get(&g->groups.ids, id);
 
     return i == MAP_NONE ? NULL : g->groups.v[i];
@@ -57,12 +57,13 @@ void gcs_group_frame(const struct gcs_group *p, struct wire_buf *b) {
     free(packed);
 }
 
-static void watch(struct gcs_group *p, uint32_t node) {
+static void watch(struct gcs *g, struct gcs_group *p, uint32_t node) {
     for (uint32_t i = 0; i < p->watcher_count; i++)
         if (p->watchers[i] == node) return;
     if (p->watcher_count == p->watcher_cap)
         p->watchers = gcs_grow(p->watchers, &p->watcher_cap, sizeof *p->watchers);
     p->watchers[p->watcher_count++] = node;
+    gcs_dirty_group(g, p);
 }
 
 static void tell(struct gcs *g, const struct gcs_group *p) {
@@ -99,7 +100,7 @@ static uint64_t weight(uint32_t bundles) {
     return sizeof(struct gcs_group) + bundles * (sizeof(struct bundle_want) + 5);
 }
 
-static void group_free(struct gcs_group *p) {
+void gcs_group_free(struct gcs_group *p) {
     free(p->b);
     free(p->phase);
     free(p->epochs);
@@ -126,7 +127,9 @@ static void forget_oldest_removed(struct gcs *g) {
         SKATE_ASSERT(map_put(&g->groups.ids, &g->groups.v[p->index]->id, p->index) == 0);
     g->groups.count--;
     g->spec_bytes -= weight(p->count);
-    group_free(p);
+    p->dirty = false; /* once more: that it is gone */
+    gcs_dirty_group(g, p);
+    gcs_group_free(p);
 }
 
 bool gcs_spec_room(struct gcs *g, uint64_t bytes) {
@@ -135,6 +138,15 @@ bool gcs_spec_room(struct gcs *g, uint64_t bytes) {
         forget_oldest_removed(g);
     }
     return true;
+}
+
+void gcs_group_insert(struct gcs *g, struct gcs_group *p) {
+    if (g->groups.count == g->groups.cap)
+        g->groups.v = gcs_grow(g->groups.v, &g->groups.cap, sizeof *g->groups.v);
+    p->index = g->groups.count;
+    g->groups.v[g->groups.count++] = p;
+    SKATE_ASSERT(map_put(&g->groups.ids, &p->id, p->index) == 0);
+    g->spec_bytes += weight(p->count);
 }
 
 static int judge(struct gcs *g, const struct wire_group_create *m, struct bundle_want **ret,
@@ -154,7 +166,7 @@ static int judge(struct gcs *g, const struct wire_group_create *m, struct bundle
         (void)snprintf(reason, GCS_REASON, "job %u has ended", m->job);
         return -SKATE_ENOENT;
     }
-    if (find(g, &m->group) || find_name(g, name, name_len, space, space_len)) {
+    if (gcs_group_find(g, &m->group) || find_name(g, name, name_len, space, space_len)) {
         (void)snprintf(reason, GCS_REASON, "Failed to create a placement group because name "
                        "'%.*s' already exists.", (int)(name_len > 64 ? 64 : name_len), name);
         return -SKATE_EEXIST;
@@ -195,7 +207,7 @@ void gcs_group_create(struct gcs *g, const struct gcs_from *from,
     int e = judge(g, m, &b, &count, reason);
 
     if (e < 0) {
-        bool done = from->again && find(g, &m->group);
+        bool done = from->again && gcs_group_find(g, &m->group);
 
         gcs_reply_status(g, from, done ? 0 : e, done ? "" : reason);
         return;
@@ -217,21 +229,17 @@ void gcs_group_create(struct gcs *g, const struct gcs_from *from,
     memcpy(p->name, name, name_len);
     p->space = gcs_alloc((size_t)space_len + 1);
     memcpy(p->space, space, space_len);
-    if (g->groups.count == g->groups.cap)
-        g->groups.v = gcs_grow(g->groups.v, &g->groups.cap, sizeof *g->groups.v);
-    p->index = g->groups.count;
-    g->groups.v[g->groups.count++] = p;
-    SKATE_ASSERT(map_put(&g->groups.ids, &p->id, p->index) == 0);
-    g->spec_bytes += weight(count);
+    p->born = ++g->serial;
+    gcs_group_insert(g, p);
     g->groups.live++;
     g->groups.unplaced++;
     g->place_wanted = true;
-    g->out->changed = true;
+    gcs_dirty_group(g, p);
     gcs_reply_status(g, from, 0, "");
 }
 
 void gcs_groups_release(struct gcs *g) {
-    for (uint32_t i = 0; i < g->groups.count; i++) group_free(g->groups.v[i]);
+    for (uint32_t i = 0; i < g->groups.count; i++) gcs_group_free(g->groups.v[i]);
     free(g->groups.v);
     map_release(&g->groups.ids);
 }
@@ -273,7 +281,7 @@ static void reserve(struct gcs *g, struct gcs_group *p, uint32_t node) {
     gcs_send_link(g, gcs_node_find(g, node)->link, &b);
     free(packed);
     free(some);
-    watch(p, node);
+    watch(g, p, node);
     p->awaited++;
 }
 
@@ -310,6 +318,7 @@ static void place(struct gcs *g, struct gcs_group *p) {
         return;
     }
     p->epoch++;
+    gcs_dirty_group(g, p); /* no number twice, whatever happens to us */
     p->attempting = true;
     p->failed = false;
     p->awaited = 0;
@@ -353,13 +362,13 @@ static void attempt_over(struct gcs *g, struct gcs_group *p) {
     }
     p->state = GROUP_CREATED;
     g->groups.unplaced--;
-    g->out->changed = true;
+    gcs_dirty_group(g, p);
     tell(g, p);
 }
 
 void gcs_group_reserved(struct gcs *g, const struct gcs_from *from,
                         const struct wire_group_reserved *m) {
-    struct gcs_group *p = find(g, &m->group);
+    struct gcs_group *p = gcs_group_find(g, &m->group);
     uint32_t node = from->node->number, mine = 0;
 
     if (from->src) return; /* only raylets say so */
@@ -379,6 +388,7 @@ void gcs_group_reserved(struct gcs *g, const struct gcs_from *from,
         mine++;
     }
     if (!mine) return;
+    gcs_dirty_group(g, p);
     if (m->status < 0) {
         from->node->stale = true; /* until its next report */
         p->failed = true;
@@ -406,7 +416,7 @@ static void lose(struct gcs *g, struct gcs_group *p, uint32_t node) {
         g->groups.unplaced++;
         tell(g, p);
     }
-    g->out->changed = true;
+    gcs_dirty_group(g, p);
     g->place_wanted = true;
     if (asked && --p->awaited == 0) attempt_over(g, p);
 }
@@ -440,7 +450,7 @@ void gcs_groups_node_back(struct gcs *g, struct gcs_node *n, const struct wire_n
     for (uint32_t i = 0; i < g->groups.count; i++)
         if (!as_said(g->groups.v[i], n->number, m)) lose(g, g->groups.v[i], n->number);
     for (uint32_t i = 0; i < count && i < said; i++) {
-        struct gcs_group *p = find(g, &ids[i]), gone = {.id = ids[i]};
+        struct gcs_group *p = gcs_group_find(g, &ids[i]), gone = {.id = ids[i]};
         bool wanted = false;
 
         for (uint32_t k = 0; p && p->state != GROUP_REMOVED && k < p->count; k++)
@@ -469,7 +479,7 @@ static void end(struct gcs *g, struct gcs_group *p, const char *why) {
         if (first && p->b[i].node) release(g, p, p->b[i].node, 0, why);
     }
     g->groups.live--;
-    g->out->changed = true;
+    gcs_dirty_group(g, p);
     tell(g, p);
     for (uint32_t i = 0; i < g->actor_slots; i++) {
         struct gcs_actor *a = g->actors[i];
@@ -483,7 +493,7 @@ static void end(struct gcs *g, struct gcs_group *p, const char *why) {
 
 void gcs_group_remove(struct gcs *g, const struct gcs_from *from,
                       const struct wire_group_remove *m) {
-    struct gcs_group *p = find(g, &m->group);
+    struct gcs_group *p = gcs_group_find(g, &m->group);
 
     if (p) end(g, p, "its placement group was removed");
     gcs_reply_status(g, from, 0, "");
@@ -509,7 +519,7 @@ void gcs_group_get(struct gcs *g, const struct gcs_from *from, const struct wire
     const char *name = wire_group_get_name(m, &name_len);
     const char *space = wire_group_get_namespace(m, &space_len);
     struct gcs_group *p = id_is_nil(&m->group) ? find_name(g, name, name_len, space, space_len)
-                                               : find(g, &m->group);
+                                               : gcs_group_find(g, &m->group);
     struct wire_buf b;
 
     wire_init(&b, NULL, 0);
@@ -525,7 +535,7 @@ void gcs_group_get(struct gcs *g, const struct gcs_from *from, const struct wire
         gcs_reply(g, from, &b);
         return;
     }
-    if (p && p->state != GROUP_REMOVED) watch(p, from->node->number);
+    if (p && p->state != GROUP_REMOVED) watch(g, p, from->node->number);
     gcs_send_link(g, from->link, &b);
 }
 
@@ -535,7 +545,7 @@ void gcs_group_get(struct gcs *g, const struct gcs_from *from, const struct wire
  * the group is gone. Which bundle is the raylet's business; a refusal tries the next node. */
 int gcs_group_pick(struct gcs *g, const struct gcs_actor *a, const struct resources *want,
                    uint32_t *ret_node) {
-    struct gcs_group *p = find(g, &a->group);
+    struct gcs_group *p = gcs_group_find(g, &a->group);
 
     if (!p || p->state == GROUP_REMOVED) return -SKATE_ENOENT;
     if (p->state == GROUP_PENDING) return -SKATE_EAGAIN;

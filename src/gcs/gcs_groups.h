@@ -16,7 +16,8 @@ struct gcs_group {
     uint32_t job, strategy, flags, index;
     uint32_t epoch;         /* of the last attempt to place */
     uint32_t awaited;       /* raylets that have not answered */
-    bool attempting, failed, infeasible_told;
+    bool attempting, failed, infeasible_told, dirty;
+    uint64_t born;
     struct bundle_want *b;  /* with the nodes chosen */
     uint32_t count;
     uint8_t *phase;         /* of each bundle */
@@ -25,6 +26,9 @@ struct gcs_group {
     uint32_t *watchers, watcher_count, watcher_cap; /* nodes that are told of changes */
 };
 
+struct gcs_group *gcs_group_find(struct gcs *g, const struct skate_id *id);
+void gcs_group_insert(struct gcs *g, struct gcs_group *p); /* counts its weight, too */
+void gcs_group_free(struct gcs_group *p);
 void gcs_group_frame(const struct gcs_group *p, struct wire_buf *b);
 void gcs_group_create(struct gcs *g, const struct gcs_from *from,
                       const struct wire_group_create *m);

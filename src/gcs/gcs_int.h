@@ -21,6 +21,7 @@ struct gcs_health {
 struct gcs_node {
     uint32_t number;
     uint32_t waiting;  /* leases that wait there: it hears what others have free */
+    bool dirty;        /* its record is old: see gcs_records.c; the same below */
     bool alive, stale; /* stale: it refused an actor, or is away, since its last report */
     bool returning;    /* its link is back, its node_state is not there yet */
     uint64_t link;     /* 0: away, until away_until_ns at most */
@@ -41,7 +42,7 @@ struct gcs_node {
 
 struct gcs_job {
     uint32_t number;
-    bool live;
+    bool live, dirty;
     uint64_t driver;
     char *space;
     void *config;
@@ -61,7 +62,8 @@ struct gcs_actor {
     uint32_t job, flags, node, pid, incarnation, restarts;
     int32_t max_restarts, max_task_retries;
     bool restarting; /* it was alive once: the wire's state 2 while not alive */
-    bool unused, init_failed, infeasible_told, charged;
+    bool unused, init_failed, infeasible_told, charged, dirty, spec_dirty;
+    uint64_t order; /* of arrival in the list it is in, pending or dead */
     struct resources *extra; /* charged: what its start takes beyond `held`, in node's loading */
     void *create;   /* the actor_create frame, until dead */
     void *failure;  /* the actor_ready frame of a failed constructor */
@@ -92,6 +94,7 @@ struct gcs_value {
     char *name;
     uint32_t name_len, len;
     void *bytes;
+    bool dirty;
 };
 
 /* Where a frame came from, and so where its answer goes. */
@@ -127,6 +130,11 @@ struct gcs {
     uint32_t value_count, value_cap;
     struct map value_keys;
     struct gcs_groups groups;
+    uint64_t serial; /* the last `order` given */
+    struct gcs_dirty *dirty;
+    uint32_t dirty_count, dirty_cap;
+    struct gcs_restoring *restoring;
+    char *refusing; /* why nothing may be changed by request now, or NULL */
 };
 
 /* gcs.c: memory that budgets bound, so its end is a panic */
@@ -179,11 +187,14 @@ void gcs_convict(struct gcs *g, struct gcs_node *n, const char *why);
 /* gcs_jobs.c */
 struct gcs_job *gcs_job_find(struct gcs *g, uint32_t number); /* live; NULL */
 void gcs_job_start(struct gcs *g, const struct gcs_from *from, const struct wire_job_start *m);
+void gcs_job_answer(struct gcs *g, const struct gcs_from *from, uint32_t job, int status,
+                    const char *reason);
 void gcs_job_end(struct gcs *g, struct gcs_job *j, const char *why);
 void gcs_job_frame(const struct gcs_job *j, struct wire_buf *b);
 
 /* gcs_actors.c */
 struct gcs_actor *gcs_actor_find(struct gcs *g, const struct skate_id *id);
+void gcs_actor_insert(struct gcs *g, struct gcs_actor *a); /* into a free slot, by its id */
 struct gcs_actor *gcs_actor_of_proc(struct gcs *g, uint64_t proc);
 void gcs_actor_create(struct gcs *g, const struct gcs_from *from,
                       const struct wire_actor_create *m);
@@ -194,6 +205,8 @@ void gcs_actor_kill(struct gcs *g, const struct gcs_from *from, const struct wir
 void gcs_actor_unused(struct gcs *g, const struct wire_actor_unused *m);
 void gcs_actor_by_name(struct gcs *g, const struct gcs_from *from,
                        const struct wire_actor_by_name *m);
+void gcs_actor_answer(struct gcs *g, const struct gcs_from *from, const struct skate_id *actor,
+                      int status, const char *reason);
 void gcs_actor_frame(const struct gcs_actor *a, struct wire_buf *b);
 /* What it ran on is gone: restart or death. intended: no restart. */
 void gcs_actor_lost(struct gcs *g, struct gcs_actor *a, const char *why, bool intended);
@@ -226,22 +239,12 @@ SKATE_NODISCARD int gcs_place_pick(struct gcs *g, const struct sched_ask *ask,
 void gcs_place_start(struct gcs *g, struct gcs_actor *a); /* say actor_start to its node */
 void gcs_place_uncharge(struct gcs *g, struct gcs_actor *a); /* it is no longer being started */
 
-/* gcs_why.c: what an actor that does not run waits for */
-void gcs_why(struct gcs *g, const struct gcs_from *from, const struct wire_why_req *m);
-
 /* gcs_state.c: moves, and who is told */
 void gcs_actor_move(struct gcs *g, struct gcs_actor *a, enum gcs_actor_state to);
 void gcs_actor_tell(struct gcs *g, const struct gcs_actor *a);
 int gcs_actor_subscribe(struct gcs *g, struct gcs_actor *a, uint64_t proc);
 void gcs_unsubscribe(struct gcs *g, uint64_t proc, bool node); /* of all actors */
 
-/* gcs_query.c */
-void gcs_list(struct gcs *g, const struct gcs_from *from, const struct wire_list *m);
-void gcs_kv_put(struct gcs *g, const struct gcs_from *from, const struct wire_kv_put *m);
-void gcs_kv_get(struct gcs *g, const struct gcs_from *from, const struct wire_kv_get *m);
-void gcs_kv_del(struct gcs *g, const struct gcs_from *from, const struct wire_kv_del *m);
-void gcs_kv_list(struct gcs *g, const struct gcs_from *from, const struct wire_kv_list *m);
-void gcs_kv_drop_actor(struct gcs *g, const struct skate_id *actor);
-void gcs_kv_release(struct gcs *g);
+#include "gcs/gcs_records.h"
 
 #endif

@@ -25,7 +25,7 @@ void gcs_job_frame(const struct gcs_job *j, struct wire_buf *b) {
     WIRE_PUT(b, job_info, entrypoint, j->entry, j->entry_len);
 }
 
-static void answer(struct gcs *g, const struct gcs_from *from, uint32_t job, int status,
+void gcs_job_answer(struct gcs *g, const struct gcs_from *from, uint32_t job, int status,
                    const char *reason) {
     struct wire_buf b;
     struct wire_job_started *m;
@@ -49,17 +49,17 @@ void gcs_job_start(struct gcs *g, const struct gcs_from *from, const struct wire
 
     if (space_len > GCS_NAME_MAX || m->driver == 0 ||
         !gcs_node_find(g, proc_node(m->driver))) {
-        answer(g, from, 0, -SKATE_EINVAL, "a bad namespace or driver");
+        gcs_job_answer(g, from, 0, -SKATE_EINVAL, "a bad namespace or driver");
         return;
     }
     for (uint32_t i = from->again ? g->job_count : 0; i > 0; i--)
         if (g->jobs[i - 1]->live && g->jobs[i - 1]->driver == m->driver) {
-            answer(g, from, i, 0, "");
+            gcs_job_answer(g, from, i, 0, "");
             return;
         }
     if (g->job_count >= g->opts.jobs_max ||
         !gcs_spec_room(g, (uint64_t)config_len + space_len)) {
-        answer(g, from, 0, -SKATE_EFULL, "the cluster's table of jobs is full");
+        gcs_job_answer(g, from, 0, -SKATE_EFULL, "the cluster's table of jobs is full");
         return;
     }
     if (space_len == 0) {
@@ -81,11 +81,11 @@ void gcs_job_start(struct gcs *g, const struct gcs_from *from, const struct wire
     j->entry = gcs_copy(entry, j->entry_len);
     j->pid = m->pid;
     g->spec_bytes += config_len + space_len;
-    g->out->changed = true;
+    gcs_dirty_job(g, j);
     wire_init(&b, NULL, 0);
     gcs_job_frame(j, &b);
     gcs_send_nodes(g, &b, 0);
-    answer(g, from, j->number, 0, "");
+    gcs_job_answer(g, from, j->number, 0, "");
 }
 
 void gcs_job_end(struct gcs *g, struct gcs_job *j, const char *why) {
@@ -100,7 +100,7 @@ void gcs_job_end(struct gcs *g, struct gcs_job *j, const char *why) {
     j->config = NULL;
     j->space = NULL;
     j->config_len = j->space_len = 0;
-    g->out->changed = true;
+    gcs_dirty_job(g, j);
     (void)snprintf(text, sizeof text, "its job has ended: %s", why);
     for (uint32_t i = 0; i < g->actor_slots; i++) {
         struct gcs_actor *a = g->actors[i];

@@ -173,7 +173,7 @@ void gcs_node_register(struct gcs *g, const struct gcs_from *from,
     labels = wire_node_register_labels(m, &labels_len);
     (void)labels_copy(row->labels, labels, labels_len);
     sched_view_reshape(&g->view, row);
-    g->out->changed = true;
+    gcs_dirty_node(g, n);
     gcs_node_welcome(g, from, n, 0, "");
     gcs_node_tell_all(g, n);
     tell_all(g, n, n->number);
@@ -249,7 +249,7 @@ void gcs_node_lost(struct gcs *g, struct gcs_node *n, const char *why) {
     gcs_place_row(g, n);
     if (why != n->reason) (void)snprintf(n->reason, sizeof n->reason, "%s", why);
     if (n->number == g->head) g->out->head_lost = true;
-    g->out->changed = true;
+    gcs_dirty_node(g, n);
     tell_all(g, n, n->number);
     ip = wire_node_register_ip(m, &len);
     if (len == 0) ip = n->ip ? n->ip : "?";

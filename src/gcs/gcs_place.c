@@ -12,6 +12,7 @@
 #include "gcs/gcs_groups.h"
 
 void gcs_place_add(struct gcs *g, struct gcs_actor *a) {
+    a->order = ++g->serial;
     a->next_pending = MAP_NONE;
     a->prev_pending = g->pending_last;
     if (g->pending_last != MAP_NONE)

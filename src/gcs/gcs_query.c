@@ -43,7 +43,7 @@ void gcs_list(struct gcs *g, const struct gcs_from *from, const struct wire_list
 
 /* ------------------------------------------------------------------ values */
 
-static struct gcs_value *find_value(struct gcs *g, const char *name, uint32_t len) {
+struct gcs_value *gcs_value_find(struct gcs *g, const char *name, uint32_t len) {
     struct skate_id key = gcs_text_key(name, len, "", 0);
     uint32_t i = map_get(&g->value_keys, &key);
 
@@ -52,11 +52,24 @@ static struct gcs_value *find_value(struct gcs *g, const char *name, uint32_t le
     return &g->values[i];
 }
 
+struct gcs_value *gcs_value_add(struct gcs *g, const char *name, uint32_t len) {
+    struct skate_id key = gcs_text_key(name, len, "", 0);
+    struct gcs_value *v;
+
+    if (map_get(&g->value_keys, &key) != MAP_NONE) return NULL;
+    if (g->value_count == g->value_cap)
+        g->values = gcs_grow(g->values, &g->value_cap, sizeof *g->values);
+    SKATE_ASSERT(map_put(&g->value_keys, &key, g->value_count) == 0);
+    v = &g->values[g->value_count++];
+    *v = (struct gcs_value){.key = key, .name = gcs_copy(name, len), .name_len = len};
+    return v;
+}
+
 void gcs_kv_put(struct gcs *g, const struct gcs_from *from, const struct wire_kv_put *m) {
     uint32_t name_len, len;
     const char *name = wire_kv_put_key(m, &name_len);
     const uint8_t *bytes = wire_kv_put_value(m, &len);
-    struct gcs_value *v = find_value(g, name, name_len);
+    struct gcs_value *v = gcs_value_find(g, name, name_len);
     uint64_t more = v ? len : (uint64_t)len + name_len + sizeof *v;
     uint64_t less = v ? v->len : 0;
 
@@ -76,32 +89,22 @@ void gcs_kv_put(struct gcs *g, const struct gcs_from *from, const struct wire_kv
         gcs_reply_status(g, from, -SKATE_EFULL, "the cluster's named values are full");
         return;
     }
-    if (!v) {
-        struct skate_id key = gcs_text_key(name, name_len, "", 0);
-
-        if (map_get(&g->value_keys, &key) != MAP_NONE) {
-            gcs_reply_status(g, from, -SKATE_EEXIST, "a key like this one is in use");
-            return;
-        }
-        if (g->value_count == g->value_cap)
-            g->values = gcs_grow(g->values, &g->value_cap, sizeof *g->values);
-        SKATE_ASSERT(map_put(&g->value_keys, &key, g->value_count) == 0);
-        v = &g->values[g->value_count++];
-        *v = (struct gcs_value){.key = key, .name = gcs_copy(name, name_len),
-                                .name_len = name_len};
+    if (!v && !(v = gcs_value_add(g, name, name_len))) {
+        gcs_reply_status(g, from, -SKATE_EEXIST, "a key like this one is in use");
+        return;
     }
     free(v->bytes);
     v->bytes = gcs_copy(bytes, len);
     v->len = len;
     g->kv_bytes += more - less;
-    g->out->changed = true;
+    gcs_dirty_value(g, v);
     gcs_reply_status(g, from, 0, "");
 }
 
 void gcs_kv_get(struct gcs *g, const struct gcs_from *from, const struct wire_kv_get *m) {
     uint32_t name_len;
     const char *name = wire_kv_get_key(m, &name_len);
-    const struct gcs_value *v = find_value(g, name, name_len);
+    const struct gcs_value *v = gcs_value_find(g, name, name_len);
     struct wire_buf b;
 
     wire_init(&b, NULL, 0);
@@ -116,6 +119,8 @@ static void drop_value(struct gcs *g, struct gcs_value *v) {
 
     g->kv_bytes -= (uint64_t)v->len + v->name_len + sizeof *v;
     (void)map_remove(&g->value_keys, &v->key);
+    v->dirty = false; /* once more: that it is gone */
+    gcs_dirty_value(g, v);
     free(v->name);
     free(v->bytes);
     if (v != &g->values[last]) {
@@ -132,7 +137,7 @@ static bool begins(const struct gcs_value *v, const char *prefix, uint32_t len) 
 void gcs_kv_del(struct gcs *g, const struct gcs_from *from, const struct wire_kv_del *m) {
     uint32_t name_len, gone = 0;
     const char *name = wire_kv_del_key(m, &name_len);
-    struct gcs_value *v = m->prefix ? NULL : find_value(g, name, name_len);
+    struct gcs_value *v = m->prefix ? NULL : gcs_value_find(g, name, name_len);
 
     if (v) {
         drop_value(g, v);
@@ -143,7 +148,6 @@ void gcs_kv_del(struct gcs *g, const struct gcs_from *from, const struct wire_kv
             drop_value(g, &g->values[i]);
             gone++;
         }
-    if (gone) g->out->changed = true;
     gcs_reply_status(g, from, (int)gone, "");
 }
 
@@ -193,7 +197,7 @@ void gcs_kv_drop_actor(struct gcs *g, const struct skate_id *actor) {
         name[n++] = digits[raw[i] >> 4];
         name[n++] = digits[raw[i] & 15];
     }
-    v = find_value(g, name, n);
+    v = gcs_value_find(g, name, n);
     if (v) drop_value(g, v);
 }
 

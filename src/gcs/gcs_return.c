@@ -41,6 +41,7 @@ static void tell_got(struct gcs *g, struct gcs_node *n) {
     m->count = n->got;
     n->ungot = 0;
     n->got_told_ns = g->now;
+    g->out->acks = true;
     gcs_send_link(g, n->link, &b);
 }
 

@@ -28,7 +28,7 @@ void gcs_actor_move(struct gcs *g, struct gcs_actor *a, enum gcs_actor_state to)
     }
     if (to == GCS_PENDING || to == GCS_DEAD) a->proc = a->pid = 0;
     a->state = to;
-    g->out->changed = true;
+    gcs_dirty_actor(g, a);
 }
 
 static void put_state(const struct gcs_actor *a, struct wire_buf *b, bool with_failure) {

@@ -7,13 +7,16 @@
 
 #include "base/assert.h"
 #include "gcs/gcs.h"
+#include "gcsd/gcsd_hold.h"
 #include "gcsd/gcsd_probe.h"
 #include "net/conn.h"
 
+enum { EXIT_STALE = 3 }; /* another head goes on with what was ours: do not start us again */
 enum { SILENCE_MS = 5000 }; /* until a node of which nothing comes is dead */
 enum { LINKS_MAX = 40000, SLOT_BITS = 16 };
 /* Unread by a raylet: the mark at which we read no more from it, and that at which it is lost. */
 enum { PAUSE_BYTES = 16 << 20, UNREAD_MAX = 256 << 20 };
+enum { HELD_PAUSE_BYTES = 64 << 20 }; /* as much waits for the log */
 
 struct link {
     struct gcsd *daemon;
@@ -27,6 +30,7 @@ struct gcsd {
     struct net *net;
     struct net_listener *listener;
     struct gcs *gcs;
+    struct hold *hold; /* NULL: nothing is kept, everything is said at once */
     struct gcs_out out;
     struct probes *probes;
     struct loop_timer *tick;
@@ -36,8 +40,10 @@ struct gcsd {
     uint64_t births;
     uint64_t *down; /* links that we ended and the store has not heard of yet */
     uint32_t down_count, down_cap;
-    bool head_told;
+    struct loop_task down_task;
+    bool head_told, all_paused;
     void (*on_head_lost)(void *arg);
+    void (*on_log_end)(void *arg, int status, const char *text);
     void *arg;
 };
 
@@ -103,38 +109,54 @@ static void set_tick(struct gcsd *d, uint32_t ms) {
         loop_timer_stop(d->tick);
 }
 
-static void step_once(struct gcsd *d, const struct gcs_event *event) {
-    gcs_step(d->gcs, event, loop_now_ns(d->loop), &d->out);
-    for (uint32_t i = 0; i < d->out.count; i++) {
-        const struct gcs_send *s = &d->out.sends[i];
+/* What the store says, to those it is for. */
+static void deliver(void *arg, const struct gcs_out *out) {
+    struct gcsd *d = arg;
+
+    for (uint32_t i = 0; i < out->count; i++) {
+        const struct gcs_send *s = &out->sends[i];
         struct link *l = link_find(d, s->link);
 
         if (!l) continue;
         if (s->close)
             link_end(d, l, true);
-        else if (conn_send(l->conn, d->out.bytes + s->at, s->len) == -SKATE_EFULL) {
+        else if (conn_send(l->conn, out->bytes + s->at, s->len) == -SKATE_EFULL) {
             (void)fprintf(stderr, "a raylet does not read peer=%s\n", conn_peer(l->conn));
             link_end(d, l, false);
         }
     }
-    if (d->out.fenced) {
-        (void)fprintf(stderr, "another GCS has taken over: this one ends\n");
-        exit(1);
-    }
+}
+
+static void step_once(struct gcsd *d, const struct gcs_event *event) {
+    bool head_lost, fenced;
+    uint32_t tick_ms;
+
+    gcs_step(d->gcs, event, loop_now_ns(d->loop), &d->out);
+    head_lost = d->out.head_lost;
+    fenced = d->out.fenced;
+    tick_ms = d->out.tick_ms;
     for (uint32_t i = 0; i < d->out.probe_count; i++) {
         const struct gcs_probe *o = &d->out.probes[i];
 
         probes_start(d->probes, o->node, o->ip, o->port);
     }
-    if (d->out.tick_ms != d->tick_ms) set_tick(d, d->out.tick_ms);
-    if (d->out.head_lost && !d->head_told) {
+    if (d->hold)
+        hold_step(d->hold, &d->out);
+    else
+        deliver(d, &d->out);
+    if (fenced) {
+        (void)fprintf(stderr, "another GCS has taken over: this one ends\n");
+        exit(EXIT_STALE);
+    }
+    if (tick_ms != d->tick_ms) set_tick(d, tick_ms);
+    if (head_lost && !d->head_told) {
         d->head_told = true;
         if (d->on_head_lost) d->on_head_lost(d->arg);
     }
 }
 
-static void step(struct gcsd *d, const struct gcs_event *event) {
-    step_once(d, event);
+/* Tell the store of the links that we ended; that may end others. */
+static void tell_down(struct gcsd *d) {
     while (d->down_count) {
         struct gcs_event down = {.kind = GCS_LINK_DOWN, .link = d->down[--d->down_count],
                                  .text = "the GCS ended its connection"};
@@ -143,11 +165,31 @@ static void step(struct gcsd *d, const struct gcs_event *event) {
     }
 }
 
+static void step(struct gcsd *d, const struct gcs_event *event) {
+    step_once(d, event);
+    tell_down(d);
+}
+
 static void on_probed(void *arg, uint32_t node, bool refused) {
     struct gcs_event event = {.kind = GCS_PROBED, .link = node, .refused = refused};
 
     step(arg, &event);
 }
+
+/* From the log's side: what waited goes out. */
+static void deliver_late(void *arg, const struct gcs_out *out) {
+    struct gcsd *d = arg;
+
+    deliver(d, out);
+    if (d->down_count) loop_post(d->loop, &d->down_task);
+    if (d->all_paused && hold_bytes(d->hold) < PAUSE_BYTES) {
+        d->all_paused = false;
+        for (uint32_t i = 0; i < d->slots; i++)
+            if (d->links[i]) conn_pause(d->links[i]->conn, false);
+    }
+}
+
+static void on_down_task(void *arg) { tell_down(arg); }
 
 static void on_tick(void *arg) {
     struct gcs_event event = {.kind = GCS_TICK};
@@ -166,6 +208,10 @@ static void on_link_frame(void *arg, struct conn *c, const void *frame, uint32_t
     step(d, &event);
     /* Whoever asks faster than it reads the answers waits (the link may be gone by now). */
     if (link_find(d, event.link) && conn_pending_bytes(c) > PAUSE_BYTES) conn_pause(c, true);
+    if (link_find(d, event.link) && d->hold && hold_bytes(d->hold) > HELD_PAUSE_BYTES) {
+        d->all_paused = true;
+        conn_pause(c, true);
+    }
 }
 
 static void on_link_drain(void *arg, struct conn *c) {
@@ -210,45 +256,69 @@ static void on_log(void *arg, const char *text) {
 
 /* ------------------------------------------------------------------ start and end */
 
-int gcsd_new(const struct gcsd_opts *opts, struct gcsd **ret, struct skate_error *err) {
-    struct net_opts net = {.loop = opts->loop, .pending_max = UNREAD_MAX, .on_log = on_log,
-                           .conns_max = LINKS_MAX};
-    struct net_address at = {opts->settings->listen_ip, opts->settings->listen_port};
+static void on_log_end(void *arg, int status, const char *text) {
+    struct gcsd *d = arg;
+
+    if (d->on_log_end) d->on_log_end(d->arg, status, text);
+}
+
+/* The store: empty, or as its log says. */
+static int open_store(struct gcsd *d, const struct gcsd_opts *opts, struct skate_error *err) {
     uint32_t told = opts->heartbeat_ms ? opts->heartbeat_ms : opts->settings->heartbeat_ms;
     uint32_t silence = told ? told : SILENCE_MS;
     struct gcs_opts store = {.heartbeat_ms = silence,
                              .away_ms = opts->settings->local_session ? 0 : silence};
+    struct hold_opts hold = {.deliver = deliver_late, .on_end = on_log_end, .arg = d};
+    int r;
+
+    if (!opts->settings->log[0]) {
+        r = gcs_new(&store, &d->gcs);
+        return r == 0 ? 0 : err_fail(err, r, "%s", skate_strerror(r));
+    }
+    hold.log.loop = d->loop;
+    hold.log.path = opts->settings->log;
+    hold.log.recover = opts->settings->recover;
+    return hold_new(&hold, &store, &d->gcs, &d->hold, err);
+}
+
+int gcsd_new(const struct gcsd_opts *opts, struct gcsd **ret, struct skate_error *err) {
+    struct net_opts net = {.loop = opts->loop, .pending_max = UNREAD_MAX, .on_log = on_log,
+                           .conns_max = LINKS_MAX};
+    struct net_address at = {opts->settings->listen_ip, opts->settings->listen_port};
     struct gcsd *d = calloc(1, sizeof *d);
     int r = -SKATE_ENOMEM;
 
     if (!d) return err_fail(err, r, "%s", skate_strerror(r));
     d->loop = opts->loop;
     d->on_head_lost = opts->on_head_lost;
+    d->on_log_end = opts->on_log_end;
     d->arg = opts->arg;
+    loop_task_init(&d->down_task, on_down_task, d);
     memcpy(net.key, opts->settings->key, sizeof net.key);
     r = net_new(&net, &d->net);
     net_wipe(net.key, sizeof net.key);
-    if (r == 0) r = gcs_new(&store, &d->gcs);
     if (r == 0) r = loop_timer_new(d->loop, on_tick, d, &d->tick);
     if (r == 0) r = probes_new(d->loop, on_probed, d, &d->probes);
-    if (r < 0) {
+    if (r < 0)
         (void)err_fail(err, r, "%s", skate_strerror(r));
-        goto fail;
+    else
+        r = open_store(d, opts, err);
+    if (r == 0) r = net_listen(d->net, at, &new_events, d, &d->listener, err);
+    if (r < 0) {
+        (void)gcsd_free(d);
+        return r;
     }
-    r = net_listen(d->net, at, &new_events, d, &d->listener, err);
-    if (r < 0) goto fail;
     on_tick(d); /* nodes that are known from before are waited for */
     *ret = d;
     return 0;
-fail:
-    (void)gcsd_free(d);
-    return r;
 }
 
 struct gcsd *gcsd_free(struct gcsd *d) {
     if (!d) return NULL;
     d->net = net_free(d->net);
     for (uint32_t i = 0; i < d->slots; i++) free(d->links[i]);
+    d->hold = hold_free(d->hold);
+    loop_unpost(d->loop, &d->down_task);
     d->probes = probes_free(d->probes);
     d->gcs = gcs_free(d->gcs);
     d->tick = loop_timer_free(d->tick);

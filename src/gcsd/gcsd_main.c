@@ -13,6 +13,8 @@
 
 #include "gcsd/gcsd.h"
 
+enum { EXIT_STALE = 3 }; /* another head goes on with the log */
+
 struct daemon {
     struct loop *loop;
     bool lasting;
@@ -39,6 +41,13 @@ static void on_head_lost(void *arg) {
     const struct daemon *d = arg;
 
     if (!d->lasting) end("the head node's raylet is gone");
+}
+
+/* Another head has the log: it is the head now. Or nothing can be kept any more. */
+static void on_log_end(void *arg, int status, const char *text) {
+    (void)arg;
+    (void)fprintf(stderr, "skate-gcs ends reason=\"%s\"\n", text);
+    _exit(status == -SKATE_ESTALE ? EXIT_STALE : 1);
 }
 
 static void watch_lifeline(struct daemon *d, const struct gcsd_settings *s) {
@@ -80,12 +89,14 @@ static int fail(int code, const char *text) {
 int main(void) {
     struct daemon d = {0};
     struct gcsd_settings settings;
-    struct gcsd_opts opts = {.settings = &settings, .on_head_lost = on_head_lost, .arg = &d};
+    struct gcsd_opts opts = {.settings = &settings, .on_head_lost = on_head_lost,
+                             .on_log_end = on_log_end, .arg = &d};
     struct gcsd *gcsd;
     struct skate_error err = {""};
     int r;
 
     (void)signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGXFSZ, SIG_IGN); /* a limit on files is an error of the write */
     (void)setvbuf(stderr, NULL, _IOLBF, 0);
     protect_self();
     more_files();

@@ -35,6 +35,8 @@ static int set_one(struct gcsd_settings *s, const char *key, const char *value) 
     if (!strcmp(key, "cluster_key")) return net_key_from_hex(value, strlen(value), s->key);
     if (!strcmp(key, "listen_ip")) return copy_text(s->listen_ip, sizeof s->listen_ip, value);
     if (!strcmp(key, "session_dir")) return copy_text(s->session_dir, sizeof s->session_dir, value);
+    if (!strcmp(key, "log")) return copy_text(s->log, sizeof s->log, value);
+    if (!strcmp(key, "log_recover")) return s->recover = !strcmp(value, "1"), 0;
     if (!strcmp(key, "lifeline")) return s->lasting = !strcmp(value, "none"), 0;
     if (!strcmp(key, "local_session")) return s->local_session = !strcmp(value, "1"), 0;
     if (!strcmp(key, "listen_port")) {

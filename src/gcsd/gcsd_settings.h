@@ -16,6 +16,8 @@ struct gcsd_settings {
     char listen_ip[16];
     uint16_t listen_port;
     char session_dir[256];
+    char log[256];         /* path of the SQLite log; "": nothing is kept */
+    bool recover;          /* go on without what cannot be read in it */
     uint32_t lifeline_pid; /* 0: none */
     bool lasting;          /* lifeline=none: outlives who started it, and its head node */
     uint32_t heartbeat_ms; /* silence after which a node is dead; 0: the default */

@@ -2,16 +2,19 @@
  * links: base loop wire net sched gcs gcsd. */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "base/futex.h"
+#include "folder_rig.h"
 #include "gcsd/gcsd.h"
 #include "wire/wire_gen.h"
 
@@ -19,7 +22,8 @@ struct peer {
     struct conn *conn;
     bool ready, closed;
     int code;
-    uint32_t node, infos, dead, job, kinds[256];
+    int status;
+    uint32_t node, infos, dead, job, answers, kinds[256];
     char why[300]; /* the last dead one is */
 };
 
@@ -55,8 +59,14 @@ static void on_frame(void *arg, struct conn *c, const void *frame, uint32_t len)
         uint32_t n;
         const void *inner = wire_route_frame(m, &n);
 
-        if (wire_check(inner, n) == 0 && wire_head(inner)->kind == WIRE_JOB_STARTED)
+        if (wire_check(inner, n) < 0) return;
+        p->answers++;
+        if (wire_head(inner)->kind == WIRE_JOB_STARTED) {
             p->job = ((const struct wire_job_started *)inner)->job;
+            p->status = ((const struct wire_job_started *)inner)->status;
+        }
+        if (wire_head(inner)->kind == WIRE_STATUS)
+            p->status = ((const struct wire_status *)inner)->status;
     }
 }
 
@@ -77,6 +87,8 @@ static void on_head_lost(void *arg) {
     heads_lost++;
 }
 
+static char log_dir[64], log_path[96];
+
 static int start_with(uint32_t heartbeat_ms, bool local_session) {
     struct gcsd_settings s = {.listen_ip = "127.0.0.1", .local_session = local_session};
     struct gcsd_opts opts = {.settings = &s, .on_head_lost = on_head_lost,
@@ -84,6 +96,7 @@ static int start_with(uint32_t heartbeat_ms, bool local_session) {
     struct net_opts n = {0};
 
     heads_lost = 0;
+    memcpy(s.log, log_path, sizeof log_path);
     memset(s.key, 3, sizeof s.key);
     memset(n.key, 3, sizeof n.key);
     if (loop_new(&loop) < 0) return -1;
@@ -108,6 +121,20 @@ static int stop(void **state) {
     gcsd = gcsd_free(gcsd);
     loop = loop_free(loop);
     return 0;
+}
+
+/* The same with a log in a folder of its own. */
+static int start_kept(void **state) {
+    snprintf(log_dir, sizeof log_dir, "/tmp/gcs-daemon-XXXXXX");
+    if (!mkdtemp(log_dir)) return -1;
+    snprintf(log_path, sizeof log_path, "%s/log", log_dir);
+    return start_patient(state);
+}
+
+static int stop_kept(void **state) {
+    (void)stop(state);
+    log_path[0] = 0;
+    return folder_empty(log_dir) ? rmdir(log_dir) : -1;
 }
 
 #define UNTIL(condition)                                                                       \
@@ -141,13 +168,52 @@ static void say_ping(struct peer *p) {
     assert_int_equal(conn_send(p->conn, &m, sizeof m), 0);
 }
 
+/* A process of a raylet's asks the store. */
+static void ask(struct peer *p, uint64_t src, struct wire_buf *inner) {
+    struct wire_route *m;
+    struct wire_buf r;
+
+    assert_int_equal(wire_end(inner), 0);
+    wire_init(&r, NULL, 0);
+    m = wire_begin(&r, WIRE_ROUTE);
+    m->src = src;
+    WIRE_PUT(&r, route, frame, inner->p, inner->len);
+    assert_int_equal(wire_end(&r), 0);
+    assert_int_equal(conn_send(p->conn, r.p, r.len), 0);
+    wire_release(inner);
+    wire_release(&r);
+}
+
+static void ask_job(struct peer *p) {
+    struct wire_buf b;
+    struct wire_job_start *m;
+
+    p->job = p->status = 0;
+    wire_init(&b, NULL, 0);
+    m = wire_begin(&b, WIRE_JOB_START);
+    m->head.call = 1;
+    m->driver = proc_make(p->node, 1);
+    ask(p, m->driver, &b);
+}
+
+static void ask_put(struct peer *p, uint32_t n, uint32_t bytes) {
+    struct wire_kv_put *m;
+    struct wire_buf b;
+
+    p->answers = 0;
+    wire_init(&b, NULL, 0);
+    m = wire_begin(&b, WIRE_KV_PUT);
+    m->head.call = 2;
+    m->overwrite = 1;
+    WIRE_PUT(&b, kv_put, key, &n, sizeof n);
+    WIRE_PUT(&b, kv_put, value, NULL, bytes);
+    ask(p, proc_make(p->node, 1), &b);
+}
+
 /* Two raylets join, a driver starts a job by route, a lost raylet is told to the other, the head's
  * loss to the daemon's owner. */
 static void session(void **state) {
     struct peer a, b;
-    struct wire_buf r, j;
-    struct wire_route *m;
-    struct wire_job_start *js;
 
     (void)state;
     join(&a, true);
@@ -155,19 +221,7 @@ static void session(void **state) {
     assert_int_equal(a.node, 1);
     assert_int_equal(b.node, 2);
     UNTIL(a.infos == 2 && b.infos == 2);
-    wire_init(&j, NULL, 0);
-    js = wire_begin(&j, WIRE_JOB_START);
-    js->head.call = 1;
-    js->driver = proc_make(2, 1);
-    assert_int_equal(wire_end(&j), 0);
-    wire_init(&r, NULL, 0);
-    m = wire_begin(&r, WIRE_ROUTE);
-    m->src = proc_make(2, 1);
-    WIRE_PUT(&r, route, frame, j.p, j.len);
-    assert_int_equal(wire_end(&r), 0);
-    assert_int_equal(conn_send(b.conn, r.p, r.len), 0);
-    wire_release(&j);
-    wire_release(&r);
+    ask_job(&b);
     UNTIL(b.job == 1);
     assert_int_equal(b.kinds[WIRE_JOB_INFO], 1);
     UNTIL(a.kinds[WIRE_JOB_INFO] == 1);
@@ -285,6 +339,57 @@ static void port_in_use(void **state) {
     assert_non_null(strstr(err.text, "in use"));
 }
 
+/* With a log: a daemon that is gone goes on where it was with its next life. */
+static void kept(void **state) {
+    struct peer a, b;
+
+    join(&a, true);
+    ask_job(&a);
+    UNTIL(a.job == 1);
+    ask_put(&a, 7, 100);
+    UNTIL(a.answers);
+    assert_int_equal(a.status, 0);
+    (void)stop(state);
+    assert_int_equal(start_patient(state), 0);
+    join(&b, false);
+    assert_int_equal(b.node, 2);
+    ask_job(&b);
+    UNTIL(b.job == 2);
+}
+
+/* No room for the log: whoever wants a change hears so; what was asked before is answered when
+ * there is room again, and it is there in the next life. */
+static void no_room(void **state) {
+    struct rlimit old, small = {100000, RLIM_INFINITY};
+    struct peer a, b;
+
+    (void)signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+    small.rlim_max = old.rlim_max;
+    join(&a, true);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    ask_put(&a, 1, 300000);
+    do {
+        ask_job(&a);
+        say_ping(&a);
+        loop_run_once(loop, 20);
+    } while (a.status == 0);
+    assert_int_equal(a.status, -SKATE_EIO);
+    assert_int_equal(a.job, 0);
+    a.answers = 0;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+    UNTIL(a.answers && a.status == 0);
+    do {
+        ask_job(&a);
+        loop_run_once(loop, 20);
+    } while (a.job == 0);
+    (void)stop(state);
+    assert_int_equal(start_patient(state), 0);
+    join(&b, false);
+    assert_int_equal(b.node, 2);
+}
+
+#define KEPT_TEST(name) cmocka_unit_test_setup_teardown(name, start_kept, stop_kept)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, start, stop)
 
 #define TEST_PATIENT(name) cmocka_unit_test_setup_teardown(name, start_patient, stop)
@@ -292,7 +397,8 @@ static void port_in_use(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {TEST(session), TEST(silence),
                                        TEST_PATIENT(refused), TEST(strangers),
-                                       TEST(settings), TEST(port_in_use)};
+                                       TEST(settings), TEST(port_in_use),
+                                       KEPT_TEST(kept), KEPT_TEST(no_room)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
