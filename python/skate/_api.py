@@ -186,7 +186,7 @@ def init(
             node.raylet.wait_ready()
             socket_path = node.socket_path
         else:
-            socket_path = _joined_socket(base, found, amounts, kwargs.get("_system_config"))
+            socket_path, node = _joined(base, found, amounts, _temp_dir, kwargs)
         return _join(node, socket_path, config, log_to_driver)
     except BaseException:
         if _core.epoch():
@@ -196,22 +196,25 @@ def init(
         raise
 
 
-def _joined_socket(base: str, found: str, amounts: tuple[Any, ...], system: Any) -> str:
-    """The socket of the node to join. ValueError for what only its starter may say."""
-    from skate import _node, _store_config
+def _joined(
+    base: str, found: str, amounts: tuple[Any, ...], temp: str | None, more: dict[str, Any]
+) -> tuple[str, Any]:
+    """The socket of the raylet to join, and that raylet's daemon when it is this program's own
+    (_remote_driver.py). ValueError for what only the starter of a node may say."""
+    from skate import _remote_driver, _store_config
 
     if any(a is not None for a in amounts):
         raise ValueError(
             "num_cpus, num_gpus, resources, labels and object_store_memory are the "
             "node's business: they cannot be given when joining a cluster"
         )
-    useless = _store_config.of_node(system)
+    useless = _store_config.of_node(more.get("_system_config"))
     if useless:
         raise ValueError(
             "how a node spills objects and protects its memory is the node's business: when "
             f"joining a cluster, leave out of _system_config: {', '.join(useless)}"
         )
-    return _node.find_raylet(base, found)
+    return _remote_driver.socket_of(base, found, more.get("_redis_password"), temp)
 
 
 def _warm_up() -> None:
@@ -258,9 +261,9 @@ def _choose_address(address: str | None, base: str, free: bool) -> str | None:
                 "call init() without an address"
             )
         return found
-    address = address.removeprefix("ray://")  # no client server between: the same port
-    _node.split_address(address)
-    return address
+    from skate import _remote_driver
+
+    return _remote_driver.plain_address(address)
 
 
 def _program_config(job_config: Any, runtime_env: Any, namespace: str | None) -> dict[str, Any]:
@@ -337,7 +340,7 @@ def _join(
     if config["runtime_env"]:
         from skate import _env_packages
 
-        _env_packages.take(config["runtime_env"], node is None)
+        _env_packages.take(config["runtime_env"], node is None or node.is_outpost)
     config["namespace"] = config["namespace"] or _random_name()
     name, started = _call(
         _wire.GCS, "job_start", driver=info["proc"], pid=os.getpid(),
@@ -694,6 +697,8 @@ def nodes() -> list[dict[str, Any]]:
     """A dict for each node, dead ones too. Suspect: why a living one gets nothing new; or ""."""
     out = []
     for row in _node_rows():
+        if row["outpost"]:
+            continue  # a driver's machine, none of the cluster's (_remote_driver.py)
         alive = row["state"] == 1
         out.append({
             "NodeID": (row["node_id"] + bytes(12)).hex(),

@@ -393,6 +393,7 @@ class Node:
         self.gcs: Daemon | None = None
         self.raylet: Daemon | None = None
         self.gcs_address = ""
+        self.is_outpost = False  # _remote_driver.py
 
     @property
     def socket_path(self) -> str:
@@ -637,9 +638,8 @@ def _hear(sock: Any) -> bytes:
         return b""
 
 
-def find_raylet(base: str, address: str) -> str:
-    """The socket of a raylet of this machine in that cluster. ConnectionError with the reason."""
-    resolved = resolve(address)
+def local_raylet(base: str, resolved: str) -> str | None:
+    """The socket of a raylet of this machine in that cluster; None when there is none."""
     nodes = cluster_nodes(base, resolved)
     if any("executor" in node for node in nodes):  # inside Spark: the node of our own executor
         from skate.util.spark._attach import choose
@@ -649,22 +649,32 @@ def find_raylet(base: str, address: str) -> str:
         nodes = [choose(nodes, pid)] if pid else nodes
     if nodes:
         return nodes[0]["socket"]
-    local = local_sessions(base).get(resolved)
-    if local is not None:
-        return local
-    kind = probe(resolved)
+    return local_sessions(base).get(resolved)
+
+
+def find_raylet(base: str, address: str) -> str:
+    """The same; ConnectionError with the reason when there is none."""
+    found = local_raylet(base, resolve(address))
+    if found is not None:
+        return found
+    must_be_skate(address)
+    raise ConnectionError(
+        f"{address} is a Skate cluster, but no node of it runs on this machine: run "
+        f"`skate start --address={address}` here first"
+    )
+
+
+def must_be_skate(address: str) -> None:
+    """ConnectionError with the reason when there is no Skate cluster at this address."""
+    kind = probe(resolve(address))
     if kind in ("ray", "redis"):
         raise ConnectionError(
             f"{address} is the address of a real Ray cluster (it speaks "
             f"{'gRPC' if kind == 'ray' else 'Redis'}), not of Skate: start one with "
             "`skate start --head`, or call init() without an address"
         )
-    if kind == "skate":
-        raise ConnectionError(
-            f"{address} is a Skate cluster, but no node of it runs on this machine: run "
-            f"`skate start --address={address}` here first"
-        )
-    raise ConnectionError(f"what listens at {address} is not a Skate cluster")
+    if kind != "skate":
+        raise ConnectionError(f"what listens at {address} is not a Skate cluster")
 
 
 def local_sessions(base: str) -> dict[str, str]:

@@ -67,20 +67,28 @@ def attached(address: str | None) -> Iterator[None]:
     if _core.epoch():
         yield
         return
-    from skate import _node
+    from skate import _node, _remote_driver
 
     try:
         base = _node.base_dir()
         found = _api._choose_address(address, base, True)
         if found is None:
             found = _only_session(base)
-        _core.connect(_node.find_raylet(base, found), 10.0)
+        path, outpost = _remote_driver.socket_of(base, found)
+        try:
+            _core.connect(path, 10.0)
+        except BaseException:
+            if outpost is not None:
+                outpost.stop()
+            raise
     except (OSError, ValueError) as error:
         raise Unreachable(str(error)) from error
     try:
         yield
     finally:
         _core.close()
+        if outpost is not None:
+            outpost.stop()
 
 
 class Asked:
@@ -388,6 +396,7 @@ def nodes(asked: Asked) -> list[dict[str, Any]]:
             "labels": _api._labels(row["labels"]),
         }
         for row in asked.node_rows()
+        if not row["outpost"]  # a driver's machine
     ]
 
 

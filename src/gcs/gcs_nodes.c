@@ -37,6 +37,7 @@ void gcs_node_frame(const struct gcs_node *n, struct wire_buf *b) {
     out->port = m->port;
     out->pid = m->pid;
     out->is_head = m->is_head;
+    out->outpost = m->outpost;
     (void)wire_node_register_ip(m, &len);
     if (len == 0 && n->ip)
         WIRE_PUT(b, node_info, ip, n->ip, strlen(n->ip));
@@ -168,7 +169,7 @@ void gcs_node_register(struct gcs *g, const struct gcs_from *from,
     SKATE_ASSERT(map_put(&g->links, &key, n->number) == 0);
     row = sched_view_add(&g->view, n->number);
     SKATE_ASSERT(row);
-    row->alive = true;
+    row->alive = !m->outpost;
     row->total = row->avail = total;
     labels = wire_node_register_labels(m, &labels_len);
     (void)labels_copy(row->labels, labels, labels_len);

@@ -123,9 +123,11 @@ void gcs_place_start(struct gcs *g, struct gcs_actor *a) {
 
 void gcs_place_row(struct gcs *g, struct gcs_node *n) {
     struct sched_node *row = sched_view_find(&g->view, n->number);
+    const struct wire_node_register *m = n->registered;
+    bool alive = n->alive && !m->outpost; /* nothing is placed on an outpost */
 
-    if (row->alive == n->alive && row->closed == n->stale) return;
-    row->alive = n->alive;
+    if (row->alive == alive && row->closed == n->stale) return;
+    row->alive = alive;
     row->closed = n->stale;
     sched_view_touch(&g->view, row);
 }

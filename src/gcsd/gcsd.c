@@ -7,6 +7,7 @@
 
 #include "base/assert.h"
 #include "gcs/gcs.h"
+#include "gcsd/gate.h"
 #include "gcsd/gcsd_hold.h"
 #include "gcsd/gcsd_probe.h"
 #include "net/conn.h"
@@ -23,6 +24,7 @@ struct link {
     struct conn *conn; /* NULL: the slot is free, or its end is being told */
     uint64_t number;
     uint32_t slot;
+    bool spoke; /* the store has heard of it */
 };
 
 struct gcsd {
@@ -30,6 +32,7 @@ struct gcsd {
     struct net *net;
     struct net_listener *listener;
     struct gcs *gcs;
+    struct gate *gate;
     struct hold *hold; /* NULL: nothing is kept, everything is said at once */
     struct gcs_out out;
     struct probes *probes;
@@ -205,6 +208,12 @@ static void on_link_frame(void *arg, struct conn *c, const void *frame, uint32_t
                               .peer_ip = conn_peer_ip(c)};
     struct gcsd *d = l->daemon;
 
+    if (!l->spoke && wire_head(frame)->kind == WIRE_GATE_HELLO) { /* it is for somebody else */
+        link_free(l);
+        gate_take(d->gate, c, frame);
+        return;
+    }
+    l->spoke = true;
     step(d, &event);
     /* Whoever asks faster than it reads the answers waits (the link may be gone by now). */
     if (link_find(d, event.link) && conn_pending_bytes(c) > PAUSE_BYTES) conn_pause(c, true);
@@ -297,6 +306,7 @@ int gcsd_new(const struct gcsd_opts *opts, struct gcsd **ret, struct skate_error
     memcpy(net.key, opts->settings->key, sizeof net.key);
     r = net_new(&net, &d->net);
     net_wipe(net.key, sizeof net.key);
+    if (r == 0) r = gate_new(d->loop, d->net, &d->gate);
     if (r == 0) r = loop_timer_new(d->loop, on_tick, d, &d->tick);
     if (r == 0) r = probes_new(d->loop, on_probed, d, &d->probes);
     if (r < 0)
@@ -315,6 +325,7 @@ int gcsd_new(const struct gcsd_opts *opts, struct gcsd **ret, struct skate_error
 
 struct gcsd *gcsd_free(struct gcsd *d) {
     if (!d) return NULL;
+    d->gate = gate_free(d->gate);
     d->net = net_free(d->net);
     for (uint32_t i = 0; i < d->slots; i++) free(d->links[i]);
     d->hold = hold_free(d->hold);

@@ -13,6 +13,7 @@
 
 #include "raylet/beats.h"
 #include "raylet/bundles.h"
+#include "raylet/gateway.h"
 #include "raylet/gcs_keep.h"
 #include "raylet/links.h"
 #include "raylet/rejoin.h"
@@ -61,6 +62,7 @@ static void on_gcs_ready(void *arg, struct conn *c) {
     m->port = links_port(r);
     m->pid = (uint32_t)getpid();
     m->is_head = s->is_head;
+    m->outpost = s->outpost;
     m->version = WIRE_VERSION;
     m->node = r->node;
     m->epoch = r->gcs_link->epoch;
@@ -195,11 +197,12 @@ static void on_welcome(struct raylet *r, const struct wire_node_welcome *m) {
     r->self = proc_make(m->node, 0);
     own = sched_view_add(&r->view, m->node);
     if (!own) node_fail(r, SKATE_ENOMEM, "out of memory");
-    own->alive = true;
+    own->alive = !r->set.outpost; /* nothing is placed there */
     own->total = own->avail = r->set.resources;
     own_labels(r, own->labels);
     gpus_init(&r->gpus, resources_amount(&own->total, "GPU"));
     node_ready(r);
+    gateway_beat(r);
 }
 
 static void on_convicted(struct raylet *r, const struct wire_convicted *m) {

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/assert.h"
+#include "raylet/gateway.h"
 #include "raylet/gcs_link.h"
 #include "raylet/lane_watch.h"
 #include "raylet/pulls.h"
@@ -131,6 +132,10 @@ static void on_lane_drain(void *arg, struct conn *c) {
     if (may_send(arg)) (void)send_held(arg); /* a broken one says so by on_lane_close */
 }
 
+static struct net_address address_of(const struct peer *p) {
+    return (struct net_address){.ip = p->ip, .port = p->port};
+}
+
 /* A hello; the peer answers what it has got, then the rest follows. */
 static void on_lane_ready(void *arg, struct conn *c) {
     struct lane *l = arg;
@@ -138,8 +143,9 @@ static void on_lane_ready(void *arg, struct conn *c) {
                                          .fixed = sizeof m},
                                 .node = l->peer->r->node, .bulk = l->bulk,
                                 .version = WIRE_VERSION};
-    int e = conn_send(c, &m, sizeof m);
+    int e = gateway_hello(l->peer->r, c, l->peer->node, address_of(l->peer));
 
+    if (e == 0) e = conn_send(c, &m, sizeof m);
     if (e == 0 && l->bulk) e = send_held(l);
     if (e < 0) node_log("sending to node %u failed: %s", l->peer->node, skate_strerror(e));
 }
@@ -286,9 +292,10 @@ uint32_t links_count(const struct raylet *r) { return r->links->peers.count; }
 
 static void retry(struct lane *l) {
     struct peer *p = l->peer;
-    struct net_address to = {.ip = p->ip, .port = p->port};
+    struct net_address to = address_of(p);
 
     if (l->conn || !l->first || p->state != PEER_ALIVE) return;
+    gateway_way(p->r, &to);
     if (conn_connect(p->r->net, to, &lane_events, l, &l->conn) < 0) l->conn = NULL;
     lane_dialled(&l->watch, loop_now_ns(p->r->loop));
 }
@@ -355,6 +362,7 @@ void links_beat(struct raylet *r) {
     struct peer *p, *lost[UNKNOWN_MAX];
     uint32_t n = 0;
 
+    gateway_beat(r);
     while ((p = table_next(&r->links->peers, &at, NULL))) {
         if (p->state == PEER_UNKNOWN && ++p->beats > UNKNOWN_BEATS && n < UNKNOWN_MAX)
             lost[n++] = p;
@@ -450,16 +458,25 @@ static void on_guest_drain(void *arg, struct conn *c) {
 
 static const struct conn_events guest_events = {
     .on_frame = on_guest_frame, .on_close = on_guest_close, .on_drain = on_guest_drain};
-static void on_accept(void *arg, struct conn *c) {
+static struct guest_link *accept_guest(struct raylet *r, struct conn *c) {
     struct guest_link *g = calloc(1, sizeof *g);
 
     if (!g) {
         conn_close(c);
-        return;
+        return NULL;
     }
-    g->r = arg;
+    g->r = r;
     g->conn = c;
     conn_set_events(c, &guest_events, g);
+    return g;
+}
+
+static void on_accept(void *arg, struct conn *c) { (void)accept_guest(arg, c); }
+
+void links_adopt(struct raylet *r, struct conn *c, const void *frame, uint32_t len) {
+    struct guest_link *g = accept_guest(r, c);
+
+    if (g) on_guest_frame(g, c, frame, len);
 }
 
 static void on_fresh_close(void *arg, struct conn *c, int code, const char *text) {
@@ -530,7 +547,7 @@ void links_node_info(struct raylet *r, const struct wire_node_info *m) {
                row->total.count != total.count ||
                memcmp(row->total.v, total.v, sizeof total.v) != 0;
     if (!labels_copy(row->labels, data, len)) node_log("node %u has too many labels", m->node);
-    row->alive = m->state == 1;
+    row->alive = m->state == 1 && !m->outpost; /* nothing is placed there */
     row->closed = m->suspect;
     row->total = total;
     row->avail = avail;
@@ -603,7 +620,9 @@ void links_rows(struct raylet *r, const struct wire_rows *m) {
     }
 }
 
-uint16_t links_port(const struct raylet *r) { return net_listener_port(r->links->listener); }
+uint16_t links_port(const struct raylet *r) {
+    return r->links->listener ? net_listener_port(r->links->listener) : 0; /* 0: an outpost */
+}
 
 static void on_net_log(void *arg, const char *text) {
     (void)arg;
@@ -625,6 +644,7 @@ int links_start(struct raylet *r, struct skate_error *err) {
     if (e < 0) return err_fail(err, e, "the network cannot start: %s", skate_strerror(e));
     e = loop_timer_new(r->loop, on_watch, r, &r->links->watch);
     if (e < 0) return err_fail(err, e, "%s", skate_strerror(e));
+    if (r->set.outpost) return gcs_link_start(r, err); /* nobody dials it */
     e = net_listen(r->net, here, &fresh_events, r, &r->links->listener, err);
     if (e < 0) return e;
     return gcs_link_start(r, err);

@@ -29,5 +29,8 @@ bool links_is_dead(const struct raylet *r, uint32_t node);
 uint32_t links_count(const struct raylet *r);
 /* Once a second: nodes that nobody told of are given up, broken connections tried again. */
 void links_beat(struct raylet *r);
+/* A connection that we made, on which a raylet speaks from now on as on one that it has dialled;
+ * its first frame. */
+void links_adopt(struct raylet *r, struct conn *c, const void *frame, uint32_t len);
 
 #endif

@@ -429,7 +429,7 @@ int node_start(struct raylet *r, struct skate_error *err) {
     if (e == 0) e = make_dirs(r, err);
     if (e == 0) e = watch_signals(r);
     memory_protect_self();
-    if (e == 0) e = zygote_start(r); /* first of all: it takes longest */
+    if (e == 0 && !r->set.outpost) e = zygote_start(r); /* first of all: it takes longest */
     if (e == 0) e = watch_lifelines(r, err);
     if (e == 0) e = make_arena(r, err);
     if (e == 0) e = make_socket(r, err);
@@ -463,7 +463,7 @@ void node_ready(struct raylet *r) {
     int n;
 
     for (int i = 0; i < 16; i++) snprintf(hex + i * 2, 3, "%02x", id[i]);
-    write_address(r);
+    if (!r->set.outpost) write_address(r); /* it serves its driver alone */
     n = snprintf(line, sizeof line, "READY node=%u node_id=%s port=%u socket=%s\n", r->node, hex,
                  links_port(r), r->socket_path);
     SKATE_ASSERT(n > 0 && (size_t)n < sizeof line);

@@ -152,6 +152,7 @@ struct raylet {
     struct gcs_link *gcs_link;
     struct beats *beats; /* NULL: a private session */
     struct links *links;
+    struct gateway *gateway; /* gateway.c; an outpost's only */
     struct pulls *pulls;
     struct dead_runs *dead_runs; /* rows.c */
     struct memory_monitor *memory; /* NULL: nobody looks */

@@ -110,7 +110,7 @@ static int set_memory(struct memory_settings *m, const char *key, const char *va
 
 static int parse_number(struct raylet_settings *s, const char *key, const char *value) {
     static const char *const known[] = {"listen_port", "arena_bytes", "is_head", "local_session",
-                                        "lifeline_pid"};
+                                        "lifeline_pid", "outpost"};
     bool mine = false;
     uint64_t n;
 
@@ -127,6 +127,8 @@ static int parse_number(struct raylet_settings *s, const char *key, const char *
         s->is_head = n != 0;
     } else if (!strcmp(key, "local_session")) {
         s->local_session = n != 0;
+    } else if (!strcmp(key, "outpost")) {
+        s->outpost = n != 0;
     } else if (!strcmp(key, "lifeline_pid")) {
         if (n > INT32_MAX) return -SKATE_EINVAL;
         s->lifeline_pid = (uint32_t)n;

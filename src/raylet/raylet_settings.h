@@ -43,6 +43,7 @@ struct raylet_settings {
     uint64_t arena_bytes;
     char node_name[128];
     bool is_head, local_session, no_lifeline;
+    bool outpost; /* for the driver of lifeline_pid alone, outside of the cluster: gateway.h */
     uint32_t lifeline_pid; /* 0: none */
     struct memory_settings memory;
     int line_fd; /* a memory file with the line itself, for node_rejoin(); -1: none */

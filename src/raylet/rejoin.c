@@ -70,7 +70,7 @@ void node_rejoin(struct raylet *r, const char *why) {
     char *argv[REJOIN_ARGS + 1];
     int fd;
 
-    if (r->set.local_session || r->set.line_fd <= 0) node_end(r, why);
+    if (r->set.local_session || r->set.outpost || r->set.line_fd <= 0) node_end(r, why);
     snprintf(text, sizeof text, "the cluster has declared node %u dead (%s): what ran on it is "
              "over, it joins anew; shutdown() and init() again", r->node, why);
     procs_tell_drivers(r, 2, text);

@@ -30,7 +30,7 @@ enum { REJOIN_ARGS = 4, REJOIN_ARG = 24 };
 void rejoin_argv(int fd, uint64_t epoch, char room[REJOIN_ARGS][REJOIN_ARG],
                  char *ret[REJOIN_ARGS + 1]);
 
-/* Start anew; a private session ends instead. Never returns. */
+/* Start anew; a private session, and an outpost, end instead. Never returns. */
 __attribute__((noreturn)) void node_rejoin(struct raylet *r, const char *why);
 
 #endif

@@ -120,7 +120,8 @@ def status(address: str | None, verbose: bool) -> None:
     asked = _state.Asked(30.0)
     try:
         with _state.attached(address):
-            rows, waiting = asked.node_rows(), _state.demands(asked)
+            rows = [row for row in asked.node_rows() if not row["outpost"]]  # but drivers' machines
+            waiting = _state.demands(asked)
             total, free = _api._sum_resources("total"), _api._sum_resources("available")
     except (OSError, ValueError, RuntimeError, _state.Unreachable) as error:
         _fail(str(error))
