@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 SYNC_FACTOR = 3.0
 SHARES = {"async": 0.4, "disk": 0.8}
 # Groups that take most of a minute on Ray: so many pairs are enough.
-PAIRS_MOST = {"spill": 3, "sort": 2}
+PAIRS_MOST = {"spill": 3, "sort": 2, "nodes": 3, "broadcast": 1}
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,17 @@ ROWS: tuple[Row, ...] = (
         rule="disk", bar=1),
     Row("spill_read", "  read again", "spill", "GB/s", floor="disk_read", rule="disk", bar=1),
     Row("sort_5x", "sort of 1.25 GB in a store of 256 MB", "sort", "s", True, bar=1),
+    Row("nodes_actor_sync", "to another node: actor calls, one at a time", "nodes", "/s",
+        floor="futex", bar=10),
+    Row("nodes_actor_async", "  actor calls, pipelined", "nodes", "/s", floor="pycall", bar=20),
+    Row("nodes_tasks_async", "  tasks, 1,000 at a time", "nodes", "/s", floor="pycall", bar=20),
+    Row("nodes_pull", "  200 MB fetched, the first", "nodes", "GB/s", floor="memcpy", bar=5),
+    Row("nodes_pull_again", "  200 MB fetched, the next ones", "nodes", "GB/s", floor="memcpy"),
+    Row("broadcast_s", "1 GB to eight nodes of this machine at once", "broadcast", "s", True),
+    Row("broadcast_single_s", "  to one at a time, the slower of two", "broadcast", "s", True),
+    Row("broadcast_of_single", "  at once, in times of that", "broadcast", "x", True, limit=1.3),
+    Row("broadcast_of_slowest", "  at once, in times of the slowest copy of it", "broadcast", "x",
+        True, limit=1.3),
 )
 
 # Skate alone, once: what one node holds, each with its time and memory. A group is one process.

@@ -34,6 +34,10 @@ def rows_of(group: str) -> Row:
         from rows_spill import spilled_and_restored as rows
     elif group == "sort":
         from rows_spill import sort_of_5x as rows
+    elif group == "nodes":
+        from rows_nodes import two_nodes as rows
+    elif group == "broadcast":
+        from rows_nodes import to_many as rows
     elif group.startswith("scale_"):
         from rows_scale import GROUPS
 
