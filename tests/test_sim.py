@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+FAULTS = "worker,zygote,driver,break,cut,isle,slow,pause,write,wall,raylet,power"
 RUN = ROOT / "tests" / "sim" / "run_sim.py"
 
 
@@ -39,4 +40,16 @@ def test_a_seed_is_a_run() -> None:
 def test_calm_seeds() -> None:
     """Without faults each task has its result, and nothing is left."""
     code, said = run("--seeds", "10")
+    assert code == 0, said
+
+
+def test_seeds_that_found_something() -> None:
+    """Each stands for a mend in src (tests/sim/seeds.txt)."""
+    code, said = run("--list", str(ROOT / "tests" / "sim" / "seeds.txt"))
+    assert code == 0, said
+
+
+def test_faults() -> None:
+    """Each seed chooses kinds of faults: all right in the end, nothing hangs, nothing is left."""
+    code, said = run("--seeds", "50", "--mix", FAULTS, "--fault-s", "4")
     assert code == 0, said

@@ -9,8 +9,7 @@
 #include "core/core.h"
 #include "wire/wire_gen.h"
 
-struct actor;
-struct borrower;
+struct actor; struct borrower;
 struct frame_list; struct frame_node;
 struct link;
 struct run;
@@ -120,6 +119,7 @@ void leases_on_reclaim(struct core *c);
 void leases_on_returned(struct core *c, uint64_t src, const struct wire_returned *m);
 void leases_on_unblocked(struct core *c, uint64_t src);
 void leases_on_died(struct core *c, uint64_t proc, struct link *l);
+void leases_on_node_died(struct core *c);
 void leases_tick(struct core *c);
 struct worker *worker_of(struct core *c, uint64_t proc);
 struct actor *actor_get(struct core *c, const struct skate_id *id);

@@ -342,6 +342,22 @@ static void dispatch(struct core *c, struct sched_class *k) {
         lease_cancel(c, k);
 }
 
+/* A whole node is lost: requests that our raylet had passed on to it went with it. Asked again, the
+ * count replaces what still waits; what comes too much is returned. */
+void leases_on_node_died(struct core *c) {
+    for (uint32_t i = 0; i < c->class_count; i++) {
+        struct sched_class *k = &c->classes[i];
+        uint32_t backlog = backlog_of(k);
+
+        if (!k->asked) continue;
+        if (backlog) {
+            k->asked = 0;
+            lease_ask(c, k, backlog);
+        } else
+            lease_cancel(c, k);
+    }
+}
+
 /* Full paths (of frames that free objects, say) may have room again. */
 void room_again(struct core *c) {
     c->room_wanted = false;

@@ -373,6 +373,7 @@ void link_on_died(struct core *c, const struct wire_proc_died *m) {
         if (proc_node(c->link_v[i]->proc) == proc_node(m->proc)) died(c, c->link_v[i], m);
     estates_on_died(c, m->proc, "worker_crashed", "its node is lost");
     objects_on_died(c, m->proc, "its node is lost");
+    leases_on_node_died(c);
 }
 
 void link_free(struct link *l) {

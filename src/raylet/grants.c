@@ -116,11 +116,8 @@ void grants_pass(struct raylet *r, uint32_t node, const struct lease_ask *a,
 /* Passed here by the owner's raylet: what fits now, and the rest back. */
 static void serve_foreign(struct raylet *r, struct lease_ask *a, const struct lease_class *c,
                           uint32_t hops) {
-    struct job *j = table_get(&r->jobs, a->job);
-
     if (hops > 1) return;
-    if (j && j->ended && proc_find(r, a->owner) == NULL && links_is_dead(r, proc_node(a->owner)))
-        return;
+    if (links_is_dead(r, proc_node(a->owner))) return; /* nobody would ever return it */
     while (a->count > 0 && grants_try(r, a, &c->want, NULL)) a->count--;
     if (a->count > 0) {
         send_request(r, proc_node(a->owner), a, c, hops + 1);
@@ -440,11 +437,9 @@ void grants_owner_died(struct raylet *r, uint64_t owner) {
     struct proc *p;
     uint32_t at = 0;
 
-    if (!whole) {
-        leases_drop_owner(r->leases, owner);
-        group_asks_owner_died(r, owner);
-        pool_cancel(r, owner, 0);
-    }
+    if (!whole) leases_drop_owner(r->leases, owner); /* of others' nodes none waits here */
+    group_asks_owner_died(r, owner);
+    pool_cancel(r, owner, 0);
     while ((p = table_next(&r->procs, &at, NULL))) {
         if (p->work != WORK_LEASE) continue;
         if (p->owner == owner || (whole && proc_node(p->owner) == proc_node(owner))) {

@@ -191,7 +191,7 @@ void group_asks_cancel(struct raylet *r, uint64_t owner, uint64_t req) {
         struct group *g = r->groups->v[i];
 
         for (struct group_ask **at = &g->asks; *at;)
-            if ((*at)->a.owner == owner && (req == 0 || (*at)->a.req == req))
+            if (owner_is((*at)->a.owner, owner) && (req == 0 || (*at)->a.req == req))
                 unlink_ask(r, g, at);
             else
                 at = &(*at)->next;

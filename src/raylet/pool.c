@@ -276,7 +276,8 @@ struct placement *pool_withdraw(struct raylet *r, placement_test is, const void 
 static bool is_lease_of(const struct placement *pl, const void *arg) {
     const struct placement *want = arg;
 
-    return !pl->is_actor && pl->owner == want->owner && (!want->req || pl->req == want->req);
+    return !pl->is_actor && owner_is(pl->owner, want->owner) &&
+           (!want->req || pl->req == want->req);
 }
 
 void pool_cancel(struct raylet *r, uint64_t owner, uint64_t req) {

@@ -61,6 +61,10 @@ void pool_kick(struct raylet *r, struct job *j);
 bool pool_is_full(const struct raylet *r);
 struct placement *placement_free(struct placement *pl);
 void pool_cancel(struct raylet *r, uint64_t owner, uint64_t req); /* req 0: all of owner */
+/* Is this owner meant: itself, or (number 0) any process of its node? */
+static inline bool owner_is(uint64_t owner, uint64_t meant) {
+    return owner == meant || (proc_number(meant) == 0 && proc_node(owner) == proc_node(meant));
+}
 /* The first that waits for a worker and that `is` means: out of its queue, what it had claimed
  * given back; the caller frees it. NULL: none. */
 typedef bool (*placement_test)(const struct placement *pl, const void *arg);

@@ -10,6 +10,7 @@
 #include "gcsd/gcsd.h"
 #include "raylet/raylet.h"
 #include "sim_os.h"
+#include "users.h"
 
 #define ARENA_BYTES (UINT64_C(64) << 20)
 
@@ -204,6 +205,7 @@ static void raylet_ended(struct sim_proc *p) {
     m->raylet = NULL;
     m->ready = false;
     m->down_since = sim_now;
+    sim_drivers_node_lost(m);
 }
 
 void sim_raylet_start(struct sim_machine *m) {

@@ -213,6 +213,22 @@ static void look_drain(struct conn *c) {
     if (c && c->above && pending(c) <= c->low) loop_post(c->net->opts.loop, &c->task);
 }
 
+/* For people; what lies in a route is told, too. */
+static void tell_frame(const struct pipe *p, const struct flight *f) {
+    const struct wire_route *m = (const void *)f->data;
+    const char *inner = "";
+    uint32_t len;
+
+    if (m->head.kind == WIRE_ROUTE)
+        inner = wire_name(wire_head(wire_route_frame(m, &len))->kind);
+    printf("%12.6f %-14s <- %s: %s, %u bytes", (double)sim_now / 1e9, p->to->net->proc->name,
+           p->from_machine->name, wire_name(m->head.kind), f->len);
+    if (*inner)
+        printf(" (%s for %llx from %llx)", inner, (unsigned long long)m->dst,
+               (unsigned long long)m->src);
+    printf("\n");
+}
+
 static void arrives(struct pipe *p, struct flight *f) {
     struct conn *c = p->to;
 
@@ -222,9 +238,7 @@ static void arrives(struct pipe *p, struct flight *f) {
         return;
     }
     sim_hash(f->data, f->len < 512 ? f->len : 512);
-    if (sim_tracing)
-        printf("%12.6f %-14s %s from %s, %u bytes\n", (double)sim_now / 1e9, c->net->proc->name,
-               wire_name(wire_head(f->data)->kind), p->from_machine->name, f->len);
+    if (sim_tracing) tell_frame(p, f);
     f->next = NULL;
     if (c->inbox_last)
         c->inbox_last->next = f;
@@ -322,6 +336,10 @@ static void on_task(void *arg) {
 
 /* ---- dialling ---- */
 
+static void on_no_answer(void *arg) {
+    ends(arg, -SKATE_ETIMEOUT, "no answer to connect");
+}
+
 static struct conn *conn_new(struct net *n, const struct conn_events *events, void *arg) {
     struct conn *c = calloc(1, sizeof *c);
 
@@ -331,15 +349,12 @@ static struct conn *conn_new(struct net *n, const struct conn_events *events, vo
     c->arg = arg;
     c->low = n->opts.pending_max / 2;
     loop_task_init(&c->task, on_task, c);
+    sim_event_init(&c->later, on_no_answer, c);
     c->next = n->conns;
     c->link = &n->conns;
     if (c->next) c->next->link = &c->next;
     n->conns = c;
     return c;
-}
-
-static void on_no_answer(void *arg) {
-    ends(arg, -SKATE_ETIMEOUT, "no answer to connect");
 }
 
 static void on_answered(void *arg) {
@@ -587,6 +602,7 @@ void sim_nets_end(struct sim_proc *p, bool power) {
             if (power && c->out && c->out->to) { /* nobody says that it is gone */
                 struct conn *peer = c->out->to;
 
+                sim_event_cancel(&peer->later);
                 sim_event_init(&peer->later, on_no_answer, peer);
                 sim_event_at(&peer->later, sim_now + (peer->accepted ? DIALLED_NS : DIALLER_NS));
             } else if (c->out)

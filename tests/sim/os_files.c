@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "sim_os.h"
+#include "wire/wire_gen.h"
 
 enum { FIRST_FD = 1 << 20, SOCKET_ROOM = 200 * 1024, SCM_MOST = 8, WORD_PAGES = 4096 };
 
@@ -178,7 +179,9 @@ void sim_files_end(struct sim_proc *p) {
 int sim_fd_give(int fd, struct sim_proc *to) {
     struct sim_file *f = file_of(fd);
 
-    return f ? fd_new(f, to) : -1;
+    if (!f) return -1;
+    f->pid = to->pid;
+    return fd_new(f, to);
 }
 
 void sim_socketpair(struct sim_proc *a, struct sim_proc *b, int ret[2]) {
@@ -437,6 +440,25 @@ int __wrap_fcntl64(int fd, int cmd, ...) {
 
 /* ---- bytes ---- */
 
+/* For people; what lies in a route is told, too. */
+static void tell_frame(const struct sim_file *to, const void *p) {
+    struct wire_head head;
+    struct wire_route m;
+    struct wire_head inner = {0};
+
+    memcpy(&head, p, sizeof head);
+    if (head.kind == WIRE_ROUTE) {
+        memcpy(&m, p, sizeof m);
+        memcpy(&inner, (const uint8_t *)p + sizeof m, sizeof inner);
+    }
+    printf("%12.6f %-14s -> process %u: %s%s%s", (double)sim_now / 1e9,
+           sim_cur ? sim_cur->name : "-", to->pid, wire_name(head.kind), inner.kind ? " of " : "",
+           inner.kind ? wire_name(inner.kind) : "");
+    if (inner.kind)
+        printf(" for %llx from %llx", (unsigned long long)m.dst, (unsigned long long)m.src);
+    printf("\n");
+}
+
 static ssize_t give(struct sim_file *f, const uint8_t *p, size_t n, const int *fds,
                     uint32_t fd_count) {
     struct sim_file *to = f->peer;
@@ -448,6 +470,8 @@ static ssize_t give(struct sim_file *f, const uint8_t *p, size_t n, const int *f
     room = to->bytes < SOCKET_ROOM ? SOCKET_ROOM - to->bytes : 0;
     if (room == 0) return errno = EAGAIN, -1;
     if (n > room) n = room;
+    if (sim_tracing && f->kind == K_SOCKET && n >= sizeof(struct wire_head))
+        tell_frame(to, p);
     c = malloc(sizeof *c + n);
     if (!c || fd_count > SCM_MOST) abort();
     *c = (struct chunk){.len = (uint32_t)n, .count = fd_count};
@@ -587,6 +611,8 @@ ssize_t __wrap_write(int fd, const void *p, size_t n) {
     }
     if (fd == 2 && sim_cur) {
         sim_note("says: %.*s", (int)n, (const char *)p);
+        if (memmem(p, n, "invariant", 9))
+            printf("%s: %.*s", sim_cur->name, (int)n, (const char *)p);
         return (ssize_t)n;
     }
     if (fd < FIRST_FD) return __real_write(fd, p, n);
@@ -694,7 +720,7 @@ void *__wrap_mmap64(void *addr, size_t n, int prot, int flags, int fd, off_t at)
         return errno = EINVAL, MAP_FAILED;
     p = __real_mmap64(addr, n, prot, flags, f ? pool_fd : fd, f ? (off_t)f->base + at : at);
     if (p == MAP_FAILED) {
-        fprintf(stderr, "mmap of %zu bytes: %s\n", n, strerror(errno));
+        printf("mmap of %zu bytes: %s\n", n, strerror(errno));
         return p;
     }
     m = calloc(1, sizeof *m);

@@ -416,7 +416,7 @@ int sim_wait(struct sim_queue *q, int64_t until) {
     struct sim_thread *t = sim_thread_cur, **at = &q->first;
 
     if (!t) {
-        fprintf(stderr, "%s blocks in its loop\n", sim_cur ? sim_cur->name : "the simulator");
+        printf("%s blocks in its loop\n", sim_cur ? sim_cur->name : "the simulator");
         abort();
     }
     while (*at) at = &(*at)->queue_next;

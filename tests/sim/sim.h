@@ -139,6 +139,10 @@ void sim_cut(struct sim_machine *from, struct sim_machine *to, bool cut);
 bool sim_break_one(void);
 extern uint32_t sim_slow; /* latencies times this */
 
+/* ---- disk_sim.c: where the GCS keeps its log ---- */
+
+void sim_disk_trouble(int64_t for_ns); /* it is slow, or fails; 0: no more */
+
 /* ---- cluster.c ---- */
 
 struct raylet;

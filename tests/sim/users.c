@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/core.h"
+#include "faults.h"
 #include "sched/resources.h"
 #include "wire/wire_gen.h"
 
@@ -110,12 +111,14 @@ static int64_t nest(struct core *c, int64_t arg) {
     struct skate_id ids[3];
     int64_t sum = 0, x = 0;
 
-    if (define(c) < 0) return -1;
+    if (define(c) < 0) sim_exit(1);
     for (int i = 0; i < 3; i++)
-        if (submit(c, FN_ADD, arg, NULL, 0, &ids[i]) < 0) return -1;
+        if (submit(c, FN_ADD, arg, NULL, 0, &ids[i]) < 0) sim_exit(1);
     for (int i = 0; i < 3; i++) {
-        if (read_number(c, &ids[i], &x) != 0) x = -1000000;
-        sum += x;
+        int r = read_number(c, &ids[i], &x);
+
+        if (r < 0) sim_exit(1); /* its node is gone */
+        sum += r ? -1000000 : x;
         core_ref_drop(c, &ids[i]);
     }
     return sum;
@@ -233,7 +236,7 @@ enum { AHEAD = 32 };
 
 static void do_tasks(struct sim_driver *d, struct core *c) {
     struct asked v[AHEAD];
-    uint32_t sent = 0, got = 0;
+    uint32_t sent = d->done, got = d->done;
 
     while (got < d->tasks && !d->trouble[0]) {
         struct asked *a;
@@ -273,7 +276,12 @@ static void *driver_main(void *arg) {
     }
     d->started = true;
     sim_note("driver %u begins", d->number);
-    do_tasks(d, c);
+    for (;;) {
+        do_tasks(d, c);
+        if (faults_over() || d->trouble[0]) break;
+        sim_sleep((int64_t)sim_below(400 * SIM_MS));
+        d->tasks += 1 + (uint32_t)sim_below(60);
+    }
     for (int i = 0; i < 300 && !d->trouble[0]; i++) {
         core_get_stats(c, &s);
         d->quiet = s.objects == 0 && s.tasks_pending == 0 && s.leases == 0;
@@ -290,6 +298,18 @@ static void *driver_main(void *arg) {
     sim_exit(0);
 }
 
+static void driver_ended(struct sim_proc *p) {
+    struct sim_driver *d = p->user;
+
+    if (!d->finished) d->excused = true; /* killed */
+    d->finished = true;
+}
+
+void sim_drivers_node_lost(const struct sim_machine *m) {
+    for (struct sim_driver *d = sim_drivers; d; d = d->next)
+        if (d->machine == m && !d->finished) d->excused = true;
+}
+
 struct sim_driver *sim_driver_new(struct sim_machine *m, uint32_t tasks, uint32_t actors) {
     struct sim_driver *d = calloc(1, sizeof *d);
     char name[48];
@@ -301,6 +321,8 @@ struct sim_driver *sim_driver_new(struct sim_machine *m, uint32_t tasks, uint32_
     d->tasks = tasks;
     d->actors = actors;
     d->proc = sim_proc_new(name, m, NULL);
+    d->proc->user = d;
+    d->proc->on_end = driver_ended;
     d->next = sim_drivers;
     sim_drivers = d;
     (void)sim_thread_new(d->proc, driver_main, d);

@@ -13,10 +13,12 @@ struct sim_driver {
     bool names;                     /* its actors have names and are detached */
     uint32_t done, right, errors;   /* waits that ended; with the right value; with an error */
     bool started, finished, quiet;  /* quiet: all it had is gone again */
+    bool excused; /* it, or its node, was killed */
     char trouble[600];
 };
 extern struct sim_driver *sim_drivers;
 struct sim_driver *sim_driver_new(struct sim_machine *m, uint32_t tasks, uint32_t actors);
+void sim_drivers_node_lost(const struct sim_machine *m); /* its raylet has ended */
 /* The main thread of each worker. */
 void *sim_worker_main(void *fd);
 
