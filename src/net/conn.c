@@ -17,7 +17,10 @@
 
 #include "base/assert.h"
 #include "net/net_int.h"
+#include "net/tls.h"
 #include "wire/frame.h"
+
+enum { TLS_BEGINS = 0x16 }; /* the first byte of a TLS handshake */
 
 static const struct conn_events no_events;
 
@@ -34,6 +37,7 @@ static void drop_handshake(struct conn *c) {
 static void conn_end(struct conn *c) {
     SKATE_ASSERT(c->state != CONN_ENDED);
     if (is_unproven(c)) c->net->unproven--;
+    if (is_unproven(c) && c->tls) c->net->securing--;
     if (c->accepted) c->net->accepted--;
     c->state = CONN_ENDED;
     c->watch = loop_unwatch(c->watch);
@@ -56,6 +60,7 @@ void conn_free_now(struct conn *c) {
     conn_in_release(c);
     seal_release(&c->seal);
     seal_release(&c->open);
+    tls_free(c->tls);
     free(c);
 }
 
@@ -93,6 +98,7 @@ static void on_resume(void *arg) {
     struct conn *c = arg;
 
     if (c->state == CONN_READY && !c->paused) conn_in_go_on(c);
+    if (c->state == CONN_READY && !c->paused && c->tls) conn_in_read(c); /* it may hold some */
 }
 
 static void on_deadline(void *arg) {
@@ -130,7 +136,7 @@ static void on_connected(struct conn *c) {
 /* All is said: close our direction, then wait for the other's end, so that unread input of ours
  * does not reset the connection before the peer has read the last word. */
 static void finish_further(struct conn *c) {
-    if (c->state != CONN_FINISHING || c->pending > 0) return;
+    if (c->state != CONN_FINISHING || c->pending > 0 || (!c->broken && tls_unsent(c))) return;
     if (c->broken)
         conn_end(c);
     else
@@ -158,7 +164,15 @@ static void on_event(void *arg, unsigned events) {
 
 static int take_keys(struct conn *c) {
     uint8_t from_connector[SEAL_KEY], from_acceptor[SEAL_KEY];
-    int r = handshake_keys(c->handshake, c->net->opts.key, from_connector, from_acceptor);
+    int r;
+
+    if (c->tls) {
+        seal_init_clear(&c->seal);
+        seal_init_clear(&c->open);
+        tls_proved(c);
+        return 0;
+    }
+    r = handshake_keys(c->handshake, c->net->opts.key, from_connector, from_acceptor);
 
     if (r == 0) r = seal_init(&c->seal, c->accepted ? from_acceptor : from_connector, false);
     if (r == 0) r = seal_init(&c->open, c->accepted ? from_connector : from_acceptor, true);
@@ -176,6 +190,7 @@ static void become_ready(struct conn *c) {
         return;
     }
     if (is_unproven(c)) c->net->unproven--;
+    if (is_unproven(c) && c->tls) c->net->securing--;
     c->state = CONN_READY;
     c->tell = true;
     drop_handshake(c);
@@ -193,26 +208,80 @@ static void proof_failed(struct conn *c, int code) {
                   code == -SKATE_EPROTO ? "not a Skate daemon" : skate_strerror(code));
 }
 
+static int send_answer(struct conn *c) {
+    uint8_t hello[HANDSHAKE_HELLO], answer[HANDSHAKE_ANSWER];
+    int r;
+
+    memcpy(hello, c->handshake->transcript, sizeof hello);
+    r = handshake_answer(c->handshake, c->net->opts.key, hello, answer);
+    if (r == 0) r = conn_out_raw(c, answer, sizeof answer);
+    if (r == 0) {
+        c->state = CONN_PROOF;
+        conn_out_flush(c);
+    }
+    return r;
+}
+
+/* TLS when either end's policy demands it: more than was asked for is never wrong. */
+static int take_hello(struct conn *c, const uint8_t *hello) {
+    int flags = handshake_flags(hello);
+
+    c->in_pos += HANDSHAKE_HELLO;
+    if (flags < 0) return flags;
+    memcpy(c->handshake->transcript, hello, HANDSHAKE_HELLO);
+    if (!(flags & HANDSHAKE_TLS) && !tls_is_demanded(c)) return send_answer(c);
+    c->state = CONN_SECURE;
+    return tls_start(c);
+}
+
+/* An acceptor's first look at what a connector says: TLS, or the answer itself. */
+static int take_begin(struct conn *c, const uint8_t *p, uint32_t have) {
+    if (c->tls) return handshake_begins(p, have);
+    if (*p == TLS_BEGINS) return tls_start(c);
+    if (!c->demanded) return handshake_begins(p, have);
+    if (handshake_begins(p, have) < 0) return -SKATE_EPROTO;
+    conn_fail(c, -SKATE_EPROTO, "it does not speak TLS, which is demanded here");
+    return 0;
+}
+
+bool conn_secure(struct conn *c) {
+    struct skate_error err = {""};
+    uint8_t binding[32];
+    int r = tls_further(c, &err);
+
+    if (r < 0) {
+        conn_fail(c, r, "%s", err.text);
+        return false;
+    }
+    if (r == 0) {
+        c->blocked = tls_unsent(c) > 0;
+        conn_watch(c);
+        return false;
+    }
+    r = tls_binding(c, binding);
+    c->secured = true;
+    handshake_bind(c->handshake, binding);
+    if (r == 0 && !c->accepted) r = send_answer(c);
+    if (r < 0) conn_fail(c, r, "%s", skate_strerror(r));
+    return c->state != CONN_ENDED;
+}
+
 /* The next step when its fixed-size message is here whole. */
 void conn_prove(struct conn *c) {
-    uint8_t answer[HANDSHAKE_ANSWER], proof[HANDSHAKE_PROOF];
+    uint8_t proof[HANDSHAKE_PROOF];
     const uint8_t *p = c->in + c->in_pos;
     uint32_t have = c->in_end - c->in_pos;
     int r = 0;
 
     if (c->state == CONN_HELLO && have >= HANDSHAKE_HELLO) {
-        r = handshake_answer(c->handshake, c->net->opts.key, p, answer);
-        c->in_pos += HANDSHAKE_HELLO;
-        if (r == 0) r = conn_out_raw(c, answer, sizeof answer);
-        if (r == 0) {
-            c->state = CONN_PROOF;
-            conn_out_flush(c);
-        }
+        r = take_hello(c, p);
     } else if (c->state == CONN_PROOF && have >= HANDSHAKE_PROOF) {
         r = handshake_check(c->handshake, p);
         c->in_pos += HANDSHAKE_PROOF;
         if (r == 0) become_ready(c);
-    } else if (c->state == CONN_ANSWER && have >= HANDSHAKE_ANSWER) {
+    } else if (c->state == CONN_ANSWER && have && (r = take_begin(c, p, have)) < 0) {
+        c->in_pos = c->in_end;
+    } else if (c->state == CONN_ANSWER && (!c->tls || c->secured) && have >= HANDSHAKE_ANSWER) {
         r = handshake_prove(c->handshake, p, proof);
         c->in_pos += HANDSHAKE_ANSWER;
         if (r == 0) r = conn_out_raw(c, proof, sizeof proof);
@@ -220,7 +289,7 @@ void conn_prove(struct conn *c) {
             conn_out_flush(c);
             become_ready(c);
         }
-    } else if (c->state != CONN_PROOF)
+    } else if (c->state == CONN_HELLO)
         r = handshake_begins(p, have);
     if (r < 0 && c->state != CONN_ENDED) proof_failed(c, r);
 }
@@ -289,8 +358,10 @@ fail:
 
 void conn_start_accepted(struct conn *c) {
     uint8_t hello[HANDSHAKE_HELLO];
-    int r = handshake_accept(c->handshake, c->net->opts.key, 0, hello);
+    int r;
 
+    c->demanded = tls_is_demanded(c);
+    r = handshake_accept(c->handshake, c->net->opts.key, c->demanded ? HANDSHAKE_TLS : 0, hello);
     if (r == 0) r = conn_out_raw(c, hello, sizeof hello);
     if (r < 0)
         conn_fail(c, r, "%s", skate_strerror(r));

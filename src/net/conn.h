@@ -1,8 +1,9 @@
 /* conn.h - authenticated, encrypted frames between daemons over TCP.
  *
  * Both ends prove that they hold the cluster's key before a byte of either is interpreted
- * (net/handshake.h); then every byte is sealed with AES-256-GCM (net/seal.h). All calls come from
- * the loop's thread; none blocks. Callbacks come from the loop, never from inside a call of this
+ * (net/handshake.h); then every byte is sealed with AES-256-GCM (net/seal.h), or goes through TLS
+ * 1.3 (net/tls.h): always between two machines, and when asked for. All calls come from the loop's
+ * thread; none blocks. Callbacks come from the loop, never from inside a call of this
  * module, and what a callback is given is valid until it returns.
  *
  * Life of a connection: conn_connect() or an accepted one -> on_ready -> on_frame ... -> on_close,
@@ -26,6 +27,12 @@ struct net;          /* what the connections of a daemon share: loop, key, limit
 struct net_listener; /* one listening address */
 struct conn;         /* one connection */
 
+/* TLS 1.3 (net/tls.h): of whom it is demanded, and with what. */
+struct net_tls {
+    bool on; /* of everybody; else only of peers on other machines */
+    const char *cert, *key, *ca; /* PEM files, all or none; none: a key derived from the cluster's */
+};
+
 struct net_opts {
     struct loop *loop;               /* borrowed; outlives the net */
     uint8_t key[NET_KEY_BYTES];      /* copied; wipe your own copy (net_wipe) */
@@ -35,6 +42,8 @@ struct net_opts {
     uint32_t handshake_ms;           /* deadline of connect and proof; 0: 5000 */
     void (*on_log)(void *arg, const char *text); /* may be NULL; rate-limited lines */
     void *log_arg;
+    struct net_tls tls;              /* its files are read at once */
+    struct skate_error *err;         /* why net_new() fails; may be NULL */
 };
 
 /* What the owner of a connection is told. All but on_close may be NULL. */
@@ -62,7 +71,7 @@ struct conn_events {
     void (*on_placed)(void *arg, struct conn *c, const void *head);
 };
 
-/* 0, -SKATE_ENOMEM, -SKATE_EINVAL (no loop) or -SKATE_ESYS. */
+/* 0, -SKATE_ENOMEM, -SKATE_EINVAL (no loop, TLS files) or -SKATE_ESYS. */
 SKATE_NODISCARD int net_new(const struct net_opts *opts, struct net **ret);
 /* Closes its listeners and connections without callbacks. NULL is fine; NULL back. */
 struct net *net_free(struct net *n);

@@ -15,6 +15,7 @@
 #include "base/assert.h"
 #include "base/limits.h"
 #include "net/net_int.h"
+#include "net/tls.h"
 #include "wire/frame.h"
 
 static uint32_t round8(uint32_t n) { return (n + 7) & ~7u; }
@@ -194,6 +195,7 @@ void conn_in_read(struct conn *c) {
         ssize_t n;
         size_t room;
 
+        if (c->tls && !c->secured && !conn_secure(c)) return;
         if (c->in_pos > 0 && c->in_cap - c->in_end < c->in_cap / 4) {
             memmove(c->in, c->in + c->in_pos, c->in_end - c->in_pos);
             c->in_end -= c->in_pos;
@@ -201,7 +203,7 @@ void conn_in_read(struct conn *c) {
         }
         room = c->in_cap - c->in_end;
         SKATE_ASSERT(room > 0);
-        n = read(c->fd, c->in + c->in_end, room);
+        n = c->tls ? tls_read(c, c->in + c->in_end, room) : read(c->fd, c->in + c->in_end, room);
         if (n < 0 && errno == EINTR) continue;
         if (n < 0 && errno == EAGAIN) return;
         if (n <= 0) {
@@ -214,8 +216,10 @@ void conn_in_read(struct conn *c) {
             !conn_in_grow(c, NET_IN_LARGE))
             return;
         conn_in_go_on(c);
-        if ((size_t)n < room) return;
+        if (!c->tls && (size_t)n < room) return;
     }
+    if (c->tls && c->state == CONN_READY && !c->paused) /* poll() does not see what TLS holds */
+        loop_post(c->net->opts.loop, &c->resume_task);
 }
 
 void conn_in_release(struct conn *c) {

@@ -14,6 +14,7 @@
 #include "base/assert.h"
 #include "base/limits.h"
 #include "net/net_int.h"
+#include "net/tls.h"
 #include "wire/frame.h"
 
 enum { IOVS = 32 };
@@ -207,34 +208,43 @@ static void write_failed(struct conn *c) {
     if (c->paused) conn_pause(c, false);
 }
 
-static void write_out(struct conn *c) {
-    while (c->out) {
-        struct iovec iov[IOVS];
-        struct msghdr message = {.msg_iov = iov};
-        ssize_t n;
+static ssize_t write_some(struct conn *c) {
+    struct iovec iov[IOVS];
+    struct msghdr message = {.msg_iov = iov};
 
-        for (struct chunk *k = c->out; k && message.msg_iovlen < IOVS; k = k->next)
-            iov[message.msg_iovlen++] =
-                (struct iovec){.iov_base = k->data + k->sent, .iov_len = k->used - k->sent};
-        n = sendmsg(c->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0 && errno == EAGAIN) {
-            c->blocked = true;
-            conn_watch(c);
-            return;
-        }
-        if (n < 0) {
-            write_failed(c);
-            return;
-        }
-        consume(c, (size_t)n);
+    if (c->tls) return tls_write(c, c->out->data + c->out->sent, c->out->used - c->out->sent);
+    for (struct chunk *k = c->out; k && message.msg_iovlen < IOVS; k = k->next)
+        iov[message.msg_iovlen++] =
+            (struct iovec){.iov_base = k->data + k->sent, .iov_len = k->used - k->sent};
+    return sendmsg(c->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+static void write_out(struct conn *c) {
+    ssize_t n = 0;
+
+    while (c->out && n >= 0) {
+        n = write_some(c);
+        if (n < 0 && errno == EINTR) n = 0;
+        if (n > 0) consume(c, (size_t)n);
     }
+    if (n >= 0 && c->tls) n = tls_flush(c);
+    if (n >= 0) return;
+    if (errno != EAGAIN) {
+        write_failed(c);
+        return;
+    }
+    c->blocked = true;
+    conn_watch(c);
 }
 
 void conn_out_flush(struct conn *c) {
     int e;
 
     if (c->state == CONN_ENDED || c->broken || c->blocked) return;
+    if (c->tls && !c->secured) {
+        (void)conn_secure(c);
+        return;
+    }
     e = seal_plain(c);
     if (e < 0) {
         conn_fail(c, e, "%s while sending", skate_strerror(e));

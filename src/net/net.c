@@ -18,6 +18,7 @@
 
 #include "base/assert.h"
 #include "net/net_int.h"
+#include "net/tls.h"
 
 enum { ACCEPT_PAUSE_MS = 200 };
 
@@ -101,6 +102,14 @@ int net_new(const struct net_opts *opts, struct net **ret) {
     if (!n->opts.conns_max) n->opts.conns_max = 4096;
     if (!n->opts.pending_max) n->opts.pending_max = 64 << 20;
     if (!n->opts.handshake_ms) n->opts.handshake_ms = 5000;
+    if (opts->tls.on || opts->tls.cert || opts->tls.key || opts->tls.ca) {
+        int r = tls_set_up(n, opts->err);
+
+        if (r < 0) {
+            (void)net_free(n);
+            return r;
+        }
+    }
     *ret = n;
     return 0;
 }
@@ -115,6 +124,7 @@ struct net *net_free(struct net *n) {
         n->spare = k->next;
         free(k);
     }
+    tls_tear_down(n);
     free(n->scratch);
     net_memory_free(n);
     return NULL;

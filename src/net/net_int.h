@@ -36,7 +36,8 @@ struct net {
     struct conn *conns;
     struct net_listener *listeners;
     struct chunk *spare;
-    uint32_t spares, accepted, unproven;
+    uint32_t spares, accepted, unproven, securing; /* securing: unproven ones in TLS */
+    struct tls_shared *tls;                        /* NULL: not needed yet */
     uint64_t births;
     int64_t logged_ns; /* when strangers were last logged */
     uint32_t unlogged;
@@ -46,6 +47,7 @@ struct net {
 enum conn_state {
     CONN_CONNECTING, /* connector: TCP not there yet */
     CONN_HELLO,      /* connector: waits for the hello */
+    CONN_SECURE,     /* connector: waits for the TLS session */
     CONN_PROOF,      /* connector: waits for the acceptor's proof */
     CONN_ANSWER,     /* acceptor: waits for the answer */
     CONN_READY,
@@ -73,6 +75,9 @@ struct conn {
 
     struct handshake *handshake; /* until ready */
     struct seal seal, open;
+    struct tls *tls; /* NULL: the socket itself */
+    bool demanded;   /* acceptor: TLS of this peer */
+    bool secured;    /* the TLS session is there, and the proof bound to it */
 
     uint8_t *in; /* raw bytes [in_pos, in_end) not yet consumed */
     uint32_t in_pos, in_end, in_cap;
@@ -103,6 +108,8 @@ void conn_fail(struct conn *c, int code, const char *format, ...)
 void conn_free_now(struct conn *c);
 void conn_watch(struct conn *c); /* for what the state asks */
 void conn_prove(struct conn *c); /* the next step of the handshake, if its bytes are here */
+/* The next step of the TLS handshake; true: the session is there. */
+bool conn_secure(struct conn *c);
 
 /* conn_out.c */
 SKATE_NODISCARD int conn_out_raw(struct conn *c, const void *data, size_t len);

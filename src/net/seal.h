@@ -19,6 +19,7 @@ struct seal {
     void *ctx; /* EVP_CIPHER_CTX */
     uint64_t count;
     bool opening;
+    bool clear; /* the bytes go through TLS: nothing is done to them here */
 };
 
 /* HMAC-SHA256 of `len` bytes. 0 or -SKATE_ESYS. */
@@ -37,6 +38,8 @@ bool seal_equal(const void *a, const void *b, size_t len);
 
 /* opening: false to seal, true to open. 0 or -SKATE_ENOMEM. */
 SKATE_NODISCARD int seal_init(struct seal *s, const uint8_t key[SEAL_KEY], bool opening);
+/* For records inside of TLS: bytes as they are, a tag of zeros. */
+void seal_init_clear(struct seal *s);
 void seal_release(struct seal *s);
 /* One record: begin (with what is bound to it in the clear), its bytes in any pieces, the tag. */
 SKATE_NODISCARD int seal_begin(struct seal *s, const void *clear, size_t len);
