@@ -304,14 +304,15 @@ int gcsd_new(const struct gcsd_opts *opts, struct gcsd **ret, struct skate_error
     d->arg = opts->arg;
     loop_task_init(&d->down_task, on_down_task, d);
     memcpy(net.key, opts->settings->key, sizeof net.key);
+    net.tls = tls_settings_of(&opts->settings->tls);
+    net.err = err;
     r = net_new(&net, &d->net);
     net_wipe(net.key, sizeof net.key);
     if (r == 0) r = gate_new(d->loop, d->net, &d->gate);
     if (r == 0) r = loop_timer_new(d->loop, on_tick, d, &d->tick);
     if (r == 0) r = probes_new(d->loop, on_probed, d, &d->probes);
-    if (r < 0)
-        (void)err_fail(err, r, "%s", skate_strerror(r));
-    else
+    if (r < 0 && !(err && err->text[0])) (void)err_fail(err, r, "%s", skate_strerror(r));
+    if (r == 0)
         r = open_store(d, opts, err);
     if (r == 0) r = net_listen(d->net, at, &new_events, d, &d->listener, err);
     if (r < 0) {

@@ -30,7 +30,10 @@ static int copy_text(char *to, size_t cap, const char *text) {
 /* Unknown keys are skipped: a newer starter may say more. */
 static int set_one(struct gcsd_settings *s, const char *key, const char *value) {
     uint32_t n = 0;
-    int e = 0;
+    int e = tls_settings_set(&s->tls, key, value);
+
+    if (e <= 0) return e;
+    e = 0;
 
     if (!strcmp(key, "cluster_key")) return net_key_from_hex(value, strlen(value), s->key);
     if (!strcmp(key, "listen_ip")) return copy_text(s->listen_ip, sizeof s->listen_ip, value);

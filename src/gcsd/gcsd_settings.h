@@ -10,6 +10,7 @@
 
 #include "base/err.h"
 #include "net/conn.h"
+#include "net/tls_settings.h"
 
 struct gcsd_settings {
     uint8_t key[NET_KEY_BYTES];
@@ -19,6 +20,7 @@ struct gcsd_settings {
     char log[256];         /* path of the SQLite log; "": nothing is kept */
     bool recover;          /* go on without what cannot be read in it */
     uint32_t lifeline_pid; /* 0: none */
+    struct tls_settings tls;
     bool lasting;          /* lifeline=none: outlives who started it, and its head node */
     uint32_t heartbeat_ms; /* silence after which a node is dead; 0: the default */
     bool local_session;    /* a private one: a node whose link ends is dead, nobody comes back */

@@ -30,7 +30,7 @@ struct conn;         /* one connection */
 /* TLS 1.3 (net/tls.h): of whom it is demanded, and with what. */
 struct net_tls {
     bool on; /* of everybody; else only of peers on other machines */
-    const char *cert, *key, *ca; /* PEM files, all or none; none: a key derived from the cluster's */
+    const char *cert, *key, *ca; /* PEM files, all or none; none: a key made of the cluster's */
 };
 
 struct net_opts {

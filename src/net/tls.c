@@ -180,7 +180,8 @@ int tls_set_up(struct net *n, struct skate_error *err) {
     if (!s) return err_fail(err, -SKATE_ENOMEM, "out of memory");
     s->certified = all;
     /* No configuration files: they cost start-up time and belong to other programs. */
-    if (OPENSSL_init_ssl(OPENSSL_INIT_NO_LOAD_CONFIG, NULL) && bio_set_up()) s->as_acceptor = new_context(TLS_server_method());
+    if (OPENSSL_init_ssl(OPENSSL_INIT_NO_LOAD_CONFIG, NULL) && bio_set_up())
+        s->as_acceptor = new_context(TLS_server_method());
     if (s->as_acceptor) s->as_connector = new_context(TLS_client_method());
     if (!s->as_connector)
         return err_fail(err, -SKATE_ESYS, "TLS cannot start: %s", last_reason());

@@ -1,8 +1,8 @@
 /* tls.h - TLS 1.3 under a connection: who must speak it, and its bytes under our loop.
  *
  * A stream of bytes in both directions where the socket was: the proof of the cluster key and the
- * records go through it unchanged (records without a seal of their own: net/seal.h). The TLS session
- * is made with certificates when the net has them, both ways; else with a pre-shared key that is
+ * records go through it unchanged (records without a seal of their own: net/seal.h). The session is
+ * made with certificates when the net has them, both ways; else with a pre-shared key that is
  * derived from the cluster key, with an ephemeral exchange always (psk_dhe_ke). The proof that
  * follows is bound to the session by its exporter, so nobody can stand between two sessions.
  * Loop thread; never blocks. Tests: tests/unit/net_tls_test.c. */
@@ -15,8 +15,8 @@
 
 struct tls; /* of one connection */
 
-/* What all connections of a net share; else made when first needed. 0, -SKATE_EINVAL (certificates that cannot be used; why),
- * -SKATE_ESYS, -SKATE_ENOMEM. */
+/* What all connections of a net share; else made when first needed. 0, -SKATE_EINVAL (certificates
+ * that cannot be used; why), -SKATE_ESYS, -SKATE_ENOMEM. */
 SKATE_NODISCARD int tls_set_up(struct net *n, struct skate_error *err);
 void tls_tear_down(struct net *n);
 /* Does our policy demand it of this connection? When it is on, or the peer is another machine. */

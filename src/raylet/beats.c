@@ -149,6 +149,7 @@ int beats_new(const struct beats_opts *opts, struct beats **ret) {
     e = b->stop_fd < 0 || b->told_fd < 0 ? -SKATE_ESYS : loop_new(&b->loop);
     if (e == 0) {
         net.loop = b->loop;
+        net.tls = opts->tls;
         memcpy(net.key, opts->key, sizeof net.key);
         e = net_new(&net, &b->net);
         net_wipe(net.key, sizeof net.key);

@@ -18,6 +18,7 @@ struct beats_opts {
     uint8_t key[NET_KEY_BYTES]; /* copied; wipe your own copy */
     char gcs_ip[16];
     uint16_t gcs_port;
+    struct net_tls tls; /* its files are read by beats_new() */
     struct skate_id node_id;
     /* Once at most, from the owner's loop: the GCS has declared this node dead. */
     void (*on_convicted)(void *arg, const char *reason);

@@ -638,9 +638,12 @@ int links_start(struct raylet *r, struct skate_error *err) {
     r->links = calloc(1, sizeof *r->links);
     if (!r->links) return err_fail(err, -SKATE_ENOMEM, "out of memory");
     memcpy(opts.key, r->set.key, sizeof opts.key);
+    opts.tls = tls_settings_of(&r->set.tls);
+    opts.err = err;
     e = net_new(&opts, &r->net);
     net_wipe(opts.key, sizeof opts.key);
     net_wipe(r->set.key, sizeof r->set.key);
+    if (e < 0 && err && err->text[0]) return e;
     if (e < 0) return err_fail(err, e, "the network cannot start: %s", skate_strerror(e));
     e = loop_timer_new(r->loop, on_watch, r, &r->links->watch);
     if (e < 0) return err_fail(err, e, "%s", skate_strerror(e));

@@ -403,6 +403,7 @@ static void on_convicted(void *arg, const char *reason) { node_rejoin(arg, reaso
 /* A private session has one node, whose daemons end with each other: no beats. */
 static int make_beats(struct raylet *r) {
     struct beats_opts opts = {.loop = r->loop, .gcs_port = r->set.gcs_port, .node_id = r->node_id,
+                              .tls = tls_settings_of(&r->set.tls),
                               .on_convicted = on_convicted, .arg = r};
     int e;
 

@@ -141,6 +141,7 @@ static int set_one(struct raylet_settings *s, const char *key, char *value) {
     int e = set_store(s, key, value);
 
     if (e > 0) e = set_memory(&s->memory, key, value);
+    if (e > 0) e = tls_settings_set(&s->tls, key, value);
     if (e <= 0) return e;
     if (!strcmp(key, "cluster_key")) return net_key_from_hex(value, strlen(value), s->key);
     if (!strcmp(key, "gcs")) return parse_gcs(s, value);

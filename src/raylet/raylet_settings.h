@@ -13,6 +13,7 @@
 
 #include "base/err.h"
 #include "net/conn.h"
+#include "net/tls_settings.h"
 #include "raylet/rejoin.h"
 #include "sched/labels.h"
 #include "sched/resources.h"
@@ -45,6 +46,7 @@ struct raylet_settings {
     bool is_head, local_session, no_lifeline;
     bool outpost; /* for the driver of lifeline_pid alone, outside of the cluster: gateway.h */
     uint32_t lifeline_pid; /* 0: none */
+    struct tls_settings tls;
     struct memory_settings memory;
     int line_fd; /* a memory file with the line itself, for node_rejoin(); -1: none */
     struct rejoin rejoin; /* what main() was told */

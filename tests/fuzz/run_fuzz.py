@@ -33,11 +33,12 @@ LAYERS = {
     "core": ["base", "wire", "sched", "own", "store/table.c", "core"],
     "net": ["base", "loop", "wire", "sched", "net"],
     "peer": NODE,
+    "tls": ["base", "loop", "wire", "sched", "net"],
     "settings": NODE,
     "arrow": ["base", "wire", "sched", "arrow"],
     "value": ["base", "wire", "sched", "api/value_facts.c"],
 }
-LIBS = {"net": ["uv", "ssl", "crypto"], "arrow": ["cmocka"]}
+LIBS = {"net": ["uv", "ssl", "crypto"], "tls": ["uv", "ssl", "crypto"], "arrow": ["cmocka"]}
 NODE_LIBS = ["uv", "ssl", "crypto", "dl"]
 FLAGS = [
     "-std=gnu11", "-g", "-O1", "-D_GNU_SOURCE=", '-DSKATE_VERSION="fuzz"', "-fno-strict-aliasing",

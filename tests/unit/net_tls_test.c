@@ -1,5 +1,5 @@
-/* net_tls_test.c - TLS under a connection: frames of all sizes, a shared key and certificates, who is
- * refused, and that nobody gets by without it where it is demanded.
+/* net_tls_test.c - TLS under a connection: frames of all sizes, a shared key and certificates, who
+ * is refused, and that nobody gets by without it where it is demanded.
  * links: base loop wire net. */
 #include <arpa/inet.h>
 #include <errno.h>

@@ -45,6 +45,24 @@ static void test_good(void **state) {
     assert_int_equal(s.key[1], 0);
 }
 
+static void test_tls(void **state) {
+    struct raylet_settings s;
+    struct skate_error err = {""};
+
+    (void)state;
+    assert_int_equal(parse(KEY REST, &s, &err), 0);
+    assert_false(s.tls.on);
+    assert_null(tls_settings_of(&s.tls).cert);
+    raylet_settings_release(&s);
+    assert_int_equal(parse(KEY REST "\ttls=1\ttls_cert=/c\ttls_key=/k\ttls_ca=/a", &s, &err), 0);
+    assert_true(s.tls.on);
+    assert_string_equal(tls_settings_of(&s.tls).key, "/k");
+    assert_string_equal(tls_settings_of(&s.tls).ca, "/a");
+    raylet_settings_release(&s);
+    assert_int_equal(parse(KEY REST "\ttls=yes", &s, &err), -SKATE_EINVAL);
+    assert_non_null(strstr(err.text, "tls"));
+}
+
 static void test_store(void **state) {
     struct raylet_settings s;
     struct skate_error err = {""};
@@ -154,6 +172,7 @@ static void test_read(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_good), cmocka_unit_test(test_store),
+                                       cmocka_unit_test(test_tls),
                                        cmocka_unit_test(test_memory),
                                        cmocka_unit_test(test_bad),
                                        cmocka_unit_test(test_read)};
