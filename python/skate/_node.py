@@ -412,7 +412,7 @@ class Node:
         settings = [
             ("cluster_key", self.key), ("listen_ip", ip), ("listen_port", port),
             ("session_dir", self.session_dir), ("local_session", int(not lasting and not alone)),
-            *self._life(lasting), *_memory_config.health(system),
+            *self._life(lasting), *_memory_config.health(system), *self._tls(),
         ]  # fmt: skip
         self.gcs = Daemon("skate-gcs", settings, self._log_path("gcs", lasting))
         ready = self.gcs.wait_ready()
@@ -443,13 +443,21 @@ class Node:
             ("labels", ",".join(f"{k}={v}" for k, v in (labels or {}).items())),
             ("arena_bytes", max(store_bytes & ~4095, 4096)), ("node_name", name or ip),
             ("is_head", int(head)), ("local_session", int(not lasting and not alone)),
-            *self._life(lasting), *(more or ()),
+            *self._life(lasting), *(more or ()), *self._tls(),
         ]  # fmt: skip
         self.raylet = Daemon("skate-raylet", settings, self._log_path("raylet", lasting))
 
     def _log_path(self, name: str, lasting: bool) -> str | None:
         # A session that ends with this process leaves no file, however it ends.
         return os.path.join(self.session_dir, "logs", f"{name}.err") if lasting else None
+
+    @staticmethod
+    def _tls() -> list[tuple[str, str]]:
+        if not any(name.endswith("_USE_TLS") for name in os.environ):
+            return []  # the usual: no import
+        from skate import _tls
+
+        return _tls.settings()
 
     @staticmethod
     def _life(lasting: bool) -> list[tuple[str, Any]]:

@@ -312,8 +312,7 @@ int gcsd_new(const struct gcsd_opts *opts, struct gcsd **ret, struct skate_error
     if (r == 0) r = loop_timer_new(d->loop, on_tick, d, &d->tick);
     if (r == 0) r = probes_new(d->loop, on_probed, d, &d->probes);
     if (r < 0 && !(err && err->text[0])) (void)err_fail(err, r, "%s", skate_strerror(r));
-    if (r == 0)
-        r = open_store(d, opts, err);
+    if (r == 0) r = open_store(d, opts, err);
     if (r == 0) r = net_listen(d->net, at, &new_events, d, &d->listener, err);
     if (r < 0) {
         (void)gcsd_free(d);

@@ -103,6 +103,8 @@ _GROUPS: dict[str, dict[str, dict[str, Any]]] = {
         "node-ip-address": {"metavar": "IP", "help": "Address of this node for the others."},
         "node-manager-port": {"type": _PORT, "metavar": "N",
                               "help": "Of this node, for the other nodes: any free one."},
+        "tls": {"is_flag": True, "help": "TLS on this machine, too (between machines it is always "
+                "there). Or SKATE_USE_TLS=1."},
     },
     "What the node offers (as much as the machine has)": {
         "num-cpus": {"type": float, "metavar": "N", "help": "CPUs."},

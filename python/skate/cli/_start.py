@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
+import os
 import signal
 import socket
 import time
@@ -10,7 +12,7 @@ from typing import Any
 
 import click
 
-from skate import _cluster_key, _labels, _node, _store_config
+from skate import _cluster_key, _labels, _node, _store_config, _tls
 from skate.cli import _commands, _flags
 
 DEFAULT_PORT = 6379
@@ -32,6 +34,8 @@ def start(head: bool, address: str | None, **options: Any) -> None:
         click.echo(notice, err=True)
     if options["redis_password"]:
         _cluster_key.hide_argument(options["redis_password"])
+    if options["tls"]:
+        os.environ[_tls.VARIABLE] = "1"
     try:
         node = _start_node(head, address, options)
     except (OSError, ValueError, TypeError, RuntimeError, ImportError) as error:
@@ -108,7 +112,13 @@ def _node_ip(asked: str | None, cluster: str | None) -> str:
     if asked:
         return _node.resolve(f"{asked}:1").rpartition(":")[0]
     if cluster is None:
-        return _node.own_ip()
+        ip = _node.own_ip()
+        if not ipaddress.ip_address(ip).is_global:
+            return ip
+        click.echo(f"skate: {ip}, this machine's address, can be reached from anywhere, so the "
+                   "cluster listens on 127.0.0.1 only. For nodes on other machines: "
+                   f"--node-ip-address={ip}", err=True)  # fmt: skip
+        return "127.0.0.1"
     return _node.own_ip(_node.split_address(cluster)[0])
 
 
@@ -229,6 +239,8 @@ def _say_started(node: _node.Node, head: bool, base: str, password: bool) -> Non
         join = f'skate start --address={address} --redis-password="$REDIS_PASSWORD"'
     else:
         join = f"ssh {host} cat {key} | skate start --address={address} --cluster-key-file=-"
+    if _tls.is_on():
+        join += " --tls"
     click.echo(f"A Skate cluster has been started at {address}.")
     click.echo("  join it from another machine:")
     click.echo(f"    {join}")
