@@ -102,6 +102,7 @@ struct gcs *gcs_free(struct gcs *g) {
     gcs_groups_release(g);
     sched_view_release(&g->view);
     free(g->loaded);
+    free(g->doubted);
     map_release(&g->links);
     map_release(&g->actor_ids);
     map_release(&g->actor_names);
@@ -266,6 +267,7 @@ void gcs_step(struct gcs *g, const struct gcs_event *event, int64_t now_ns, stru
         gcs_groups_place(g);
         gcs_place_all(g);
     }
+    gcs_health_tell(g);
     out->tick_ms = gcs_health_tick_ms(g);
     g->out = NULL;
 }

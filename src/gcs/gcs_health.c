@@ -26,9 +26,6 @@ static int64_t ms_since(const struct gcs *g, int64_t then_ns) {
 
 /* The raylets give a suspected node nothing new; those that wait hear when it is back. */
 static void set_suspect(struct gcs *g, struct gcs_node *n, bool suspect) {
-    struct wire_node_doubt *m;
-    struct wire_buf b;
-
     if (n->health.suspect == suspect) return;
     n->health.suspect = suspect;
     n->stale = suspect || !n->link || n->returning;
@@ -39,10 +36,21 @@ static void set_suspect(struct gcs *g, struct gcs_node *n, bool suspect) {
         g->place_wanted = true;
         return;
     }
+    if (g->doubted_count == g->doubted_cap)
+        g->doubted = gcs_grow(g->doubted, &g->doubted_cap, sizeof *g->doubted);
+    g->doubted[g->doubted_count++] = n->number;
+}
+
+/* One frame for all: when a switch fails many are suspected at once. */
+void gcs_health_tell(struct gcs *g) {
+    struct wire_buf b;
+
+    if (!g->doubted_count) return;
     wire_init(&b, NULL, 0);
-    m = wire_begin(&b, WIRE_NODE_DOUBT);
-    m->node = n->number;
-    gcs_send_nodes(g, &b, n->number);
+    (void)wire_begin(&b, WIRE_NODE_DOUBT);
+    WIRE_PUT(&b, node_doubt, nodes, g->doubted, g->doubted_count * sizeof *g->doubted);
+    gcs_send_nodes(g, &b, 0);
+    g->doubted_count = 0;
 }
 
 /* Why is it suspected? false: it is not. */
@@ -51,7 +59,8 @@ static bool doubt(const struct gcs *g, const struct gcs_node *n, char *ret, size
     int64_t stuck = ms_since(g, n->health.turned_ns);
 
     if (!n->link || n->returning)
-        (void)snprintf(ret, cap, "%s", n->reason); /* gcs_return.c wrote it */
+        (void)snprintf(ret, cap, "%s", n->reason[0] ? n->reason : "suspected: it has not come back "
+                                   "since the control store was started"); /* gcs_return.c */
     else if (n->health.beats && silent >= DOUBT_BEAT_MS)
         (void)snprintf(ret, cap, "suspected: no beat of it for %lld ms", (long long)silent);
     else if (!n->health.beats && silent >= DOUBT_REPORT_MS)

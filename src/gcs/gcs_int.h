@@ -4,19 +4,12 @@
 
 #include "base/map.h"
 #include "gcs/gcs.h"
+#include "gcs/gcs_health.h"
 #include "sched/policy.h"
 #include "sched/resources.h"
 #include "wire/wire_gen.h"
 
 enum { GCS_REASON = 1920, GCS_NAME_MAX = 4096, GCS_KEY_MAX = 1024, GCS_ENTRY_MAX = 256 };
-
-/* gcs_health.c: what is known of a node's being alive. */
-struct gcs_health {
-    bool beats, suspect;        /* beats: its raylet has a beat thread */
-    uint64_t turns;             /* of its main loop */
-    int64_t turned_ns, told_ns; /* when these grew; when the reason was last written anew */
-    int64_t probed_ns;          /* when its port was last tried; 0: never */
-};
 
 struct gcs_node {
     uint32_t number;
@@ -109,6 +102,7 @@ struct gcs_from {
 struct gcs {
     struct gcs_opts opts;
     int64_t now, tick_ns, retry_ns; /* of the last GCS_TICK; when waiting actors were last tried */
+    uint32_t *doubted, doubted_count, doubted_cap; /* nodes that became suspect in this step */
     bool watched, hurry;            /* there are living nodes; some beat, or are away */
     struct gcs_out *out; /* of the step that runs */
     struct gcs_node **nodes;
@@ -173,16 +167,6 @@ void gcs_node_return(struct gcs *g, const struct gcs_from *from,
 void gcs_node_state(struct gcs *g, struct gcs_node *n, const struct wire_node_state *m);
 /* It sent a frame: now and then it hears how many of those that it keeps are here. */
 void gcs_node_got(struct gcs *g, struct gcs_node *n, uint32_t kind);
-
-/* gcs_health.c: suspicion and conviction */
-void gcs_health_beat(struct gcs *g, const struct gcs_from *from, const struct wire_beat *m);
-void gcs_health_heard(struct gcs *g, struct gcs_node *n); /* a frame came on its link */
-void gcs_health_tick(struct gcs *g);
-void gcs_health_away(struct gcs *g, struct gcs_node *n); /* its link has ended */
-void gcs_health_probed(struct gcs *g, uint32_t node, bool refused);
-uint32_t gcs_health_tick_ms(const struct gcs *g); /* how often that is wanted */
-/* Dead from now on; its raylet is told, so that it joins anew. */
-void gcs_convict(struct gcs *g, struct gcs_node *n, const char *why);
 
 /* gcs_jobs.c */
 struct gcs_job *gcs_job_find(struct gcs *g, uint32_t number); /* live; NULL */

@@ -568,13 +568,18 @@ void links_node_info(struct raylet *r, const struct wire_node_info *m) {
     grants_wake(r);
 }
 
-/* It may be dead: it is given nothing new until its next node_info. */
+/* They may be dead: they are given nothing new until their next node_info. */
 void links_node_doubt(struct raylet *r, const struct wire_node_doubt *m) {
-    struct sched_node *row = m->node == r->node ? NULL : sched_view_find(&r->view, m->node);
+    uint32_t count;
+    const uint32_t *nodes = wire_node_doubt_nodes(m, &count);
 
-    if (!row) return;
-    row->closed = true;
-    sched_view_touch(&r->view, row);
+    for (uint32_t i = 0; i < count; i++) {
+        struct sched_node *row = sched_view_find(&r->view, nodes[i]);
+
+        if (!row || nodes[i] == r->node) continue;
+        row->closed = true;
+        sched_view_touch(&r->view, row);
+    }
 }
 
 void links_mark(struct raylet *r) {

@@ -5,8 +5,11 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import subprocess
+import sys
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from e2e_help import until
@@ -55,7 +58,7 @@ def there(i):
     return i
 
 
-def test_a_stopped_raylet_is_suspected_and_returns(far):
+def test_a_stopped_raylet_is_suspected_and_returns(cluster, far):
     counter = Counter.remote()
     assert ray.get(counter.add.remote(), timeout=PATIENCE) == 1
     home = ray.get_runtime_context().get_node_id()
@@ -64,6 +67,11 @@ def test_a_stopped_raylet_is_suspected_and_returns(far):
     doubt = until(lambda: node_of(far)["Suspect"], PATIENCE, "the node is suspected")
     print(f"suspected after {time.monotonic() - begin:.2f} s: {doubt}")
     assert "no beat" in doubt and node_of(far)["Alive"] and not node_of(far)["DeathReasonMessage"]
+    said = subprocess.run(
+        [str(Path(sys.executable).with_name("skate")), "status", "--address", cluster.address],
+        capture_output=True, text=True, check=True, timeout=PATIENCE,
+    )  # fmt: skip
+    assert said.stdout.count("suspected: no beat of it") == 1
     # What can run elsewhere does; what must run there waits.
     waits = [there.remote(i) for i in range(3)]
     call = counter.add.remote()
