@@ -436,9 +436,14 @@ void leases_tick(struct core *c) {
             if (w->inflight) continue;
             if (w->idle_since == 0)
                 w->idle_since = now;
-            else if (now - w->idle_since > IDLE_LEASE_NS && !c->classes[i].queued)
-                lease_return(c, w, false);
+            else if (now - w->idle_since > IDLE_LEASE_NS) {
+                if (!c->classes[i].queued)
+                    lease_return(c, w, false);
+                else /* no lease came nearer to its arguments: there may be none, ever */
+                    make_dirty(c, &c->classes[i]);
+            }
         }
+    classes_dispatch(c);
 }
 
 /* ---- tasks that come back ---- */

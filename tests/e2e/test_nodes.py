@@ -10,6 +10,7 @@ import pytest
 from e2e_help import eventually
 
 import skate as ray
+from skate.cluster_utils import Cluster
 
 
 def node_of_task():
@@ -177,3 +178,22 @@ def test_waiting_tasks_start_when_a_node_joins(cluster, capfd):
     cluster.add_node(num_cpus=1, resources={"late": 1})
     assert ray.get(ref, timeout=20) == 7
     assert eventually(lambda: "late" in capfd.readouterr().err)
+
+
+def test_a_driver_on_a_node_without_cpus():
+    """Its tasks' large arguments lie where nothing can run: no lease near them ever comes."""
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    try:
+        cluster.add_node(num_cpus=2)
+        cluster.connect()
+
+        @ray.remote
+        def first(*args):
+            return len(args)
+
+        for _ in range(5):
+            assert ray.get([first.remote(i) for i in range(100)], timeout=30) == [1] * 100
+            data = ray.put(np.zeros(1 << 20))
+            assert ray.get(first.remote(data, data), timeout=30) == 2
+    finally:
+        cluster.shutdown()
