@@ -64,25 +64,23 @@ class Machine:
 class Rig(AbstractContextManager["Rig"]):
     """Machines, the daemons on them, and what can happen to both."""
 
-    def __init__(self, switch: bool = False, seed: int = 1, net: Any = None) -> None:
+    def __init__(self, switch: bool = False, seed: int = 1, net: Any = None, log: bool | Path = False
+                 ) -> None:
         """switch: packets can be delayed, doubled, reordered (and are slower always). net: in place
-        of netns.Net, for instance tcpnet.Net where there may be no namespaces."""
+        of netns.Net, for instance tcpnet.Net where there may be no namespaces. log: the GCS keeps
+        one, in this folder, and may be killed and started again."""
         self.folder = Path(tempfile.mkdtemp(prefix="f", dir="/tmp"))
         self.net = net or netns.Net(self.folder, switch, seed)
         self.key = _node.new_key()
         self.machines: dict[int, Machine] = {}
-        self.gcs: _node.Node | None = None
-        self.gcs_port = 0
+        self.gcs: _node.Daemon | None = None
+        self.gcs_folder = ""
+        self.address = ""  # host:port of the GCS
+        self.log = str((self.folder if log is True else log) / "gcs.db") if log else ""
         self.head: Machine | None = None
         self.programs: list[subprocess.Popen[str]] = []
 
     # ------------------------------------------------------------------------------- start
-
-    @property
-    def address(self) -> str:
-        """host:port of the GCS."""
-        assert self.gcs is not None, "start() first"
-        return self.gcs.gcs_address
 
     def machine(self) -> Machine:
         """A new machine, with nothing on it."""
@@ -96,12 +94,23 @@ class Rig(AbstractContextManager["Rig"]):
     def start(self, **node: Any) -> Machine:
         """The head: a GCS, and a raylet beside it (arguments: as add_node)."""
         machine = self.machine()
-        self.gcs = _node.Node(_node.new_session_dir(machine.temp), self.key)
-        with self.net.inside(machine.port):
-            self.gcs.start_gcs(machine.ip, alone=True)
-        self.gcs_port = int(self.gcs.gcs_address.rpartition(":")[2])
         self.head = machine
+        self.gcs_folder = _node.new_session_dir(machine.temp)
+        self.start_gcs()
         return self.add_node(machine, **node)
+
+    def start_gcs(self) -> None:
+        """Start the GCS, or start it again: at the address and with the log that it had."""
+        assert self.head is not None
+        settings = [
+            ("cluster_key", self.key), ("listen_ip", self.head.ip),
+            ("listen_port", self.address.rpartition(":")[2] or 0),
+            ("session_dir", self.gcs_folder), ("local_session", 0),
+            ("lifeline_pid", os.getpid()), *([("log", self.log)] if self.log else []),
+        ]  # fmt: skip
+        with self.net.inside(self.head.port):
+            self.gcs = _node.Daemon("skate-gcs", settings, None)
+        self.address = f"{self.head.ip}:{self.gcs.wait_ready()['port']}"
 
     def add_node(
         self,
@@ -179,6 +188,13 @@ class Rig(AbstractContextManager["Rig"]):
         os.kill(machine.pid, signal.SIGKILL)
         self._forget(machine, node)
 
+    def kill_gcs(self) -> None:
+        """kill -9 of the GCS; start_gcs() starts the next one."""
+        gcs, self.gcs = self.gcs, None
+        assert gcs is not None
+        os.kill(gcs.pid, signal.SIGKILL)
+        gcs.wait_end()
+
     def stop_raylet(self, machine: Machine) -> None:
         """End a node in order."""
         node, machine.node = machine.node, None
@@ -218,14 +234,14 @@ class Rig(AbstractContextManager["Rig"]):
         if skate.is_initialized():
             skate.shutdown()
         nodes = [m.node for m in self.machines.values() if m.node is not None]
-        for daemon in [n.raylet for n in nodes] + [self.gcs.gcs if self.gcs else None]:
+        for daemon in [*(n.raylet for n in nodes), self.gcs]:
             if daemon is not None:
                 self.resume(daemon.pid)
                 daemon.close_lifeline()
         for node in nodes:
             node.stop()
         if self.gcs is not None:
-            self.gcs.stop()
+            self.gcs.wait_end()
         self.net.close()
         _node.remove_tree(str(self.folder))
 

@@ -305,3 +305,64 @@ def head_raylet(path: Path, count: int = 300) -> dict[str, Any]:
         after.check()
         return {"detect_s": noticed, "nodes_after": len({li.node for li in after.lines()}),
                 "recover_s": max(tasks.recoveries([(lost, when)]), default=0.0)}  # fmt: skip
+
+
+# ------------------------------------------------------------------------- a GCS that is killed
+
+
+class Kills:
+    """The GCS is killed and started again, at moments that nobody chose."""
+
+    def __init__(self, rig: Rig, seed: int, most_s: float) -> None:
+        self.rig, self.most_s = rig, most_s
+        self.dice = random.Random(seed)
+        self.gaps: list[float] = []
+
+    def __call__(self, over: threading.Event) -> None:
+        while not over.wait(self.dice.uniform(0, self.most_s)):
+            when = time.monotonic()
+            self.rig.kill_gcs()
+            self.rig.start_gcs()
+            alive()  # an answer from the new one
+            self.gaps.append(time.monotonic() - when)
+
+
+def gcs(path: Path, seconds: float, most_s: float = 1.0, seed: int = 1) -> dict[str, Any]:
+    """All kinds of work between four nodes, while the GCS is killed again and again. What it has
+    acknowledged is kept: names, actors; and nothing that runs is disturbed."""
+    with Rig(log=True) as rig:
+        rig.start(num_cpus=1)
+        for _ in range(2):
+            rig.add_node(resources={"far": 1})
+        rig.connect()
+        ids = alive()
+        calls = ledger.Calls([
+            ledger.Counter.options(resources={"far": 1}, name=f"counter {i}").remote()
+            for i in range(2)
+        ])  # fmt: skip
+        kills, objects = Kills(rig, seed, most_s), ledger.Objects()
+        born: list[tuple[str, int]] = []
+        tasks: list[ledger.Tasks] = []
+        begun = time.monotonic()
+        with beside(kills):
+            while time.monotonic() - begun < seconds or not kills.gaps:
+                tasks.append(ledger.Tasks(Path(f"{path}.{len(tasks)}"), 100, 0.002))
+                calls.more(50)
+                name, number = f"echo {len(born)}", random.randrange(1 << 30)
+                echo = ledger.Echo.options(name=name, lifetime="detached").remote()
+                assert ray.get(echo.say.remote(number), timeout=ledger.GET_S
+                               ) == ledger.answer(number)  # fmt: skip
+                born.append((name, number))
+                objects.round(2, 1 << 18)
+                tasks[-1].check()
+        took = time.monotonic() - begun
+        calls.check()
+        for name, number in born:  # acknowledged, so it is there
+            said = ray.get(ray.get_actor(name).say.remote(number), timeout=ledger.GET_S)
+            assert said == ledger.answer(number)
+        again = sum(n - 1 for t in tasks for n in t.runs().values())
+        assert not again, f"{again} tasks ran twice, although nothing but the GCS was killed"
+        assert alive() == ids, "a node is lost, although nothing but the GCS was killed"
+        return {"seconds": took, "kills": len(kills.gaps), "tasks": sum(t.count for t in tasks),
+                "calls": sum(calls.sent), "actors": len(born), "objects": objects.next,
+                "gap_median_s": median(kills.gaps), "gap_most_s": max(kills.gaps)}  # fmt: skip
