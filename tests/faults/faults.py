@@ -2,7 +2,8 @@
 
 Without names all of them, about 12 minutes: `nodes` (8 nodes, 50,000 tasks, one node killed and
 one added every 2 s), `power` (a machine switched off), `head` (the raylet beside the GCS killed),
-`away-...` (a node unplugged, deaf, mute, frozen for 3 s), and a minute of each bad network:
+`gcs` (the GCS killed again and again for a minute), `away-...`, `long-...` (a node unplugged,
+deaf, mute, frozen for 3 s and for 8 s), and a minute of each bad network:
 loss, duplicates, reordering, jitter, everything, partition, one-way. Needs root and network
 namespaces. Exit status 1 when one fails; what it says is why.
 """
@@ -29,8 +30,10 @@ MINUTE = 60.0
 RUNS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "nodes": lambda path: runs.churn(path, 50000, nodes=8, task_s=0.01, every_s=2.0),
     "power": lambda path: runs.power_cut(path, 200),
+    "gcs": lambda path: runs.gcs(path, MINUTE, 1.0),
     "head": lambda path: runs.head_raylet(path, 2000),
 } | {f"away-{how}": lambda path, how=how: runs.away(path, how, 3.0, 2000) for how in runs.AWAY
+} | {f"long-{how}": lambda path, how=how: runs.away(path, how, 8.0, 2000) for how in runs.AWAY
 } | {kind: lambda path, kind=kind: runs.weather(path, kind, MINUTE) for kind in runs.Weather.KINDS}
 
 

@@ -11,7 +11,7 @@ import runs
 def test_work_goes_on(request, tmp_path, kind):
     """The full size: a minute each, 10 % loss, 200 ms jitter."""
     request.getfixturevalue("switch" if kind in runs.SWITCHED else "namespaces")
-    did = runs.weather(tmp_path / "ledger", kind, 3.0, size=1 << 18)
+    did = runs.weather(tmp_path / "ledger", kind, 2.0, size=1 << 18)
     assert did["rounds"] and did["calls"] and did["objects"]
     if kind in ("partition", "one-way"):
         assert did["cuts"]

@@ -34,3 +34,10 @@ def test_the_raylet_beside_the_gcs_is_killed(namespaces, tmp_path):
     """A driver and actors on other nodes go on, and a new one takes its place."""
     did = runs.head_raylet(tmp_path / "ledger")
     assert did["nodes_after"] > 1
+
+
+@pytest.mark.timeout(120)
+def test_a_node_that_is_away_for_long(namespaces, tmp_path):
+    """Called dead meanwhile, it joins again as a new one. All four ways: `make faults`."""
+    did = runs.away(tmp_path / "ledger", "unplugged", 6.5, 200)
+    assert did["called_dead"] and not did["same"]

@@ -1,0 +1,12 @@
+"""The GCS killed again and again under load, with an SQLite log: nothing of it is lost."""
+
+from __future__ import annotations
+
+import pytest
+import runs
+
+
+@pytest.mark.timeout(120)
+def test_work_goes_on_while_the_gcs_is_killed(namespaces, tmp_path):
+    did = runs.gcs(tmp_path / "ledger", 3.0, most_s=0.4)
+    assert did["kills"] and did["actors"] and did["objects"]
