@@ -64,8 +64,9 @@ class Machine:
 class Rig(AbstractContextManager["Rig"]):
     """Machines, the daemons on them, and what can happen to both."""
 
-    def __init__(self, switch: bool = False, seed: int = 1, net: Any = None, log: bool | Path = False
-                 ) -> None:
+    def __init__(
+        self, switch: bool = False, seed: int = 1, net: Any = None, log: bool | Path = False
+    ) -> None:
         """switch: packets can be delayed, doubled, reordered (and are slower always). net: in place
         of netns.Net, for instance tcpnet.Net where there may be no namespaces. log: the GCS keeps
         one, in this folder, and may be killed and started again."""
