@@ -10,7 +10,6 @@ if TYPE_CHECKING:
 
 # name -> what it is in Ray, and what to do without it
 PARTS = {
-    "autoscaler": ("the autoscaler", "add nodes with `skate start --address=...`"),
     "cross_language": ("calls into Java and C++", "C is there: cross_language.c_function() and "
                        "c_actor_class(); C++ that exports SKATE_TASK is C"),
     "data": ("Ray Data", "read parts of the data with pandas or pyarrow in tasks, or use Dask with "

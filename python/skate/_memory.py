@@ -227,6 +227,16 @@ def node_stats(asked: _state.Asked) -> dict[int, dict[str, Any] | None]:
     return out
 
 
+def node_holds(asked: _state.Asked, node: int) -> bool:
+    """Does this node have objects that somebody still needs? An unanswered question counts."""
+    stats = node_stats(asked).get(node)
+    if stats is None or stats["spilled"] or stats["kept"] or stats["held"] or stats["in_files"]:
+        return True
+    here = [p["proc"] for p in asked.ask(node << _NODE_BITS, _state.PROCESSES) if p["proc"]]
+    answers = asked.ask_all(here, _wire.build("memory_req", rows=0, groups=0, old_ns=0))
+    return any(answers.get(p) is None or answers[p]["held"] > answers[p]["spare"] for p in here)
+
+
 def sums(asked: _state.Asked) -> list[dict[str, Any]]:
     """groups() alone."""
     return Memory(asked, 0, None).groups()

@@ -207,3 +207,66 @@ class Cluster:
             self._gcs.stop()
             _node.remove_tree(folder)
             self._gcs = None
+
+
+class AutoscalingCluster:
+    """A cluster on this machine whose nodes come when something waits, and go when they are idle.
+
+    Args:
+        head_resources: of the first node, like {"CPU": 2}.
+        worker_node_types: name -> {"resources": {...}, "min_workers": 0, "max_workers": 2}.
+        config_kwargs: idle_timeout_minutes, max_workers, upscaling_speed (docs/autoscaler.md).
+    """
+
+    def __init__(
+        self,
+        head_resources: dict[str, Any],
+        worker_node_types: dict[str, Any],
+        autoscaler_v2: bool = False,
+        **config_kwargs: Any,
+    ) -> None:
+        from skate.autoscaler import _config
+
+        self._head = dict(head_resources)
+        self._config = {"cluster_name": "autoscaling-cluster", "max_workers": 100,
+                        "available_node_types": worker_node_types, **config_kwargs}  # fmt: skip
+        _config.check(self._config)
+        self._cluster: Cluster | None = None
+        self._monitor: Any = None
+
+    @property
+    def address(self) -> str:
+        """host:port for init(address=...)."""
+        if self._cluster is None:
+            raise RuntimeError("the cluster does not run: call start()")
+        return self._cluster.address
+
+    def start(self, _system_config: dict[str, Any] | None = None, **ignored: Any) -> None:
+        """Start the head and the autoscaler; init(address=...) is for the caller."""
+        from skate.autoscaler import _start
+
+        amounts = dict(self._head)
+        cpus, gpus = amounts.pop("CPU", 0), amounts.pop("GPU", None)
+        store = amounts.pop("object_store_memory", None)
+        self._cluster = Cluster(True, head_node_args={
+            "num_cpus": cpus, "num_gpus": gpus, "memory": amounts.pop("memory", None),
+            "object_store_memory": store, "resources": amounts, "_system_config": _system_config,
+        })  # fmt: skip
+        try:
+            self._monitor = _start.start(
+                self.address, self._cluster._key, self._config, False, os.devnull
+            )
+        except BaseException:
+            self.shutdown()
+            raise
+
+    def shutdown(self) -> None:
+        """End the autoscaler, its nodes and the head."""
+        if self._monitor is not None:
+            self._monitor.stdin.close()
+            self._monitor.wait()
+            self._monitor.stdout.close()
+            self._monitor = None
+        if self._cluster is not None:
+            self._cluster.shutdown()
+            self._cluster = None

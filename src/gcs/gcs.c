@@ -182,6 +182,7 @@ static void on_message(struct gcs *g, const struct gcs_from *from, const void *m
         case WIRE_KV_DEL: gcs_kv_del(g, from, m); break;
         case WIRE_KV_LIST: gcs_kv_list(g, from, m); break;
         case WIRE_WHY_REQ: gcs_why(g, from, m); break;
+        case WIRE_NODE_DRAIN: gcs_node_drain(g, from, m); break;
         case WIRE_PING: on_ping(g, from, m); break;
         case WIRE_GROUP_CREATE: gcs_group_create(g, from, m); break;
         case WIRE_GROUP_REMOVE: gcs_group_remove(g, from, m); break;

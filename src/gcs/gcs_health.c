@@ -76,6 +76,7 @@ static bool doubt(const struct gcs *g, const struct gcs_node *n, char *ret, size
 static void look_at(struct gcs *g, struct gcs_node *n) {
     char why[sizeof n->reason];
 
+    if (!n->link) return; /* away: it has a reason already */
     if (!doubt(g, n, why, sizeof why)) {
         set_suspect(g, n, false);
         return;

@@ -16,6 +16,7 @@ struct gcs_node {
     uint32_t waiting;  /* leases that wait there: it hears what others have free */
     bool dirty;        /* its record is old: see gcs_records.c; the same below */
     bool alive, stale; /* stale: it refused an actor, or is away, since its last report */
+    bool draining;     /* nothing new goes there: it is to be ended (node_drain) */
     bool returning;    /* its link is back, its node_state is not there yet */
     uint64_t link;     /* 0: away, until away_until_ns at most */
     int64_t away_until_ns;
@@ -146,28 +147,6 @@ void gcs_reply(struct gcs *g, const struct gcs_from *to, struct wire_buf *b);
 void gcs_reply_status(struct gcs *g, const struct gcs_from *to, int status, const char *reason);
 void gcs_close_link(struct gcs *g, uint64_t link);
 
-/* gcs_nodes.c */
-struct gcs_node *gcs_node_find(struct gcs *g, uint32_t number); /* living or dead; NULL */
-void gcs_node_register(struct gcs *g, const struct gcs_from *from,
-                       const struct wire_node_register *m, const char *peer_ip);
-void gcs_node_report(struct gcs *g, struct gcs_node *n, const struct wire_node_report *m);
-/* Raylets where leases wait hear how it is. */
-void gcs_node_tell_waiting(struct gcs *g, const struct gcs_node *n);
-void gcs_node_lost(struct gcs *g, struct gcs_node *n, const char *why);
-void gcs_node_frame(const struct gcs_node *n, struct wire_buf *b); /* node_info, begun and put */
-/* A newcomer hears of all living nodes and live jobs. */
-void gcs_node_tell_all(struct gcs *g, const struct gcs_node *n);
-void gcs_node_welcome(struct gcs *g, const struct gcs_from *from, const struct gcs_node *n,
-                      int status, const char *reason); /* n NULL: refused; the link ends */
-
-/* gcs_return.c: nodes whose link breaks, and that come back */
-void gcs_node_away(struct gcs *g, struct gcs_node *n, const char *why);
-void gcs_node_return(struct gcs *g, const struct gcs_from *from,
-                     const struct wire_node_register *m);
-void gcs_node_state(struct gcs *g, struct gcs_node *n, const struct wire_node_state *m);
-/* It sent a frame: now and then it hears how many of those that it keeps are here. */
-void gcs_node_got(struct gcs *g, struct gcs_node *n, uint32_t kind);
-
 /* gcs_jobs.c */
 struct gcs_job *gcs_job_find(struct gcs *g, uint32_t number); /* live; NULL */
 void gcs_job_start(struct gcs *g, const struct gcs_from *from, const struct wire_job_start *m);
@@ -230,5 +209,7 @@ int gcs_actor_subscribe(struct gcs *g, struct gcs_actor *a, uint64_t proc);
 void gcs_unsubscribe(struct gcs *g, uint64_t proc, bool node); /* of all actors */
 
 #include "gcs/gcs_records.h"
+
+#include "gcs/gcs_nodes.h"
 
 #endif

@@ -33,7 +33,7 @@ void gcs_node_frame(const struct gcs_node *n, struct wire_buf *b) {
     out->arena_used = n->arena_used;
     out->node = n->number;
     out->state = n->alive;
-    out->suspect = n->alive && n->health.suspect;
+    out->suspect = n->alive && (n->health.suspect || n->draining);
     out->port = m->port;
     out->pid = m->pid;
     out->is_head = m->is_head;
@@ -272,4 +272,21 @@ void gcs_node_lost(struct gcs *g, struct gcs_node *n, const char *why) {
         else if (a->node == n->number && a->state == GCS_ALIVE)
             gcs_actor_lost(g, a, text, false);
     }
+}
+
+void gcs_node_drain(struct gcs *g, const struct gcs_from *from, const struct wire_node_drain *m) {
+    struct gcs_node *n = gcs_node_find(g, m->node);
+
+    if (!n || !n->alive) {
+        gcs_reply_status(g, from, -SKATE_ENOENT, "there is no such node, or it is dead");
+        return;
+    }
+    if (n->draining != (m->on != 0)) {
+        n->draining = m->on != 0;
+        (void)snprintf(n->reason, sizeof n->reason, "%s", m->on ? "it is to be ended" : "");
+        gcs_place_row(g, n);
+        tell_all(g, n, n->number);
+        g->place_wanted = true;
+    }
+    gcs_reply_status(g, from, 0, "");
 }

@@ -126,9 +126,11 @@ void gcs_place_row(struct gcs *g, struct gcs_node *n) {
     const struct wire_node_register *m = n->registered;
     bool alive = n->alive && !m->outpost; /* nothing is placed on an outpost */
 
-    if (row->alive == alive && row->closed == n->stale) return;
+    bool closed = n->stale || n->draining;
+
+    if (row->alive == alive && row->closed == closed) return;
     row->alive = alive;
-    row->closed = n->stale;
+    row->closed = closed;
     sched_view_touch(&g->view, row);
 }
 

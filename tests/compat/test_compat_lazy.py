@@ -28,7 +28,7 @@ def test_what_never_was():
 
 
 @pytest.mark.skipif(ON_RAY, reason="these parts are in Ray")
-@pytest.mark.parametrize("name", ["serve", "serve.handle", "job_submission", "autoscaler", "llm",
+@pytest.mark.parametrize("name", ["serve", "serve.handle", "job_submission", "llm",
                                   "train.torch"])  # fmt: skip
 def test_parts_that_are_not_there(name):
     """Typed: an ImportError for those who try, NotSupportedError for those who want to know."""

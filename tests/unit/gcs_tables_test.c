@@ -96,6 +96,35 @@ static void own_sleep(void **state) {
     assert_int_equal(counts().nodes_alive, 0); /* but real silence still ends one */
 }
 
+static int drain(uint32_t node, uint32_t on) {
+    struct wire_node_drain *m;
+    struct wire_buf b;
+
+    wire_init(&b, NULL, 0);
+    m = wire_begin(&b, WIRE_NODE_DRAIN);
+    m->node = node;
+    m->on = on;
+    m->head.call = 4;
+    give(1, 0, &b);
+    return ((const struct wire_status *)sent(1, WIRE_STATUS))->status;
+}
+
+/* A node that is to go gets nothing new, keeps what it has, and may be taken back. */
+static void node_drained(void **state) {
+    (void)state;
+    join(1, 1);
+    join(2, 4);
+    job(DRIVER);
+    assert_int_equal(drain(2, 1), 0);
+    assert_int_equal(drain(9, 1), -SKATE_ENOENT);
+    report(2, 4);
+    assert_int_equal(create((struct spec){.seq = 1, .placing = 2}), 0);
+    assert_null(sent(2, WIRE_ACTOR_START));
+    assert_int_equal(counts().nodes_alive, 2);
+    assert_int_equal(drain(2, 0), 0);
+    assert_non_null(sent(2, WIRE_ACTOR_START));
+}
+
 /* ------------------------------------------------------------------ jobs */
 
 /* All raylets know the job before its driver does, and who joins later, too. */
@@ -329,6 +358,7 @@ int main(void) {
         TEST(nodes_refused),
         TEST(node_silent),
         TEST(own_sleep),
+        TEST(node_drained),
         TEST(job_starts),
         TEST(job_ends),
         TEST(bounds),

@@ -93,18 +93,33 @@ def stop(force: bool, grace_period: float) -> None:
         base = _node.base_dir()
     except OSError as error:
         _fail(str(error))
-    records = _records(base)
-    living = [r for _, r in records if _node.is_alive(r)]
-    # Nodes first: a node without a control store would try to find it again.
+    stopped = _stop_all(base, None, grace_period, force)
+    click.echo(f"Stopped {stopped} daemon(s)." if stopped else "No Skate daemon was running.")
+
+
+def stop_cluster(address: str) -> int:
+    """End the daemons of one cluster on this machine. How many there were."""
+    return _stop_all(_node.base_dir(), address, 3.0, False)
+
+
+def _stop_all(base: str, address: str | None, grace: float, force: bool) -> int:
+    def found() -> list[dict[str, Any]]:
+        return [r for _, r in _records(base) if address in (None, r.get("address"))]
+
+    # Who starts nodes goes first; then the nodes, for one without a control store looks for it.
+    makers = [r for r in found() if "autoscaler" in r and _node.is_alive(r)]
+    _terminate([r["pid"] for r in makers], grace, force)
+    records = found()
+    living = [r for r in records if _node.is_alive(r)]
     living.sort(key=lambda r: "socket" not in r)
-    _terminate([r["pid"] for r in living], grace_period, force)
-    for _, record in records:
+    _terminate([r["pid"] for r in living], grace, force)
+    for record in records:
         session = record.get("session_dir", "")  # maybe in the --temp-dir of that start
         parent, name = os.path.split(session)
         if os.path.basename(parent) == os.path.basename(base) and name.startswith("session_"):
             _node.remove_tree(session)
-    _forget([r.get("address", "") for _, r in records], {r.get("pid", 0) for _, r in records})
-    click.echo(f"Stopped {len(living)} daemon(s)." if living else "No Skate daemon was running.")
+    _forget([r.get("address", "") for r in records], {r.get("pid", 0) for r in records})
+    return len(living) + len(makers)
 
 
 # ----------------------------------------------------------------------------------------- status

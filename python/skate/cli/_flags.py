@@ -41,7 +41,6 @@ NO_MEANING: dict[str, tuple[Any, str]] = {
     "plasma-directory": (str, "the object store is anonymous memory"),
     "plasma-store-socket-name": (str, "a node has one socket"),
     "raylet-socket-name": (str, "it lies in the session's folder"),
-    "autoscaling-config": (str, "there is no autoscaler"),
     "redis-username": (str, "there is no Redis"),
     "include-log-monitor": (bool, "the raylet does that"),
     "system-reserved-cpu": (float, "control groups are left alone"),
@@ -54,7 +53,7 @@ NO_MEANING: dict[str, tuple[Any, str]] = {
 NO_MEANING_ALONE: dict[str, str] = {
     "disable-usage-stats": "none are collected",
     "enable-resource-isolation": "control groups are left alone",
-    "no-monitor": "there is no autoscaler",
+    "no-monitor": "there is none unless --autoscaling-config is given",
     "no-redirect-output": "--block shows the daemons' end",
     "ray-debugger-external": "there is no debugger",
     "verbose": "output is plain",
@@ -120,6 +119,8 @@ _GROUPS: dict[str, dict[str, dict[str, Any]]] = {
         "temp-dir": {"metavar": "FOLDER", "help": "For the session's files: /tmp."},
         "object-spilling-directory": {"metavar": "WHERE", "help": "Folder or URI for objects "
                                       "beyond the store."},
+        "autoscaling-config": {"metavar": "FILE", "help": "With --head: nodes come and go as the "
+                               "file says (see `skate up`)."},
         "system-config": {"metavar": "JSON", "help": 'Settings of the node: {"name": value}.'},
     },
 }

@@ -37,7 +37,8 @@ def start(head: bool, address: str | None, **options: Any) -> None:
     if options["tls"]:
         os.environ[_tls.VARIABLE] = "1"
     try:
-        node = _start_node(head, address, options)
+        scale = _autoscaling(head, options["autoscaling_config"])
+        node = _start_node(head, address, options, scale)
     except (OSError, ValueError, TypeError, RuntimeError, ImportError) as error:
         plain = isinstance(error, OSError) and error.strerror and not error.filename
         _commands._fail(error.strerror if plain else str(error))  # type: ignore[union-attr]
@@ -45,7 +46,29 @@ def start(head: bool, address: str | None, **options: Any) -> None:
         _block(node)
 
 
-def _start_node(head: bool, address: str | None, options: dict[str, Any]) -> _node.Node:
+def _autoscaling(head: bool, path: str | None) -> dict[str, Any] | None:
+    if not path:
+        return None
+    from skate.autoscaler import _config
+
+    if not head:
+        raise ValueError("--autoscaling-config is for --head: one autoscaler serves a cluster")
+    found = _config.load(path)
+    _config.check(found)
+    return found
+
+
+def _start_autoscaler(base: str, node: _node.Node, scale: dict[str, Any], lasting: bool) -> None:
+    from skate.autoscaler import _start as autoscaler
+
+    log = os.path.join(node.session_dir, "logs", "autoscaler.err")
+    made = autoscaler.start(node.gcs_address, node.key, scale, lasting, log)
+    autoscaler.record(base, node.gcs_address, str(scale.get("cluster_name", "default")), made.pid)
+
+
+def _start_node(
+    head: bool, address: str | None, options: dict[str, Any], scale: dict[str, Any] | None = None
+) -> _node.Node:
     resources = _json_of("--resources", options["resources"])
     labels = _labels.parse_node_labels(options["labels"] or "")
     store = options["object_store_memory"]
@@ -84,6 +107,8 @@ def _start_node(head: bool, address: str | None, options: dict[str, Any]) -> _no
             _node.record_cluster(base, node)
         _node.record_node(base, node.gcs_address, node.socket_path, node.raylet.pid,
                           node.session_dir, _node.BY_START)  # fmt: skip
+        if scale:
+            _start_autoscaler(base, node, scale, lasting)
     except BaseException:
         _commands._terminate([d.pid for d in (node.raylet, node.gcs) if d is not None])
         _node.remove_tree(node.session_dir)
