@@ -95,6 +95,8 @@ ROWS: tuple[Row, ...] = (
     Row("nodes_tasks_async", "  tasks, 1,000 at a time", "nodes", "/s", floor="pycall", bar=20),
     Row("nodes_pull", "  200 MB fetched, the first", "nodes", "GB/s", floor="memcpy", bar=5),
     Row("nodes_pull_again", "  200 MB fetched, the next ones", "nodes", "GB/s", floor="memcpy"),
+    Row("nodes_pull_sent", "  200 MB fetched as between machines, encrypted", "nodes", "GB/s",
+        floor="memcpy"),
     Row("broadcast_s", "1 GB to eight nodes of this machine at once", "broadcast", "s", True),
     Row("broadcast_single_s", "  to one at a time, the slower of two", "broadcast", "s", True),
     Row("broadcast_of_single", "  at once, in times of that", "broadcast", "x", True, limit=1.3),

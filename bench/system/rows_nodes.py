@@ -1,7 +1,8 @@
 """Rows of several nodes: raylets of one machine, of the runtime's own `cluster_utils.Cluster`.
 
-All of it goes over loopback, Skate's encrypted and proved, Ray's not. The machine is the limit of
-the bulk rows: each byte is sent, copied and received by the same few cores.
+All of it goes over loopback, Skate's encrypted and proved, Ray's not; but for the bytes of large
+values, which Skate's raylets of one machine pass through shared memory unless they are told not to.
+The machine is the limit of the bulk rows: each byte is copied by the same few cores.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ BATCH = 1000
 MB = 1_000_000
 PULL = 200 * MB
 PULLS_AGAIN = 4
+PULLS_SENT = 2
 RECEIVERS = 8
 SINGLES = 2  # of them get it alone first
 WHOLE = 1000 * MB
@@ -38,7 +40,10 @@ def start(target: Target, nodes: list[dict[str, float]], store: int) -> Any:
         initialize_head=True, head_node_args=head
     )
     for resources in nodes:
-        cluster.add_node(num_cpus=CPUS, resources=resources, object_store_memory=store)
+        node: dict[str, Any] = {}
+        if "sent" in resources and target.name == "skate":
+            node = {"_system_config": {"share_memory_between_raylets": False}}
+        cluster.add_node(num_cpus=CPUS, resources=resources, object_store_memory=store, **node)
     ray.init(address=cluster.address, log_to_driver=False, **more)
     while len([node for node in ray.nodes() if node["Alive"]]) <= len(nodes):
         time.sleep(0.01)
@@ -59,7 +64,8 @@ def is_right(number: int, words: Any) -> bool:
 
 def two_nodes(target: Target) -> Iterator[tuple[str, float]]:
     """The driver at one node; an actor, tasks and large values at the other."""
-    cluster = start(target, [{"far": 1000.0}], 1 << 31)
+    places = [{"far": 1000.0}, {"sent": 1000.0}] if target.name == "skate" else [{"far": 1000.0}]
+    cluster = start(target, places, 1 << 31)
     ray = target.ray
     numbers = itertools.count(1)
 
@@ -81,9 +87,9 @@ def two_nodes(target: Target) -> Iterator[tuple[str, float]]:
 
     counter = Counter.remote()
 
-    def pull() -> float:
+    def pull(holder: Any) -> float:
         number = next(numbers)
-        (ref,) = ray.get(counter.make.remote(number))
+        (ref,) = ray.get(holder.make.remote(number))
         began = time.perf_counter()
         words = ray.get(ref)
         spent = time.perf_counter() - began
@@ -107,11 +113,14 @@ def two_nodes(target: Target) -> Iterator[tuple[str, float]]:
         return BATCH
 
     ray.get(counter.add.remote(1))
-    yield "nodes_pull", pull()
-    yield "nodes_pull_again", statistics.median(pull() for _ in range(PULLS_AGAIN))
+    yield "nodes_pull", pull(counter)
+    yield "nodes_pull_again", statistics.median(pull(counter) for _ in range(PULLS_AGAIN))
     yield "nodes_actor_sync", target.rate(sync)
     yield "nodes_actor_async", target.rate(pipelined)
     yield "nodes_tasks_async", target.rate(tasks)
+    if target.name == "skate":
+        counter = Counter.options(resources={"sent": 1}).remote()
+    yield "nodes_pull_sent", statistics.median(pull(counter) for _ in range(PULLS_SENT))
     ray.shutdown()
     cluster.shutdown()
 

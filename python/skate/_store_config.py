@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 KEYS = (
     "object_spilling_config", "object_spilling_directory", "automatic_object_spilling_enabled",
     "object_spilling_threshold", "min_spilling_size", "max_spilling_file_size_bytes",
-    "max_fused_object_count", "store_wait_s", "store_span_bytes",
+    "max_fused_object_count", "store_wait_s", "store_span_bytes", "share_memory_between_raylets",
 )  # fmt: skip
 _REMOTE_TYPES = ("smart_open", "fsspec", "ray_storage")
 _MOST_TARGETS = 16
@@ -55,6 +55,8 @@ def settings(directory: Any = None, system: Any = None) -> list[tuple[str, Any]]
         )
         if value is not None
     ]
+    if _switch(told, "share_memory_between_raylets") is False:
+        out.append(("no_near", "1"))
     _whole(told, "max_fused_object_count", 1)  # files are as large as they should be
     return out + _memory_config.settings(system)
 

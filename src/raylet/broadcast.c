@@ -44,7 +44,7 @@ bool broadcast_elsewhere(struct raylet *r, uint32_t node, struct conn *conn,
                          const struct wire_bulk_get *m) {
     struct wire_bulk_instead other = {.head = {.size = sizeof other, .kind = WIRE_BULK_INSTEAD,
                                                .fixed = sizeof other},
-                                      .req = m->req};
+                                      .req = m->req, .place = m->place};
     int64_t now;
     struct feed *f;
 

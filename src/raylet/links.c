@@ -16,6 +16,7 @@
 #include "raylet/gateway.h"
 #include "raylet/gcs_link.h"
 #include "raylet/lane_watch.h"
+#include "raylet/near.h"
 #include "raylet/pulls.h"
 #include "raylet/rejoin.h"
 #include "raylet/spill.h"
@@ -39,6 +40,7 @@ struct lane { /* one connection to a peer; what waits for it, and what the peer 
     uint64_t base;                      /* how many came before `first` */
     uint64_t held_bytes;
     struct lane_watch watch;
+    struct near *near; /* bulk, to a raylet of this machine */
 };
 struct peer {
     struct raylet *r;
@@ -136,6 +138,17 @@ static struct net_address address_of(const struct peer *p) {
     return (struct net_address){.ip = p->ip, .port = p->port};
 }
 
+/* Of one address is of one machine. */
+static int offer_near(struct lane *l, struct conn *c) {
+    const struct raylet *r = l->peer->r;
+    struct wire_bulk_near m;
+
+    l->near = near_free(l->near);
+    if (r->set.no_near || strcmp(conn_peer_ip(c), r->set.node_ip) != 0) return 0;
+    l->near = near_offer(&m);
+    return l->near ? conn_send(c, &m, sizeof m) : 0;
+}
+
 /* A hello; the peer answers what it has got, then the rest follows. */
 static void on_lane_ready(void *arg, struct conn *c) {
     struct lane *l = arg;
@@ -146,6 +159,7 @@ static void on_lane_ready(void *arg, struct conn *c) {
     int e = gateway_hello(l->peer->r, c, l->peer->node, address_of(l->peer));
 
     if (e == 0) e = conn_send(c, &m, sizeof m);
+    if (e == 0 && l->bulk) e = offer_near(l, c);
     if (e == 0 && l->bulk) e = send_held(l);
     if (e < 0) node_log("sending to node %u failed: %s", l->peer->node, skate_strerror(e));
 }
@@ -170,6 +184,8 @@ static void on_lane_frame(void *arg, struct conn *c, const void *frame, uint32_t
         pulls_data(l->peer->r, l->peer->node, frame);
     else if (l->bulk && wire_head(frame)->kind == WIRE_BULK_INSTEAD)
         pulls_instead(l->peer->r, l->peer->node, frame);
+    else if (l->bulk && wire_head(frame)->kind == WIRE_BULK_NEAR_OK)
+        near_agreed(l->near);
 }
 
 static void *on_lane_place(void *arg, struct conn *c, const void *head, uint32_t at, uint32_t len) {
@@ -201,6 +217,7 @@ static void on_lane_close(void *arg, struct conn *c, int code, const char *text)
     if (l->peer->state == PEER_ALIVE && !l->peer->r->ending)
         node_log("connection to node %u ended: %s", l->peer->node, text);
     if (l->bulk) {
+        l->near = near_free(l->near);
         drop_held(l);
         pulls_broken(l->peer->r, l->peer->node, text);
     } else if (was_synced)
@@ -268,6 +285,12 @@ int links_bulk(struct raylet *r, uint32_t node, const void *frame, uint32_t len)
     struct peer *p = peer_find(r, node);
 
     return p ? lane_send(&p->bulk, frame, len) : -SKATE_EDEAD;
+}
+
+struct near *links_near(const struct raylet *r, uint32_t node) {
+    const struct peer *p = r->links ? table_get(&r->links->peers, node) : NULL;
+
+    return p ? p->bulk.near : NULL;
 }
 
 uint32_t links_to_all(struct raylet *r, const void *frame, uint32_t len, uint64_t *out,
@@ -351,6 +374,7 @@ static void peer_dead(struct peer *p, const char *why) {
     set_state(p, PEER_DEAD);
     p->control.conn = conn_close(p->control.conn);
     p->bulk.conn = conn_close(p->bulk.conn);
+    p->bulk.near = near_free(p->bulk.near);
     drop_held(&p->control);
     drop_held(&p->bulk);
     snprintf(text, sizeof text, "%.160s (its address was %s)", why, p->ip[0] ? p->ip : "unknown");
@@ -368,6 +392,7 @@ void links_beat(struct raylet *r) {
             lost[n++] = p;
         retry(&p->control);
         retry(&p->bulk);
+        near_beat(p->bulk.near);
         if (p->control.unsent && may_send(&p->control)) (void)send_held(&p->control);
     }
     while (n > 0) {
@@ -431,6 +456,7 @@ static void on_guest_frame(void *arg, struct conn *c, const void *frame, uint32_
     }
     if (g->bulk) {
         if (head->kind == WIRE_BULK_GET) pulls_asked(g->r, g->peer->node, c, frame);
+        if (head->kind == WIRE_BULK_NEAR) pulls_near(g->r, c, frame);
         return;
     }
     if (g->peer->voice != g) return;

@@ -16,6 +16,9 @@ SKATE_NODISCARD int links_to_node(struct raylet *r, uint32_t node, const void *f
  * Returns how many. */
 uint32_t links_to_all(struct raylet *r, const void *frame, uint32_t len, uint64_t *out,
                       uint32_t cap);
+/* The memory shared with a node of this machine, for chunks that come on the bulk connection to it;
+ * NULL: none. */
+struct near *links_near(const struct raylet *r, uint32_t node);
 /* On the bulk connection of a node. */
 SKATE_NODISCARD int links_bulk(struct raylet *r, uint32_t node, const void *frame, uint32_t len);
 /* What the GCS says of a node, of several (frames back to back). */

@@ -34,6 +34,7 @@ void pulls_copy_told(struct raylet *r, const struct wire_copy_told *m);
 /* What a node asks for on its bulk connection (pulls_serve.c): in turn; at once; go on; no more. */
 void pulls_asked(struct raylet *r, uint32_t node, struct conn *c, const struct wire_bulk_get *m);
 void pulls_serve(struct raylet *r, struct conn *c, const struct wire_bulk_get *m);
+void pulls_near(struct raylet *r, struct conn *c, const struct wire_bulk_near *m); /* near.h */
 void pulls_drained(struct raylet *r);
 void pulls_conn_closed(struct raylet *r, struct conn *c);
 

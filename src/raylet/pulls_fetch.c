@@ -6,11 +6,14 @@
  *
  * What get() waits for comes before what wait() does, and that before arguments of tasks: as long
  * as one of a class is on its way, each of the lower classes has one chunk in flight only. */
+#include <string.h>
+#include <unistd.h>
+
 #include "base/assert.h"
 #include "raylet/links.h"
 #include "raylet/pulls_int.h"
 
-enum { SEARCHES_MAX = 64, SEARCH_NODES_MAX = 256 };
+enum { SEARCHES_MAX = 64, SEARCH_NODES_MAX = 256, BY_WRITE = 16 * 1024 };
 
 static void source_failed(struct raylet *r, struct copy *c, int status, const char *why);
 
@@ -29,14 +32,18 @@ static void more(struct raylet *r, struct copy *c) {
     int e = 0;
 
     while (!c->searching && c->asked < c->size && c->in_flight < most) {
+        struct near *near = links_near(r, c->source);
+        uint32_t place = near_take(near);
         uint64_t left = c->size - c->asked;
         struct wire_bulk_get m = {
             .head = {.size = sizeof m, .kind = WIRE_BULK_GET, .fixed = sizeof m},
             .obj = c->id, .offset = c->remote + c->asked, .req = c->req, .start = c->remote,
             .whole = c->size, .size = left < FETCH_CHUNK ? left : FETCH_CHUNK, .at = c->asked,
-            .flags = (c->direct ? BULK_DIRECT : 0) | (c->by_id ? BULK_COPY : 0)};
+            .place = place, .flags = (c->direct ? BULK_DIRECT : 0) | (c->by_id ? BULK_COPY : 0)};
 
+        if (near_is_used(near) && !place && c->in_flight > 0) break; /* a place is free soon */
         e = links_bulk(r, c->source, &m, sizeof m);
+        if (e < 0) near_give(near, place);
         if (e < 0) break;
         c->asked += m.size;
         c->in_flight++;
@@ -190,15 +197,18 @@ void fetch_start(struct raylet *r) { loop_task_init(&r->pulls->kick, on_kick, r)
 
 /* ---- what comes ---- */
 
+static uint32_t bytes_of(const struct wire_bulk_data *m) {
+    return m->data.len ? m->data.len : m->len;
+}
+
 /* The copy that this chunk, from this node, is the next piece of; NULL: it was given up, or never
  * asked for. Chunks come in the order in which they were asked for. */
 static struct copy *awaited(struct raylet *r, uint32_t node, const struct wire_bulk_data *m) {
+    uint32_t len = bytes_of(m);
     struct copy *c = table_get(&r->pulls->by_req, m->req);
 
     if (!c || c->ready || c->source != node || c->in_flight == 0) return NULL;
-    if (m->status == 0 &&
-        (m->pos != c->got || m->data.len == 0 || m->data.len > c->asked - c->got))
-        return NULL;
+    if (m->status == 0 && (m->pos != c->got || len == 0 || len > c->asked - c->got)) return NULL;
     return c;
 }
 
@@ -215,6 +225,7 @@ void *pulls_place(struct raylet *r, uint32_t node, const struct wire_bulk_data *
 void pulls_placed(struct raylet *r, uint32_t node, const struct wire_bulk_data *m) {
     struct copy *c = awaited(r, node, m);
 
+    near_give(links_near(r, node), m->place);
     if (!c) return;
     if (m->status < 0) {
         source_failed(r, c, m->status, "its node does not have it any more");
@@ -222,7 +233,7 @@ void pulls_placed(struct raylet *r, uint32_t node, const struct wire_bulk_data *
     }
     c->in_flight--;
     r->pulls->flying--;
-    c->got += m->data.len;
+    c->got += bytes_of(m);
     c->breaks = 0;
     broadcast_more(r, c);
     if (c->got < c->size) {
@@ -233,21 +244,29 @@ void pulls_placed(struct raylet *r, uint32_t node, const struct wire_bulk_data *
     pulls_arrived(r, c);
 }
 
-void pulls_data(struct raylet *r, uint32_t node, const struct wire_bulk_data *m) {
-    const uint8_t *data;
-    uint32_t len;
-    void *place;
+/* By write: pages that are new get their bytes without a page fault and without being cleared. */
+static void bring(struct raylet *r, uint64_t offset, const uint8_t *data, uint32_t len) {
+    if (len < BY_WRITE || pwrite(r->arena_fd, data, len, (off_t)offset) != (ssize_t)len)
+        memcpy(r->arena + offset, data, len);
+}
 
-    data = wire_bulk_data_data(m, &len);
-    place = pulls_place(r, node, m, m->data.off, len);
-    if (place) memcpy(place, data, len);
-    if (place || m->status < 0) pulls_placed(r, node, m);
+void pulls_data(struct raylet *r, uint32_t node, const struct wire_bulk_data *m) {
+    const struct copy *c = m->status == 0 ? awaited(r, node, m) : NULL;
+    const uint8_t *data = near_at(links_near(r, node), m->place);
+    uint32_t len = m->len;
+
+    if (m->data.len) data = wire_bulk_data_data(m, &len);
+    if (len > FETCH_CHUNK && !m->data.len) data = NULL;
+    if (c && data) bring(r, c->offset + c->got, data, len);
+    if (c && !data) return;
+    pulls_placed(r, node, m);
 }
 
 /* The holder is busy sending it to another: that one passes it on. */
 void pulls_instead(struct raylet *r, uint32_t node, const struct wire_bulk_instead *m) {
     struct copy *c = table_get(&r->pulls->by_req, m->req);
 
+    near_give(links_near(r, node), m->place);
     if (!c || c->ready || c->by_id || c->source != node || c->searching) return;
     if (!forget_asked(r->pulls, c))
         pulls_fail(r, c, -SKATE_ENOMEM, "out of memory");

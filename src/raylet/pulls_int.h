@@ -6,11 +6,12 @@
 #ifndef SKATE_RAYLET_PULLS_INT_H
 #define SKATE_RAYLET_PULLS_INT_H
 
+#include "raylet/near.h"
 #include "raylet/pulls.h"
 
 /* Chunks asked for and not come: of one copy, and of all before each may have one only. A chunk is
  * what a turn of the loop is spent on, so other frames wait no longer than for one. */
-enum { FETCH_CHUNK = 256 * 1024, FETCH_WINDOW = 32, FETCH_FLYING_MAX = 256 };
+enum { FETCH_CHUNK = NEAR_CHUNK, FETCH_WINDOW = 32, FETCH_FLYING_MAX = 256 };
 enum { FETCH_BREAKS_MAX = 16 }; /* of the connection with no chunk between them */
 /* Beats (seconds) without a chunk until a copy's place is asked no more; until a search ends. */
 enum { FETCH_STILL_MAX = 3 };

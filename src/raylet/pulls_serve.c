@@ -20,6 +20,7 @@ struct request {
 };
 struct sender {
     struct conn *conn;
+    struct near *near; /* it is on this machine */
     struct request *first, **end;
     uint32_t count;
 };
@@ -62,20 +63,31 @@ static int is_there(struct raylet *r, const struct wire_bulk_get *m) {
                                                                                    : -SKATE_ENOENT;
 }
 
+static struct near *near_to(struct raylet *r, struct conn *conn) {
+    const struct sender *s = table_get(&r->pulls->senders, (uintptr_t)conn);
+
+    return s ? s->near : NULL;
+}
+
 /* A chunk of the arena, or (status < 0) that there is none. */
 static void answer(struct raylet *r, struct conn *conn, const struct wire_bulk_get *m,
                    int status) {
     struct wire_bulk_data d = {.head = {.size = sizeof d, .kind = WIRE_BULK_DATA,
                                         .fixed = sizeof d},
-                               .req = m->req, .pos = m->at, .last = 1, .status = status};
+                               .req = m->req, .pos = m->at, .last = 1, .status = status,
+                               .place = m->place};
     struct conn_piece pieces[2] = {{&d, sizeof d}, {NULL, 0}};
+    uint8_t *room = status == 0 && m->place ? near_room(near_to(r, conn), m->place, m->size) : NULL;
 
-    if (status == 0) {
+    if (room) {
+        memcpy(room, r->arena + m->offset, m->size);
+        d.len = (uint32_t)m->size;
+    } else if (status == 0) {
         d.head.size = (uint32_t)(sizeof d + m->size);
         d.data = (struct wire_span){sizeof d, (uint32_t)m->size};
         pieces[1] = (struct conn_piece){r->arena + m->offset, m->size};
     }
-    if (conn_sendv(conn, pieces, status == 0 ? 2 : 1) < 0)
+    if (conn_sendv(conn, pieces, pieces[1].len ? 2 : 1) < 0)
         node_log("a chunk for %s is lost, ignoring", conn_peer(conn));
 }
 
@@ -164,6 +176,16 @@ void pulls_asked(struct raylet *r, uint32_t node, struct conn *conn,
     loop_post(r->loop, &r->pulls->serve);
 }
 
+void pulls_near(struct raylet *r, struct conn *conn, const struct wire_bulk_near *m) {
+    struct wire_bulk_near_ok ok = {.head = {.size = sizeof ok, .kind = WIRE_BULK_NEAR_OK,
+                                            .fixed = sizeof ok}};
+    struct sender *s = r->set.no_near ? NULL : sender_of(r, conn);
+
+    if (!s || s->near || strcmp(conn_peer_ip(conn), r->set.node_ip) != 0) return;
+    s->near = near_open(m);
+    if (s->near && conn_send(conn, &ok, sizeof ok) < 0) s->near = near_free(s->near);
+}
+
 void pulls_conn_closed(struct raylet *r, struct conn *conn) {
     struct sender *s = table_take(&r->pulls->senders, (uintptr_t)conn);
     struct wire_bulk_get m;
@@ -171,6 +193,7 @@ void pulls_conn_closed(struct raylet *r, struct conn *conn) {
     broadcast_conn_closed(r, conn);
     if (!s) return;
     while (s->first) take_first(s, &m);
+    near_free(s->near);
     free(s);
 }
 

@@ -77,6 +77,7 @@ static int set_store(struct raylet_settings *s, const char *key, const char *val
 
     if (!strcmp(key, "spill")) return keep_text(&s->spill, value);
     if (!strcmp(key, "spill_options")) return keep_text(&s->spill_options, value);
+    if (!strcmp(key, "no_near")) return s->no_near = !strcmp(value, "1"), 0;
     if (!strcmp(key, "spill_remote")) return s->spill_remote = !strcmp(value, "1"), 0;
     if (!strcmp(key, "spill_threshold")) return parse_real(value, 1.0, &s->spill_threshold);
     if (!strcmp(key, "spill_min_bytes")) return parse_u64(value, most, &s->spill_min_bytes);

@@ -48,6 +48,7 @@ struct raylet_settings {
     uint32_t lifeline_pid; /* 0: none */
     struct tls_settings tls;
     struct memory_settings memory;
+    bool no_near; /* chunks go over the connection on one machine, too: near.h */
     int line_fd; /* a memory file with the line itself, for node_rejoin(); -1: none */
     struct rejoin rejoin; /* what main() was told */
 

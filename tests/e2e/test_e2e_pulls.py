@@ -57,11 +57,12 @@ def nodes():
     """nodes(count, store) -> (cluster, added): a head and `count` more, with n0, n1, ..."""
     made: list[Cluster] = []
 
-    def start(count: int, store: int) -> tuple[Cluster, list]:
-        cluster = Cluster(initialize_head=True,
-                          head_node_args={"num_cpus": 1, "object_store_memory": store})
+    def start(count: int, store: int, near: bool = True) -> tuple[Cluster, list]:
+        more = {"object_store_memory": store,
+                "_system_config": {"share_memory_between_raylets": near}}
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, **more})
         made.append(cluster)
-        added = [cluster.add_node(num_cpus=2, resources={f"n{i}": 10}, object_store_memory=store)
+        added = [cluster.add_node(num_cpus=2, resources={f"n{i}": 10}, **more)
                  for i in range(count)]
         ray.init(address=cluster.address)
         assert eventually(lambda: len(ray.nodes()) == count + 1)
@@ -73,8 +74,10 @@ def nodes():
         cluster.shutdown()
 
 
-def test_one_object_reaches_every_node_as_it_is(nodes):
-    nodes(4, 200 * MB)
+@pytest.mark.parametrize("near", [True, False])
+def test_one_object_reaches_every_node_as_it_is(nodes, near):
+    """Through memory that raylets of one machine share, and as between machines."""
+    nodes(4, 200 * MB, near)
     arrays = [array_of(1, 24), array_of(2, 9), array_of(3, 1)]  # the last comes from its holder
     refs = [ray.put(array) for array in arrays]
     wanted = [digest_of(array) for array in arrays]
@@ -111,7 +114,7 @@ def test_wait_with_fetch_local_brings_it_here_and_without_does_not(nodes):
 
 def test_calls_go_on_while_a_large_object_comes(nodes):
     """Were calls behind the bytes, next to none would be answered before the last byte is here."""
-    nodes(1, 500 * MB)
+    nodes(1, 500 * MB, near=False)
     holder, busy = (Holder.options(resources={"n0": 1}).remote() for _ in range(2))
     (ref,) = ray.get(holder.make.remote(1, 150))
     ray.get(busy.say.remote(0))
@@ -137,9 +140,10 @@ def test_a_holder_that_dies_while_others_receive(nodes):
     assert digest_of(ray.get(ref, timeout=100)) == wanted
 
 
-def test_the_rest_comes_from_a_copy_when_the_holder_is_gone(nodes):
+@pytest.mark.parametrize("near", [True, False])
+def test_the_rest_comes_from_a_copy_when_the_holder_is_gone(nodes, near):
     """It is on its way when its node dies; nothing may make it again; another node has it."""
-    _, far = nodes(2, 400 * MB)
+    _, far = nodes(2, 400 * MB, near)
     ref = make.options(resources={"n0": 1}, max_retries=0).remote(100)
     reader = Holder.options(resources={"n1": 1}).remote()
     wanted = digest_of(array_of(7, 100))

@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -21,14 +22,16 @@ enum { NODES = 4, CHUNK = 256 * 1024, WHOLE = 9 << 20 };
 /* Another node, at the far end of a bulk connection. */
 struct other {
     struct conn *conn, *server; /* its end, the raylet's */
-    uint32_t chunks, instead, refused, bad, closed;
+    uint32_t chunks, near, instead, refused, bad, closed;
     uint64_t last;
 };
-static struct raylet *ray;
+static struct raylet *ray, *rays[8]; /* one a test; a raylet's state ends with its process */
+static uint32_t ray_count;
 static struct net *net[2];
 static struct net_listener *listener;
 static struct other others[NODES];
 static uint32_t accepted;
+static struct near *near; /* of the first */
 static const struct skate_id OBJECT = {77, 5}, COPY = {78, 6};
 static uint64_t start; /* of OBJECT */
 static struct copy *copy;
@@ -41,6 +44,7 @@ static void on_frame(void *arg, struct conn *c, const void *frame, uint32_t len)
     const uint8_t *p;
 
     (void)c;
+    if (m->head.kind == WIRE_BULK_NEAR_OK) near_agreed(near);
     if (m->head.kind == WIRE_BULK_INSTEAD)
         o->instead = ((const struct wire_bulk_instead *)frame)->node;
     if (m->head.kind != WIRE_BULK_DATA) return;
@@ -49,6 +53,12 @@ static void on_frame(void *arg, struct conn *c, const void *frame, uint32_t len)
         return;
     }
     p = wire_bulk_data_data(frame, &len);
+    if (len == 0) {
+        p = near_at(near, m->place);
+        len = m->len;
+        assert_non_null(p);
+        o->near++;
+    }
     for (uint32_t i = 0; i < len; i++)
         if (p[i] != byte_at(m->pos + i)) o->bad++;
     o->chunks++;
@@ -130,10 +140,11 @@ static int set_up(void **state) {
     struct net_opts opts = {0};
 
     (void)state;
-    ray = calloc(1, sizeof *ray);
+    ray = rays[ray_count++] = calloc(1, sizeof *ray);
     assert_int_equal(loop_new(&ray->loop), 0);
     ray->node = 1;
     ray->self = proc_make(1, 0);
+    memcpy(ray->set.node_ip, "127.0.0.1", 10);
     ray->arena = malloc(SPAN);
     ray->span = SPAN;
     ray->extents = extents_new(SPAN, SPAN, &env);
@@ -161,7 +172,7 @@ static int tear_down(void **state) {
     ray->loop = loop_free(ray->loop);
     ray->extents = extents_free(ray->extents);
     free(ray->arena);
-    return 0; /* a raylet's state ends with its process */
+    return 0;
 }
 
 static void ask(uint32_t i, const struct skate_id *id, uint64_t at, uint32_t flags) {
@@ -231,6 +242,60 @@ static void passed_on(void **state) {
     assert_int_equal(ray->pulls->askers + ray->pulls->flying, 0);
 }
 
+static void ask_to(uint32_t i, uint64_t at, uint32_t place, uint64_t size) {
+    struct wire_bulk_get m = {.head = {.size = sizeof m, .kind = WIRE_BULK_GET,
+                                       .fixed = sizeof m},
+                              .obj = OBJECT, .offset = start + at, .size = size, .req = i,
+                              .start = start, .whole = WHOLE, .at = at, .place = place};
+
+    pulls_asked(ray, 10 + i, others[i].server, &m);
+}
+
+/* Who is on this machine gets chunks through memory, and by the connection what has no place. */
+static void through_memory(void **state) {
+    struct wire_bulk_near m;
+    uint32_t place;
+
+    (void)state;
+    near = near_offer(&m);
+    assert_non_null(near);
+    assert_int_equal(near_take(near), 0); /* nobody has it yet */
+    m.secret1 ^= 1;
+    assert_null(near_open(&m)); /* as in another namespace of processes: some other file */
+    pulls_near(ray, others[0].server, &m);
+    m.secret1 ^= 1;
+    m.fd = (uint32_t)STDERR_FILENO;
+    assert_null(near_open(&m));
+    m.pid = 0;
+    assert_null(near_open(&m));
+    settle();
+    assert_false(near_is_used(near));
+    near = near_free(near);
+    near = near_offer(&m);
+    pulls_near(ray, others[0].server, &m);
+    UNTIL(near_is_used(near));
+    place = near_take(near);
+    ask_to(0, 0, place, CHUNK);
+    UNTIL(others[0].chunks == 1);
+    assert_int_equal(others[0].near, 1);
+    ask_to(0, CHUNK, NEAR_SLOTS + 1, CHUNK);  /* no such place */
+    ask_to(0, 2 * CHUNK, place, CHUNK + 8);   /* larger than one */
+    ask_to(0, 3 * CHUNK, 0, CHUNK);
+    ask_to(1, 4 * CHUNK, place, CHUNK); /* of another connection, which has none */
+    UNTIL(others[0].chunks == 4 && others[1].chunks == 1);
+    assert_int_equal(others[0].near, 1);
+    assert_int_equal(others[0].bad + others[1].bad, 0);
+    near_give(near, place);
+    assert_null(near_at(near, place));
+    for (uint32_t i = 0; i < NEAR_SLOTS; i++) assert_int_equal(near_take(near), i + 1);
+    assert_int_equal(near_take(near), 0);
+    near_give(near, 0);
+    near_give(near, NEAR_SLOTS + 1);
+    near_give(near, 3);
+    assert_int_equal(near_take(near), 3);
+    near = near_free(near);
+}
+
 /* No copy, another size, more than a chunk, past its end: refused; a copy that fails tells all who
  * wait for it; who leaves waits no more. */
 static void refused(void **state) {
@@ -264,7 +329,8 @@ static void refused(void **state) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void) {
-    const struct CMUnitTest tests[] = {TEST(chain), TEST(passed_on), TEST(refused)};
+    const struct CMUnitTest tests[] = {TEST(chain), TEST(passed_on), TEST(refused),
+                                       TEST(through_memory)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
