@@ -19,6 +19,7 @@ enum { TICK_IDLE_MS = 1000, TICK_BEATS_MS = 200 }; /* how often we look */
 enum { DOUBT_BEAT_MS = 600, DOUBT_REPORT_MS = 2500, DOUBT_TURN_MS = 3500 };
 /* Of a node whose link has ended: without a beat for so long it is dead when its port refuses. */
 enum { PROBE_SILENT_MS = 250, RETELL_MS = 1000 };
+enum { CONVICT_MAX = 64 }; /* for silence, in one look: all raylets hear of each */
 
 static int64_t ms_since(const struct gcs *g, int64_t then_ns) {
     return (g->now - then_ns) / 1000000;
@@ -210,26 +211,28 @@ uint32_t gcs_health_tick_ms(const struct gcs *g) {
     return !g->watched ? 0 : g->hurry ? TICK_BEATS_MS : TICK_IDLE_MS;
 }
 
-static void tick_one(struct gcs *g, struct gcs_node *n) {
+static bool is_over(const struct gcs *g, const struct gcs_node *n) {
     int64_t silent = ms_since(g, n->heard_ns);
-    bool quiet = !n->health.beats || silent >= DOUBT_BEAT_MS;
+
+    if (silent >= (int64_t)g->opts.heartbeat_ms) return true;
+    return !n->link && g->now >= n->away_until_ns &&
+           (!n->health.beats || silent >= DOUBT_BEAT_MS);
+}
+
+static void convict_silent(struct gcs *g, struct gcs_node *n) {
+    int64_t silent = ms_since(g, n->heard_ns);
     char why[GCS_REASON];
 
-    if (silent >= (int64_t)g->opts.heartbeat_ms) {
+    if (silent >= (int64_t)g->opts.heartbeat_ms)
         (void)snprintf(why, sizeof why, "no sign of life for %lld ms", (long long)silent);
-        gcs_convict(g, n, why);
-    } else if (!n->link && g->now >= n->away_until_ns && quiet) {
+    else
         (void)snprintf(why, sizeof why, "it did not come back: %.1800s", n->reason);
-        gcs_convict(g, n, why);
-    } else {
-        look_at(g, n);
-        if (!n->link || (n->health.suspect && ms_since(g, n->health.probed_ns) >= RETELL_MS))
-            probe(g, n);
-    }
+    gcs_convict(g, n, why);
 }
 
 void gcs_health_tick(struct gcs *g) {
     bool watched = false, hurry = false;
+    uint32_t convicted = 0;
 
     forgive_own_sleep(g);
     for (uint32_t i = 0; i < g->node_count; i++) {
@@ -238,7 +241,13 @@ void gcs_health_tick(struct gcs *g) {
         if (!n->alive) continue;
         watched = true;
         hurry |= n->health.beats || !n->link;
-        tick_one(g, n);
+        if (is_over(g, n) && convicted++ < CONVICT_MAX) {
+            convict_silent(g, n);
+            continue;
+        }
+        look_at(g, n);
+        if (!n->link || (n->health.suspect && ms_since(g, n->health.probed_ns) >= RETELL_MS))
+            probe(g, n);
     }
     g->watched = watched;
     g->hurry = hurry;

@@ -354,6 +354,35 @@ static void many_at_once(void **state) {
     assert_int_equal(row(2)->suspect, 1);
 }
 
+/* A whole hall falls silent: at most so many are convicted in one look, and all of them soon. */
+static void a_hall(void **state) {
+    struct gcs_opts opts = {.away_ms = 5000};
+    uint32_t dead = 0;
+
+    (void)state;
+    g = gcs_free(g);
+    assert_int_equal(gcs_new(&opts, &g), 0);
+    for (uint32_t i = 1; i <= 200; i++) join_as(i, 100 + i, 1, i == 1, WIRE_VERSION);
+    for (uint32_t i = 1; i <= 200; i++) beat(i);
+    tick();
+    for (int i = 0; i < 25; i++) {
+        now += 200 * MS;
+        turns++;
+        beat(1);
+        tick();
+    }
+    for (int i = 0; i < 4; i++) {
+        uint32_t more = 200 - alive() - dead;
+
+        assert_in_range(more, 1, 64);
+        dead += more;
+        now += 200 * MS;
+        beat(1);
+        tick();
+    }
+    assert_int_equal(alive(), 1);
+}
+
 /* A beat of a raylet that knows a later control store: this one must end. */
 static void fenced(void **state) {
     struct wire_buf b;
@@ -377,7 +406,7 @@ int main(void) {
         TEST(suspected_then_back), TEST(nothing_new), TEST(busy_is_not_dead), TEST(convicted),
         TEST(own_sleep), TEST(without_beats), TEST_AWAY(killed), TEST_AWAY(cut_off),
         TEST_AWAY(nobody_left), TEST_AWAY(whose_address),
-        TEST(many_at_once), TEST(fenced),
+        TEST(many_at_once), TEST(a_hall), TEST(fenced),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
