@@ -14,14 +14,15 @@ with networks: this process may call `connect()`, and `program()` starts others 
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import tempfile
 import textwrap
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -76,12 +77,33 @@ class Rig(AbstractContextManager["Rig"]):
         self.machines: dict[int, Machine] = {}
         self.gcs: _node.Daemon | None = None
         self.gcs_folder = ""
+        self.gcs_around: list[str] = []  # a command that becomes the one at its end
         self.address = ""  # host:port of the GCS
         self.log = str((self.folder if log is True else log) / "gcs.db") if log else ""
         self.head: Machine | None = None
         self.programs: list[subprocess.Popen[str]] = []
 
     # ------------------------------------------------------------------------------- start
+
+    @contextmanager
+    def _binaries(self) -> Iterator[None]:
+        """Where there is something around the GCS, it is started through that."""
+        if not self.gcs_around:
+            yield
+            return
+        script = self.folder / "bin" / "skate-gcs"
+        script.parent.mkdir(exist_ok=True)
+        words = [*self.gcs_around, _node.binary("skate-gcs")]
+        script.write_text(f"#!/bin/sh\nexec {shlex.join(words)}\n")
+        script.chmod(0o700)
+        before = os.environ.get("SKATE_BIN_DIR")
+        os.environ["SKATE_BIN_DIR"] = str(script.parent)
+        try:
+            yield
+        finally:
+            os.environ.pop("SKATE_BIN_DIR")
+            if before is not None:
+                os.environ["SKATE_BIN_DIR"] = before
 
     def machine(self) -> Machine:
         """A new machine, with nothing on it."""
@@ -109,7 +131,7 @@ class Rig(AbstractContextManager["Rig"]):
             ("session_dir", self.gcs_folder), ("local_session", 0),
             ("lifeline_pid", os.getpid()), *([("log", self.log)] if self.log else []),
         ]  # fmt: skip
-        with self.net.inside(self.head.port):
+        with self.net.inside(self.head.port), self._binaries():
             self.gcs = _node.Daemon("skate-gcs", settings, None)
         self.address = f"{self.head.ip}:{self.gcs.wait_ready()['port']}"
 

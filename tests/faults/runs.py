@@ -15,10 +15,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import disks
 import ledger
 from rig import Machine, Rig, until
 
 import skate as ray
+from skate import exceptions
 
 ALIVE_S = 30.0  # a node that is not alive so long after the last fault is dead for ever
 
@@ -366,3 +368,96 @@ def gcs(path: Path, seconds: float, most_s: float = 1.0, seed: int = 1) -> dict[
         return {"seconds": took, "kills": len(kills.gaps), "tasks": sum(t.count for t in tasks),
                 "calls": sum(calls.sent), "actors": len(born), "objects": objects.next,
                 "gap_median_s": median(kills.gaps), "gap_most_s": max(kills.gaps)}  # fmt: skip
+
+
+# ------------------------------------------------------------------- disks under the GCS's log
+
+
+class Register:
+    """Named actors that outlive their driver: each is a change that the GCS must keep."""
+
+    def __init__(self) -> None:
+        self.kept: list[str] = []
+        self.refused: list[str] = []  # what was said
+
+    def add(self) -> bool:
+        """One more. False: it was refused, in the way that is promised."""
+        name = f"kept {len(self.kept) + len(self.refused)}"
+        try:
+            ledger.Counter.options(name=name, lifetime="detached").remote()
+        except exceptions.RaySystemError as error:
+            self.refused.append(str(error))
+            return False
+        self.kept.append(name)
+        return True
+
+    def check(self) -> None:
+        """Each that was acknowledged is there, and works."""
+        for name in self.kept:
+            assert ray.get(ray.get_actor(name).add.remote(1), timeout=ledger.GET_S) == 1
+
+
+def full_disk(path: Path, rounds: int = 1) -> dict[str, Any]:
+    """The disk of the log is full for a time: changes are refused with a reason, none is
+    acknowledged and lost, what runs goes on, and with room all is well by itself."""
+    with disks.SmallDisk(2 << 20) as disk, Rig(log=disk.folder) as rig:
+        rig.start(num_cpus=1)
+        rig.add_node(resources={"far": 1})
+        rig.connect()
+        ids, register, waits = alive(), Register(), []
+        calls = ledger.Calls([ledger.Counter.options(resources={"far": 1}).remote()])
+        for turn in range(rounds):
+            assert register.add()
+            disk.fill()
+            until(lambda: not register.add(), "a change is refused")
+            for _ in range(5):
+                register.add()
+            calls.more(100)
+            ledger.Tasks(Path(f"{path}.{turn}"), 100, 0.002).check()
+            assert alive() == ids, "a node is lost, although only a disk was full"
+            disk.empty()
+            when = time.monotonic()
+            until(register.add, "changes are kept again")
+            waits.append(time.monotonic() - when)
+            rig.kill_gcs()
+            rig.start_gcs()
+        register.check()
+        calls.check()
+        until(lambda: alive() == ids, "all nodes alive", ALIVE_S)
+        assert all("full" in text for text in register.refused), register.refused
+        return {"kept": len(register.kept), "refused": len(register.refused),
+                "calls": sum(calls.sent), "again_most_s": max(waits)}  # fmt: skip
+
+
+def slow_disk(path: Path, seconds: float, each_s: float = 0.5) -> dict[str, Any]:
+    """Each read and write of the log takes long: changes wait for it, nothing else does, and no
+    node is thought dead."""
+    with Rig() as rig:
+        disk = disks.SlowDisk(rig.folder / "slow")
+        rig.gcs_around, rig.log = disk.around, str(disk.mount / "gcs.db")
+        rig.start(num_cpus=1)
+        rig.add_node(resources={"far": 1})
+        rig.connect()
+        ids, register, kept_s, rounds = alive(), Register(), [], 0
+        calls = ledger.Calls([ledger.Counter.options(resources={"far": 1}).remote()])
+        disk.slow(each_s)
+        begun = time.monotonic()
+
+        def register_more(over: threading.Event) -> None:
+            while not over.is_set():
+                when = time.monotonic()
+                register.add()
+                kept_s.append(time.monotonic() - when)
+
+        with beside(register_more):
+            while time.monotonic() - begun < seconds or not register.kept:
+                calls.more(50)
+                ledger.Tasks(Path(f"{path}.{rounds}"), 50, 0.002).check()
+                rounds += 1
+                assert alive() == ids, "a node is lost, although only a disk was slow"
+        assert disk.met and not register.refused, register.refused
+        disk.slow(0)
+        register.check()
+        calls.check()
+        return {"seconds": time.monotonic() - begun, "rounds": rounds, "kept": len(register.kept),
+                "kept_median_s": median(kept_s), "calls": sum(calls.sent)}  # fmt: skip

@@ -7,9 +7,9 @@ import runs
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("kind", runs.Weather.KINDS)
+@pytest.mark.parametrize("kind", ["loss", "jitter", "everything", "partition", "one-way"])
 def test_work_goes_on(request, tmp_path, kind):
-    """The full size: a minute each, 10 % loss, 200 ms jitter."""
+    """The full size: a minute each, and of duplicates and reordering alone."""
     request.getfixturevalue("switch" if kind in runs.SWITCHED else "namespaces")
     did = runs.weather(tmp_path / "ledger", kind, 2.0, size=1 << 18)
     assert did["rounds"] and did["calls"] and did["objects"]
