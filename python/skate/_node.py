@@ -403,16 +403,19 @@ class Node:
 
     def start_gcs(
         self, ip: str = "127.0.0.1", port: int = 0, lasting: bool = False, alone: bool = False,
-        system: dict[str, Any] | None = None,
+        system: dict[str, Any] | None = None, kept: list[tuple[str, Any]] | None = None,
     ) -> None:  # fmt: skip
         """Start the global control store. alone: nodes come and go without it, and it without
-        them. system: the _system_config, of which health_check_timeout_ms is its."""
+        them. system: the _system_config, of which health_check_timeout_ms is its. kept: settings
+        of its log; then a keeper starts it again whenever it ends, and is what `gcs` is."""
         from skate import _memory_config
 
         settings = [
             ("cluster_key", self.key), ("listen_ip", ip), ("listen_port", port),
             ("session_dir", self.session_dir), ("local_session", int(not lasting and not alone)),
             *self._life(lasting), *_memory_config.health(system), *self._tls(),
+            *(kept or ()),
+            *([("keep", 1)] if kept else ()),  # the last: what follows is of one start
         ]  # fmt: skip
         self.gcs = Daemon("skate-gcs", settings, self._log_path("gcs", lasting))
         ready = self.gcs.wait_ready()
@@ -521,8 +524,9 @@ def is_alive(record: dict[str, Any]) -> bool:
     return bool(pid) and start_time(pid) == record.get("start_time")
 
 
-def record_cluster(base: str, node: Node) -> None:
-    """Write the files by which drivers and other nodes of this machine find a new cluster."""
+def record_cluster(base: str, node: Node, raylet: dict[str, Any] | None = None) -> None:
+    """Write the files by which drivers and other nodes of this machine find a new cluster.
+    raylet: its first node's process, when that was there before."""
     import json
 
     assert node.gcs is not None
@@ -531,7 +535,9 @@ def record_cluster(base: str, node: Node) -> None:
     write_private(os.path.join(folder, "key"), node.key)
     record = {"address": node.gcs_address, "pid": node.gcs.pid,
               "start_time": start_time(node.gcs.pid), "session_dir": node.session_dir,
-              "by": BY_START}  # fmt: skip
+              "by": BY_START, "raylet": raylet or {}}  # fmt: skip
+    if node.raylet is not None:
+        record["raylet"] = {"pid": node.raylet.pid, "start_time": start_time(node.raylet.pid)}
     write_private(os.path.join(folder, "cluster.json"), json.dumps(record))
     write_private(os.path.join(base, "current_cluster"), node.gcs_address)
 

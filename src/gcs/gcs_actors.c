@@ -242,6 +242,8 @@ void gcs_worker_kill(struct gcs *g, uint32_t node, uint64_t proc, const struct s
 }
 
 void gcs_actor_end(struct gcs *g, struct gcs_actor *a, const char *why, bool kill) {
+    uint32_t job;
+
     SKATE_ASSERT(a->state != GCS_DEAD);
     if (kill && a->state != GCS_PENDING) gcs_worker_kill(g, a->node, a->proc, &a->id, why);
     if (a->state == GCS_PENDING) gcs_place_remove(g, a);
@@ -265,7 +267,9 @@ void gcs_actor_end(struct gcs *g, struct gcs_actor *a, const char *why, bool kil
     free(a->subs);
     a->subs = NULL;
     a->sub_count = a->sub_cap = 0;
+    job = a->job;
     list_dead(g, a);
+    gcs_job_settle(g, job);
     if (g->groups.live) g->groups.sweep_wanted = true;
 }
 

@@ -36,7 +36,7 @@ struct gcs_node {
 
 struct gcs_job {
     uint32_t number;
-    bool live, dirty;
+    bool live, dirty, ending;
     uint64_t driver;
     char *space;
     void *config;
@@ -147,13 +147,6 @@ void gcs_reply(struct gcs *g, const struct gcs_from *to, struct wire_buf *b);
 void gcs_reply_status(struct gcs *g, const struct gcs_from *to, int status, const char *reason);
 void gcs_close_link(struct gcs *g, uint64_t link);
 
-/* gcs_jobs.c */
-struct gcs_job *gcs_job_find(struct gcs *g, uint32_t number); /* live; NULL */
-void gcs_job_start(struct gcs *g, const struct gcs_from *from, const struct wire_job_start *m);
-void gcs_job_answer(struct gcs *g, const struct gcs_from *from, uint32_t job, int status,
-                    const char *reason);
-void gcs_job_end(struct gcs *g, struct gcs_job *j, const char *why);
-void gcs_job_frame(const struct gcs_job *j, struct wire_buf *b);
 
 /* gcs_actors.c */
 struct gcs_actor *gcs_actor_find(struct gcs *g, const struct skate_id *id);

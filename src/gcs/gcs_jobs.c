@@ -88,18 +88,43 @@ void gcs_job_start(struct gcs *g, const struct gcs_from *from, const struct wire
     gcs_job_answer(g, from, j->number, 0, "");
 }
 
-void gcs_job_end(struct gcs *g, struct gcs_job *j, const char *why) {
-    char text[GCS_REASON + 64];
-    struct wire_buf b;
-    struct wire_job_end *m;
+static bool has_actors(const struct gcs *g, uint32_t job) {
+    for (uint32_t i = 0; i < g->actor_slots; i++)
+        if (g->actors[i] && g->actors[i]->state != GCS_DEAD && g->actors[i]->job == job)
+            return true;
+    return false;
+}
 
-    j->live = false;
+void gcs_job_settle(struct gcs *g, uint32_t number) {
+    struct gcs_job *j = number >= 1 && number <= g->job_count ? g->jobs[number - 1] : NULL;
+
+    if (!j || j->live || j->ending || !j->config || has_actors(g, number)) return;
     g->spec_bytes -= j->config_len + j->space_len;
     free(j->config);
     free(j->space);
     j->config = NULL;
     j->space = NULL;
     j->config_len = j->space_len = 0;
+    gcs_dirty_job(g, j);
+}
+
+void gcs_job_tell_ended(struct gcs *g, uint32_t number, uint64_t link) {
+    struct gcs_job *j = number >= 1 && number <= g->job_count ? g->jobs[number - 1] : NULL;
+    struct wire_buf b;
+
+    if (!j || j->live || !j->config) return;
+    wire_init(&b, NULL, 0);
+    gcs_job_frame(j, &b);
+    gcs_send_link(g, link, &b);
+}
+
+void gcs_job_end(struct gcs *g, struct gcs_job *j, const char *why) {
+    char text[GCS_REASON + 64];
+    struct wire_buf b;
+    struct wire_job_end *m;
+
+    j->live = false;
+    j->ending = true;
     gcs_dirty_job(g, j);
     (void)snprintf(text, sizeof text, "its job has ended: %s", why);
     for (uint32_t i = 0; i < g->actor_slots; i++) {
@@ -108,6 +133,8 @@ void gcs_job_end(struct gcs *g, struct gcs_job *j, const char *why) {
         if (a && a->state != GCS_DEAD && a->job == j->number && !gcs_actor_outlives(g, a))
             gcs_actor_end(g, a, text, true);
     }
+    j->ending = false;
+    gcs_job_settle(g, j->number);
     if (g->groups.live) g->groups.sweep_wanted = true;
     wire_init(&b, NULL, 0);
     m = wire_begin(&b, WIRE_JOB_END);

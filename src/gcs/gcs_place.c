@@ -95,6 +95,7 @@ void gcs_place_start(struct gcs *g, struct gcs_actor *a) {
     struct wire_actor_start *out;
     struct wire_buf b;
 
+    gcs_job_tell_ended(g, a->job, g->nodes[a->node - 1]->link);
     wire_init(&b, NULL, 0);
     out = wire_begin(&b, WIRE_ACTOR_START);
     out->actor = a->id;

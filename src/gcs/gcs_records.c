@@ -102,7 +102,7 @@ static void put_node(const struct gcs_node *n, struct wire_buf *b) {
     m->number = n->number;
     m->alive = n->alive;
     PUT_TEXT(b, rec_node, ip, n->ip);
-    PUT_TEXT(b, rec_node, reason, n->reason);
+    if (!n->alive) PUT_TEXT(b, rec_node, reason, n->reason); /* else a doubt, which passes */
     WIRE_PUT(b, rec_node, registered, n->registered, wire_head(n->registered)->size);
 }
 

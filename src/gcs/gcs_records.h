@@ -1,4 +1,4 @@
-/* gcs_records.h - what is durable, and questions: the rest of gcs_int.h, which includes it. */
+/* gcs_records.h - what is durable, jobs, questions: the rest of gcs_int.h, which includes it. */
 #ifndef SKATE_GCS_GCS_RECORDS_H
 #define SKATE_GCS_GCS_RECORDS_H
 
@@ -17,6 +17,16 @@ void gcs_dirty_spec(struct gcs *g, struct gcs_actor *a);
 void gcs_dirty_group(struct gcs *g, struct gcs_group *p);
 void gcs_dirty_value(struct gcs *g, struct gcs_value *v);
 void gcs_dirty_release(struct gcs *g);
+
+/* gcs_jobs.c */
+struct gcs_job *gcs_job_find(struct gcs *g, uint32_t number); /* live; NULL */
+void gcs_job_start(struct gcs *g, const struct gcs_from *from, const struct wire_job_start *m);
+void gcs_job_answer(struct gcs *g, const struct gcs_from *from, uint32_t job, int status,
+                    const char *reason);
+void gcs_job_settle(struct gcs *g, uint32_t number); /* its last actor may have ended */
+void gcs_job_tell_ended(struct gcs *g, uint32_t number, uint64_t link); /* actors of it go there */
+void gcs_job_end(struct gcs *g, struct gcs_job *j, const char *why);
+void gcs_job_frame(const struct gcs_job *j, struct wire_buf *b);
 
 /* gcs_restore.c */
 void gcs_restore_release(struct gcs *g);

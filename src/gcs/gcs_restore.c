@@ -104,6 +104,9 @@ static bool build_node(struct gcs *g, const struct wire_rec_node *m) {
     n->ip = gcs_alloc((size_t)ip_len + 1);
     memcpy(n->ip, ip, ip_len);
     memcpy(n->reason, why, why_len);
+    if (n->alive)
+        (void)snprintf(n->reason, sizeof n->reason,
+                       "it has not come back after the restart of the control store");
     row = sched_view_add(&g->view, n->number);
     SKATE_ASSERT(row);
     row->total = row->avail = total;
@@ -172,7 +175,7 @@ static bool build_job(struct gcs *g, const struct wire_rec_job *m) {
     j->live = m->live != 0;
     j->driver = m->driver;
     j->pid = m->pid;
-    if (j->live) {
+    if (j->live || config_len || space_len) { /* ended ones keep them for their detached actors */
         j->space = gcs_copy(space, space_len);
         j->space_len = space_len;
         j->config = gcs_copy(config, config_len);

@@ -12,7 +12,6 @@
 #include "gcsd/gcsd_probe.h"
 #include "net/conn.h"
 
-enum { EXIT_STALE = 3 }; /* another head goes on with what was ours: do not start us again */
 enum { SILENCE_MS = 5000 }; /* until a node of which nothing comes is dead */
 enum { LINKS_MAX = 40000, SLOT_BITS = 16 };
 /* Unread by a raylet: the mark at which we read no more from it, and that at which it is lost. */
@@ -149,6 +148,7 @@ static void step_once(struct gcsd *d, const struct gcs_event *event) {
         deliver(d, &d->out);
     if (fenced) {
         (void)fprintf(stderr, "another GCS has taken over: this one ends\n");
+        if (d->on_log_end) d->on_log_end(d->arg, -SKATE_ESTALE, "another GCS has taken over");
         exit(EXIT_STALE);
     }
     if (tick_ms != d->tick_ms) set_tick(d, tick_ms);
@@ -312,8 +312,9 @@ int gcsd_new(const struct gcsd_opts *opts, struct gcsd **ret, struct skate_error
     if (r == 0) r = loop_timer_new(d->loop, on_tick, d, &d->tick);
     if (r == 0) r = probes_new(d->loop, on_probed, d, &d->probes);
     if (r < 0 && !(err && err->text[0])) (void)err_fail(err, r, "%s", skate_strerror(r));
-    if (r == 0) r = open_store(d, opts, err);
+    /* First: who comes while the log is read waits; nothing is served before the loop runs. */
     if (r == 0) r = net_listen(d->net, at, &new_events, d, &d->listener, err);
+    if (r == 0) r = open_store(d, opts, err);
     if (r < 0) {
         (void)gcsd_free(d);
         return r;

@@ -12,12 +12,12 @@
 #include <unistd.h>
 
 #include "gcsd/gcsd.h"
-
-enum { EXIT_STALE = 3 }; /* another head goes on with the log */
+#include "gcsd/gcsd_keeper.h"
 
 struct daemon {
     struct loop *loop;
     bool lasting;
+    const struct gcsd_settings *settings;
 };
 
 __attribute__((noreturn)) static void end(const char *why) {
@@ -45,9 +45,14 @@ static void on_head_lost(void *arg) {
 
 /* Another head has the log: it is the head now. Or nothing can be kept any more. */
 static void on_log_end(void *arg, int status, const char *text) {
-    (void)arg;
+    const struct daemon *d = arg;
+
     (void)fprintf(stderr, "skate-gcs ends reason=\"%s\"\n", text);
-    _exit(status == -SKATE_ESTALE ? EXIT_STALE : 1);
+    if (status == -SKATE_ESTALE) {
+        keeper_end(d->settings);
+        _exit(EXIT_STALE);
+    }
+    _exit(1);
 }
 
 static void watch_lifeline(struct daemon *d, const struct gcsd_settings *s) {
@@ -86,9 +91,9 @@ static int fail(int code, const char *text) {
     return 1;
 }
 
-int main(void) {
-    struct daemon d = {0};
-    struct gcsd_settings settings;
+int main(int argc, char **argv) {
+    static struct gcsd_settings settings;
+    struct daemon d = {.settings = &settings};
     struct gcsd_opts opts = {.settings = &settings, .on_head_lost = on_head_lost,
                              .on_log_end = on_log_end, .arg = &d};
     struct gcsd *gcsd;
@@ -102,6 +107,7 @@ int main(void) {
     more_files();
     r = gcsd_settings_read(STDIN_FILENO, &settings, &err);
     if (r < 0) return fail(r, err.text);
+    if (settings.keep && argc > 0) keeper_run(&settings, argv[0]);
     d.lasting = settings.lasting;
     if (!settings.local_session) opts.on_head_lost = NULL; /* nodes come and go, that one, too */
     r = loop_new(&d.loop);
@@ -110,7 +116,9 @@ int main(void) {
     r = gcsd_new(&opts, &gcsd, &err);
     net_wipe(settings.key, sizeof settings.key);
     if (r < 0) return fail(r, err.text);
+    settings.listen_port = gcsd_port(gcsd);
     watch_lifeline(&d, &settings);
+    keeper_watch(d.loop, &settings);
     (void)printf("READY port=%u\n", gcsd_port(gcsd));
     (void)fflush(stdout);
     loop_run(d.loop);

@@ -7,8 +7,6 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { LINE_BYTES = 8192 };
-
 static int parse_number(const char *text, uint32_t max, uint32_t *ret) {
     unsigned long n;
     char *end;
@@ -39,6 +37,7 @@ static int set_one(struct gcsd_settings *s, const char *key, const char *value) 
     if (!strcmp(key, "listen_ip")) return copy_text(s->listen_ip, sizeof s->listen_ip, value);
     if (!strcmp(key, "session_dir")) return copy_text(s->session_dir, sizeof s->session_dir, value);
     if (!strcmp(key, "log")) return copy_text(s->log, sizeof s->log, value);
+    if (!strcmp(key, "keep")) return s->keep = !strcmp(value, "1"), 0;
     if (!strcmp(key, "log_recover")) return s->recover = !strcmp(value, "1"), 0;
     if (!strcmp(key, "lifeline")) return s->lasting = !strcmp(value, "none"), 0;
     if (!strcmp(key, "local_session")) return s->local_session = !strcmp(value, "1"), 0;
@@ -47,6 +46,10 @@ static int set_one(struct gcsd_settings *s, const char *key, const char *value) 
         s->listen_port = (uint16_t)n;
     } else if (!strcmp(key, "heartbeat_ms"))
         e = parse_number(value, 86400000, &s->heartbeat_ms);
+    else if (!strcmp(key, "keeper_pid"))
+        e = parse_number(value, INT32_MAX, &s->keeper_pid);
+    else if (!strcmp(key, "adopt_pid"))
+        e = parse_number(value, INT32_MAX, &s->adopt_pid);
     else if (!strcmp(key, "lifeline_pid") && *value)
         e = parse_number(value, INT32_MAX, &s->lifeline_pid);
     return e;
@@ -77,6 +80,22 @@ int gcsd_settings_parse(char *line, struct gcsd_settings *ret, struct skate_erro
     return r;
 }
 
+/* Parse, and keep the line for the next start if there may be one, up to what is of one start. */
+static int parse_and_keep(char *line, struct gcsd_settings *ret, struct skate_error *err) {
+    char copy[LINE_BYTES], *cut;
+    int r;
+
+    memcpy(copy, line, strlen(line) + 1);
+    r = gcsd_settings_parse(line, ret, err);
+    if (r == 0 && (ret->keep || ret->keeper_pid)) {
+        cut = strstr(copy, "\tkeep=");
+        if (cut) *cut = 0;
+        memcpy(ret->line, copy, strlen(copy) + 1);
+    }
+    net_wipe(copy, sizeof copy);
+    return r;
+}
+
 int gcsd_settings_read(int fd, struct gcsd_settings *ret, struct skate_error *err) {
     char line[LINE_BYTES];
     size_t used = 0;
@@ -90,7 +109,7 @@ int gcsd_settings_read(int fd, struct gcsd_settings *ret, struct skate_error *er
         used += (size_t)n;
         line[used] = 0;
         if (line[used - 1] == '\n') {
-            r = gcsd_settings_parse(line, ret, err);
+            r = parse_and_keep(line, ret, err);
             break;
         }
     }

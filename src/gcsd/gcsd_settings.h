@@ -12,13 +12,20 @@
 #include "net/conn.h"
 #include "net/tls_settings.h"
 
+enum { EXIT_STALE = 3 }; /* another head goes on with what was ours: do not start us again */
+enum { LINE_BYTES = 8192 };
+
 struct gcsd_settings {
+    char line[LINE_BYTES]; /* as it came, up to `keep`, which is the last; has the key */
     uint8_t key[NET_KEY_BYTES];
     char listen_ip[16];
     uint16_t listen_port;
     char session_dir[256];
     char log[256];         /* path of the SQLite log; "": nothing is kept */
     bool recover;          /* go on without what cannot be read in it */
+    bool keep;             /* be the keeper of a server (gcsd_keeper.h) */
+    uint32_t keeper_pid;   /* of this server's keeper */
+    uint32_t adopt_pid;    /* of the server that runs already: a new keeper's */
     uint32_t lifeline_pid; /* 0: none */
     struct tls_settings tls;
     bool lasting;          /* lifeline=none: outlives who started it, and its head node */

@@ -305,6 +305,10 @@ void job_info(struct raylet *r, const struct wire_job_info *m) {
     j->config_len = len;
     j->driver = m->driver;
     j->known = true;
+    if (m->ended) { /* its detached actors may start here */
+        j->ended = true;
+        j->ended_number = r->next_number;
+    }
     if (driver) {
         driver->job = j->number;
         cpus = own ? resources_amount(&own->total, "CPU") / RESOURCE_UNIT : 1;

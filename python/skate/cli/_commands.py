@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from skate import _core, _node
+from skate.cli import _head
 
 
 def _fail(text: str) -> Any:
@@ -112,14 +113,22 @@ def _stop_all(base: str, address: str | None, grace: float, force: bool) -> int:
     records = found()
     living = [r for r in records if _node.is_alive(r)]
     living.sort(key=lambda r: "socket" not in r)
+    ended = {r["pid"] for r in living}
     _terminate([r["pid"] for r in living], grace, force)
+    for _ in range(5):  # a keeper and its server start each other again
+        stores = [r for r in records if "socket" not in r and "autoscaler" not in r]
+        rest = [pid for r in stores for pid in _head.pids(r)]
+        if not rest:
+            break
+        ended |= set(rest[:1])  # a server and its keeper count as one
+        _terminate(rest, grace, force)
     for record in records:
         session = record.get("session_dir", "")  # maybe in the --temp-dir of that start
         parent, name = os.path.split(session)
         if os.path.basename(parent) == os.path.basename(base) and name.startswith("session_"):
             _node.remove_tree(session)
     _forget([r.get("address", "") for r in records], {r.get("pid", 0) for r in records})
-    return len(living) + len(makers)
+    return len(ended) + len(makers)
 
 
 # ----------------------------------------------------------------------------------------- status

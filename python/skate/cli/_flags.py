@@ -116,6 +116,10 @@ _GROUPS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "How it runs": {
         "block": {"is_flag": True, "help": "Stay, and end the daemons with this command."},
+        "fresh": {"is_flag": True, "help": "With --head: forget what the log of an earlier head "
+                  "at this address has kept."},
+        "recover": {"is_flag": True, "help": "With --head: its log is damaged, go on without "
+                    "what cannot be read."},
         "temp-dir": {"metavar": "FOLDER", "help": "For the session's files: /tmp."},
         "object-spilling-directory": {"metavar": "WHERE", "help": "Folder or URI for objects "
                                       "beyond the store."},

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from skate import _cluster_key, _labels, _node, _store_config, _tls
-from skate.cli import _commands, _flags
+from skate.cli import _commands, _flags, _head
 
 DEFAULT_PORT = 6379
 
@@ -88,14 +88,22 @@ def _start_node(
         options["object_spilling_directory"], _json_of("--system-config", options["system_config"])
     )
     port = _head_port(ip, options) if head else _node.split_address(str(found))[1]
-    key = _key(base, found, port, options)
-    node = _node.Node(_node.new_session_dir(options["temp_dir"]), key)
+    kept = None
+    if head:
+        kept = _head.plan(base, f"{ip}:{port}", options["recover"], options["fresh"])
+    key = _key(base, found, port, options, kept.key if kept else None)
+    old = kept.session_dir if kept else None
+    node = _node.Node(old or _node.new_session_dir(options["temp_dir"]), key)
     lasting = not options["block"]
     try:
-        if found is None:
-            _start_gcs(node, ip, port, lasting)
+        if kept:
+            _start_gcs(node, ip, port, lasting, kept.settings)
         else:
-            node.gcs_address = found
+            node.gcs_address = str(found)
+        if kept and kept.raylet:  # only the control store was gone
+            _node.record_cluster(base, node, kept.raylet)
+            click.echo(f"The control store of the cluster {node.gcs_address} runs again.")
+            return node
         node.start_raylet(ip, offered, store_bytes, labels, options["node_name"] or "", head,
                           lasting, port=options["node_manager_port"] or 0, more=more)  # fmt: skip
         assert node.raylet is not None
@@ -111,9 +119,12 @@ def _start_node(
             _start_autoscaler(base, node, scale, lasting)
     except BaseException:
         _commands._terminate([d.pid for d in (node.raylet, node.gcs) if d is not None])
-        _node.remove_tree(node.session_dir)
+        if not old:
+            _node.remove_tree(node.session_dir)
         raise
     _say_started(node, head, base, bool(options["redis_password"]))
+    if kept and kept.goes_on:
+        click.echo("It goes on from the log that was there (--fresh starts an empty one).")
     return node
 
 
@@ -148,10 +159,10 @@ def _node_ip(asked: str | None, cluster: str | None) -> str:
 
 
 def _head_port(ip: str, options: dict[str, Any]) -> int:
-    """The port of a new cluster. A key made of a password needs to know it before."""
+    """The port of a new cluster, which names its folder and goes into a password's key."""
     if options["port"] is None:
         return DEFAULT_PORT
-    if options["port"] or not options["redis_password"]:
+    if options["port"]:
         return int(options["port"])
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as free:
         free.bind((ip, 0))
@@ -182,8 +193,10 @@ def _find_cluster(base: str, address: str | None) -> str:
     return found
 
 
-def _key(base: str, cluster: str | None, port: int, options: dict[str, Any]) -> str:
-    """The cluster's key: as given, else of this machine's own records, or new for a head."""
+def _key(base: str, cluster: str | None, port: int, options: dict[str, Any],
+         known: str | None) -> str:  # fmt: skip
+    """The cluster's key: as given, else of this machine's own records, or new for a head. known:
+    that of the cluster which a head continues."""
     if options["cluster_key_file"]:
         return _cluster_key.from_file(options["cluster_key_file"])
     password = options["redis_password"]
@@ -200,7 +213,7 @@ def _key(base: str, cluster: str | None, port: int, options: dict[str, Any]) -> 
     if given:
         return given
     if cluster is None:
-        return _node.new_key()
+        return known or _node.new_key()
     key = _node.read_key(base, cluster)
     if key is None:
         raise ConnectionError(
@@ -214,9 +227,10 @@ def _key(base: str, cluster: str | None, port: int, options: dict[str, Any]) -> 
 # -------------------------------------------------------------------------------- start, and errors
 
 
-def _start_gcs(node: _node.Node, ip: str, port: int, lasting: bool) -> None:
+def _start_gcs(node: _node.Node, ip: str, port: int, lasting: bool,
+               kept: list[tuple[str, Any]]) -> None:  # fmt: skip
     try:
-        node.start_gcs(ip, port, lasting)
+        node.start_gcs(ip, port, lasting, kept=kept)
     except _node.StartError as error:
         text = f"cannot start a cluster at {ip}:{port}: {error}"
         if "in use" in str(error):

@@ -1,0 +1,78 @@
+"""What a head keeps: the log of its control store, and where the next start finds it again."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+from skate import _node
+
+LOG = "gcs.db"
+
+
+@dataclass
+class Head:
+    """What is there of the cluster that a `skate start --head` is for."""
+
+    folder: str
+    settings: list[tuple[str, Any]]  # of skate-gcs
+    goes_on: bool = False  # its log is there: this start continues it
+    key: str | None = None
+    session_dir: str | None = None  # of its first node, which lives still
+    raylet: dict[str, Any] = field(default_factory=dict)
+
+
+def plan(base: str, address: str, recover: bool, fresh: bool) -> Head:
+    """How to start the head at this address. RuntimeError: its log is there, its key is not."""
+    folder = _node.cluster_dir(base, address)
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    log = os.path.join(folder, LOG)
+    if len(log) > 240:
+        raise ValueError(f"the folder {folder} has too long a path: set SKATE_TMPDIR to another")
+    head = Head(folder, [("log", log), ("log_recover", int(recover))])
+    record = _node._read_json(os.path.join(folder, "cluster.json")) or {}
+    if pids(record):
+        return head  # it runs: the port is taken, and that is said
+    if fresh:
+        forget_log(folder)
+    head.goes_on = os.path.exists(log) and os.path.getsize(log) > 0
+    if head.goes_on:
+        head.key = _node.read_key(base, address)
+        raylet = record.get("raylet") or {}
+        if raylet and _node.is_alive(raylet):
+            head.raylet, head.session_dir = raylet, record.get("session_dir")
+    return head
+
+
+def pids(record: dict[str, Any]) -> list[int]:
+    """The processes of a control store that live: its keeper, then the server."""
+    out = []
+    if record.get("pid") and _node.is_alive(record):
+        out.append(record["pid"])
+    path = os.path.join(record.get("session_dir") or "/nowhere", "gcs.pids")
+    try:
+        with open(path, encoding="ascii") as file:
+            named = [int(word) for word in file.read().split()]
+    except (OSError, ValueError):
+        named = []
+    for pid in named:
+        if pid not in out and _name(pid) in ("skate-keeper", "skate-gcs"):
+            out.append(pid)
+    return out
+
+
+def _name(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/comm", encoding="ascii", errors="replace") as file:
+            name = file.read().strip()
+    except OSError:
+        return ""
+    return name if _node.start_time(pid) else ""
+
+
+def forget_log(folder: str) -> None:
+    """Remove the log and what lies beside it."""
+    for name in os.listdir(folder):
+        if name.startswith(LOG):
+            os.unlink(os.path.join(folder, name))
