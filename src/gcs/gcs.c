@@ -202,6 +202,8 @@ static void on_node_frame(struct gcs *g, struct gcs_from *from, const struct gcs
         gcs_node_report(g, from->node, e->frame);
     else if (head->kind == WIRE_NODE_STATE)
         gcs_node_state(g, from->node, e->frame);
+    else if (head->kind == WIRE_NODE_BYE)
+        gcs_node_bye(g, from->node, e->frame);
     else if (head->kind == WIRE_PROC_DIED)
         gcs_proc_died(g, e->frame);
     else if (head->kind == WIRE_ROUTE) {

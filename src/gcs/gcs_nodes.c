@@ -290,3 +290,14 @@ void gcs_node_drain(struct gcs *g, const struct gcs_from *from, const struct wir
     }
     gcs_reply_status(g, from, 0, "");
 }
+
+void gcs_node_bye(struct gcs *g, struct gcs_node *n, const struct wire_node_bye *m) {
+    uint64_t link = n->link;
+    char why[256];
+    uint32_t len;
+    const char *reason = wire_node_bye_reason(m, &len);
+
+    (void)snprintf(why, sizeof why, "it ended: %.*s", len < 200 ? (int)len : 200, reason);
+    gcs_node_lost(g, n, why);
+    gcs_close_link(g, link);
+}

@@ -13,6 +13,7 @@ void gcs_node_report(struct gcs *g, struct gcs_node *n, const struct wire_node_r
 void gcs_node_tell_waiting(struct gcs *g, const struct gcs_node *n);
 void gcs_node_drain(struct gcs *g, const struct gcs_from *from, const struct wire_node_drain *m);
 void gcs_node_lost(struct gcs *g, struct gcs_node *n, const char *why);
+void gcs_node_bye(struct gcs *g, struct gcs_node *n, const struct wire_node_bye *m);
 void gcs_node_frame(const struct gcs_node *n, struct wire_buf *b); /* node_info, begun and put */
 /* A newcomer hears of all living nodes and live jobs. */
 void gcs_node_tell_all(struct gcs *g, const struct gcs_node *n);

@@ -333,6 +333,20 @@ void gcs_link_forget(struct raylet *r, uint64_t proc) {
     gcs_keep_forget(&r->gcs_link->keep, proc);
 }
 
+void gcs_link_bye(struct raylet *r, const char *why) {
+    struct gcs_link *l = r->gcs_link;
+    uint64_t room[128];
+    struct wire_buf b;
+
+    if (!l || !r->node || l->state != LINK_OPEN) return;
+    wire_init(&b, room, sizeof room);
+    (void)wire_begin(&b, WIRE_NODE_BYE);
+    WIRE_PUT(&b, node_bye, reason, why, strlen(why));
+    if (wire_end(&b) == 0 && conn_send(l->conn, b.p, b.len) == 0)
+        conn_finish(l->conn); /* writes it now: nobody turns the loop after us */
+    wire_release(&b);
+}
+
 void gcs_link_poll(struct raylet *r) {
     struct wire_list m = {.head = {.size = sizeof m, .kind = WIRE_LIST, .fixed = sizeof m,
                                    .call = 1},

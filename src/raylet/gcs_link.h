@@ -14,6 +14,8 @@ void gcs_link_send(struct raylet *r, const void *frame, uint32_t len);
 void gcs_link_poll(struct raylet *r);
 /* A process ended: nobody waits for the answers to it. */
 void gcs_link_forget(struct raylet *r, uint64_t proc);
+/* The last word, when all that ran here has ended. */
+void gcs_link_bye(struct raylet *r, const char *why);
 /* Once a second: a silent GCS, a dial that leads nowhere. */
 void gcs_link_beat(struct raylet *r);
 

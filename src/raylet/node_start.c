@@ -162,6 +162,7 @@ void node_clear(struct raylet *r, const char *why) {
 
 void node_end(struct raylet *r, const char *why) {
     node_clear(r, why);
+    gcs_link_bye(r, why);
     _exit(0);
 }
 

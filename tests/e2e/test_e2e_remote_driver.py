@@ -184,7 +184,7 @@ def test_a_driver_that_dies_takes_its_raylet_and_its_job(far):
     kill(program.pid)
     program.wait(10)
     until(lambda: not far.site.raylets(), 10, "the raylet is gone")
-    until(lambda: not os.path.exists(f"/proc/{found[1]}"), 20, "the job's actor is gone")
+    until(lambda: not os.path.exists(f"/proc/{found[1]}"), 4, "the job's actor is gone")
     assert os.path.exists(f"/proc/{found[2]}"), "a detached actor stays"
     until(lambda: not list(far.site.folder.glob("skate-*/session_*")), 10, "no files are left")
     far.run("""
@@ -305,17 +305,28 @@ print("whole", flush=True)
 
 def test_relayed_connections_are_cut(far):
     """Those between the GCS's port and the nodes; what was on its way comes once, in order."""
+    gcs = int(far.cluster.address.rpartition(":")[2])
+    cut_while_it_runs(far, lambda: [n.pid for n in far.cluster.list_all_nodes()], gcs, 0.1)
+
+
+def test_all_connections_of_the_driver_s_machine_are_cut(far):
+    """As when its network is away for a moment: also the one to the control store."""
+    cut_while_it_runs(far, lambda: [p.pid for p in far.site.raylets()], 0, 0.3)
+
+
+def cut_while_it_runs(far, whose, but: int, each_s: float) -> None:
+    """Cut connections of these processes, but those with this port, until it was enough."""
     enough = far.site.folder / "enough"
     program = far.run(STEADY, str(enough))
     program.expect("up")
-    gcs = int(far.cluster.address.rpartition(":")[2])
-    pids = [node.pid for node in far.cluster.list_all_nodes()]
+    pids = whose()
     over, cuts = threading.Event(), []
 
     def work() -> None:
-        while not over.wait(0.1):
-            cuts.extend(pid for pid in pids if cut(pid, gcs))
-            if len(cuts) > 12:
+        while not over.wait(each_s):
+            with contextlib.suppress(ProcessLookupError):  # at its end
+                cuts.extend(pid for pid in pids if cut(pid, but))
+            if len(cuts) > 8:
                 enough.touch()
 
     thread = threading.Thread(target=work)

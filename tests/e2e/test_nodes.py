@@ -197,3 +197,12 @@ def test_a_driver_on_a_node_without_cpus():
             assert ray.get(first.remote(data, data), timeout=30) == 2
     finally:
         cluster.shutdown()
+
+
+def test_a_node_that_ends_in_order_says_why(cluster):
+    node = cluster.add_node(num_cpus=1)
+    cluster.connect()
+    cluster.remove_node(node)
+    [row] = eventually(lambda: [n for n in ray.nodes() if not n["Alive"]])
+    assert row["NodeID"].startswith(node.node_id)
+    assert row["DeathReasonMessage"].startswith("it ended: "), row

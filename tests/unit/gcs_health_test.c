@@ -278,6 +278,24 @@ static void killed(void **state) {
     assert_int_equal(out.count, 0);
 }
 
+/* A node that ends in order says so: dead at once, with its reason, and nobody looks for it. */
+static void bye(void **state) {
+    struct wire_buf b;
+
+    (void)state;
+    both();
+    wire_init(&b, NULL, 0);
+    (void)wire_begin(&b, WIRE_NODE_BYE);
+    WIRE_PUT(&b, node_bye, reason, "its driver went", 15);
+    give(2, 0, &b);
+    assert_int_equal(((const struct wire_node_info *)sent(1, WIRE_NODE_INFO))->state, 0);
+    assert_int_equal(out.probe_count, 0);
+    HAS_TEXT(row(2), node_info, reason, "it ended: its driver went");
+    event(GCS_LINK_DOWN, 2, NULL, 0);
+    assert_int_equal(out.probe_count, 0);
+    assert_int_equal(alive(), 1);
+}
+
 /* Cut off, and alive: it has five seconds; while it beats, or somebody answers, all the time. */
 static void cut_off(void **state) {
     (void)state;
@@ -404,7 +422,8 @@ static void fenced(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(suspected_then_back), TEST(nothing_new), TEST(busy_is_not_dead), TEST(convicted),
-        TEST(own_sleep), TEST(without_beats), TEST_AWAY(killed), TEST_AWAY(cut_off),
+        TEST(own_sleep), TEST(without_beats), TEST_AWAY(killed), TEST_AWAY(bye),
+        TEST_AWAY(cut_off),
         TEST_AWAY(nobody_left), TEST_AWAY(whose_address),
         TEST(many_at_once), TEST(a_hall), TEST(fenced),
     };
