@@ -24,10 +24,25 @@ def node_of(member):
     return next(n for n in ray.nodes() if n["NodeID"].startswith(member.node_id))
 
 
+def cluster_that_waits(ms):
+    """A connected head; a node is dead after so much silence."""
+    from skate.cluster_utils import Cluster
+
+    return Cluster(initialize_head=True, connect=True, head_node_args={
+        "num_cpus": 1, "_system_config": {"health_check_timeout_ms": ms}})  # fmt: skip
+
+
 @pytest.fixture()
-def far(cluster):
-    member = cluster.add_node(num_cpus=2, resources={"far": 100})
-    cluster.connect()
+def patient(no_leaks):
+    """A cluster in which silence alone kills nobody."""
+    made = cluster_that_waits(600_000)
+    yield made
+    made.shutdown()
+
+
+@pytest.fixture()
+def far(patient):
+    member = patient.add_node(num_cpus=2, resources={"far": 100})
     yield member
     try:
         os.kill(member.pid, signal.SIGCONT)  # a stopped one would end late
@@ -58,7 +73,7 @@ def there(i):
     return i
 
 
-def test_a_stopped_raylet_is_suspected_and_returns(cluster, far):
+def test_a_stopped_raylet_is_suspected_and_returns(patient, far):
     counter = Counter.remote()
     assert ray.get(counter.add.remote(), timeout=PATIENCE) == 1
     home = ray.get_runtime_context().get_node_id()
@@ -68,7 +83,7 @@ def test_a_stopped_raylet_is_suspected_and_returns(cluster, far):
     print(f"suspected after {time.monotonic() - begin:.2f} s: {doubt}")
     assert "no beat" in doubt and node_of(far)["Alive"] and not node_of(far)["DeathReasonMessage"]
     said = subprocess.run(
-        [str(Path(sys.executable).with_name("skate")), "status", "--address", cluster.address],
+        [str(Path(sys.executable).with_name("skate")), "status", "--address", patient.address],
         capture_output=True, text=True, check=True, timeout=PATIENCE,
     )  # fmt: skip
     assert said.stdout.count("suspected: no beat of it") == 1
@@ -106,11 +121,8 @@ def test_a_killed_raylet_is_known_dead_at_once(far):
 
 @pytest.fixture()
 def strict(no_leaks):
-    """A cluster that declares a node dead after a second of silence; its second node."""
-    from skate.cluster_utils import Cluster
-
-    made = Cluster(initialize_head=True, connect=True, head_node_args={
-        "num_cpus": 1, "_system_config": {"health_check_timeout_ms": 1000}})  # fmt: skip
+    """A cluster that declares a node dead after two seconds of silence; its second node."""
+    made = cluster_that_waits(2000)
     member = made.add_node(num_cpus=2, resources={"far": 100})
     yield made, member
     for node in made.list_all_nodes():
@@ -159,7 +171,7 @@ def test_the_driver_of_such_a_node_gets_a_typed_error(strict):
 
     def is_over():
         os.kill(cluster.head_node.pid, signal.SIGSTOP)
-        time.sleep(2.0)  # silent for longer than a second
+        time.sleep(3.0)  # silent for longer than the cluster waits
         os.kill(cluster.head_node.pid, signal.SIGCONT)
         try:
             ray.get(where.remote(), timeout=5)
@@ -195,7 +207,7 @@ def test_a_busy_main_loop_is_not_a_dead_node(strict):
     _, member = strict
     counter = Counter.remote()
     assert ray.get(counter.add.remote(), timeout=PATIENCE) == 1
-    with held(member.pid):  # for far longer than the second after which silence is death
+    with held(member.pid):  # for longer than the time after which silence is death
         doubt = until(lambda: node_of(member)["Suspect"], PATIENCE, "its loop is seen to stand")
         assert "has not come round" in doubt and node_of(member)["Alive"]
         call = counter.add.remote()
@@ -210,7 +222,7 @@ def test_a_control_store_that_was_stopped_blames_nobody(strict):
     before = [n["NodeID"] for n in ray.nodes()]
     store = cluster._gcs.gcs.pid
     os.kill(store, signal.SIGSTOP)
-    time.sleep(2.5)
+    time.sleep(3.0)
     os.kill(store, signal.SIGCONT)
     for _ in range(20):
         rows = ray.nodes()
