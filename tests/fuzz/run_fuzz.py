@@ -29,6 +29,8 @@ LAYERS = {
     "ring": ["base", "wire", "sched"],
     "spill": ["base", "wire", "sched", "store"],
     "gcs": ["base", "wire", "sched", "gcs"],
+    "records": ["base", "wire", "sched", "gcs"],
+    "helper": ["base", "loop", "wire", "net", "store", "sched", "raylet/stream.c"],
     "raylet": NODE,
     "core": ["base", "wire", "sched", "own", "store/table.c", "core"],
     "net": ["base", "loop", "wire", "sched", "net"],
@@ -38,8 +40,9 @@ LAYERS = {
     "arrow": ["base", "wire", "sched", "arrow"],
     "value": ["base", "wire", "sched", "api/value_facts.c"],
 }
-LIBS = {"net": ["uv", "ssl", "crypto"], "tls": ["uv", "ssl", "crypto"], "arrow": ["cmocka"]}
-NODE_LIBS = ["uv", "ssl", "crypto", "dl"]
+LIBS = {"net": ["uv", "ssl", "crypto"], "tls": ["uv", "ssl", "crypto"],
+        "helper": ["uv", "ssl", "crypto"], "arrow": ["cmocka"]}
+NODE_LIBS = ["uv", "ssl", "crypto", "sqlite3", "dl"]
 FLAGS = [
     "-std=gnu11", "-g", "-O1", "-D_GNU_SOURCE=", '-DSKATE_VERSION="fuzz"', "-fno-strict-aliasing",
     "-fno-omit-frame-pointer", "-fsanitize=fuzzer,address,undefined",
@@ -92,7 +95,8 @@ def build(target: str) -> int:
     (OUT / "objects").mkdir(exist_ok=True)
     libs = NODE_LIBS if LAYERS[target] is NODE else LIBS.get(target, [])
     sources = [*sources_of(target), str(ROOT / "build/py/src/wire/wire_gen.c")]
-    newest = max(f.stat().st_mtime for f in (ROOT / "src").rglob("*.h"))
+    headers = [*(ROOT / "src").rglob("*.h"), *(ROOT / "build/py/src/wire").glob("*.h")]
+    newest = max(f.stat().st_mtime for f in headers)
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         objects = list(pool.map(lambda source: compile_one(clang, source, newest), sources))
     own = ROOT / "tests/fuzz" / f"fuzz_{target}.c"
