@@ -40,7 +40,8 @@ static void on_frame(void *arg, const void *frame, uint32_t len) {
 
         if (!p || p->state == PROC_LIVE || p->pid) return;
         if (m->status < 0)
-            node_log("fork of a worker failed: %s", strerror(m->status > -4096 ? -m->status : EPROTO));
+            node_log("fork of a worker failed: %s",
+                     strerror(m->status > -4096 ? -m->status : EPROTO));
         if (m->status < 0 || m->pid < 2 || m->pid > INT32_MAX) /* kill() means others by those */
             pool_fork_lost(r, p);
         else

@@ -62,7 +62,8 @@ static void on_close(void *arg, struct conn *c, int why, const char *said) {
     code = why;
     snprintf(text, sizeof text, "%s", said);
 }
-static const struct conn_events events = {on_ready, on_frame, on_drain, on_close};
+static const struct conn_events events = {.on_ready = on_ready, .on_frame = on_frame,
+                                          .on_drain = on_drain, .on_close = on_close};
 
 #define UNTIL(condition)                                                                       \
     do {                                                                                       \

@@ -1,6 +1,6 @@
 /* raylet_helper_hostile_test.c - what a helper process once could make its raylet do, each by its
  * name. The rig is that of tests/fuzz/fuzz_helper.c.
- * links: base loop wire net store sched own gcs. */
+ * links: base loop wire net store sched own gcs raylet. */
 #include "../fuzz/fuzz_helper.c"
 
 #include <setjmp.h>
