@@ -31,6 +31,7 @@ struct object {
     bool kept : 1;    /* ours: its task is kept */
     bool claimed : 1; /* of a dead owner: its heir was told that we have it */
     bool more : 1;    /* its entry of more_v is in use */
+    bool sought : 1;  /* ours: other nodes are asked for a copy */
     uint8_t why;      /* ours: why it cannot be made again (lineage.c) */
     uint8_t limbo;    /* inherited: enum limbo (estate.c) */
 };

@@ -256,6 +256,33 @@ void lineage_need(struct core *c, uint32_t slot) {
 
 /* ---- losses ---- */
 
+/* Can its task make it again, as far as we know now? */
+static bool remakable(struct core *c, uint32_t slot) {
+    struct skate_id id = id_with_index(c->ledger.slots[slot].id, 0);
+    uint32_t index = map_get(&c->tasks, &id);
+    const struct task *t = index == MAP_NONE ? NULL : task_get(c, index);
+
+    if (!t || id_index(&c->ledger.slots[slot].id) == SKATE_INDEX_PUT) return false;
+    if (t->state != TASK_KEPT) return true;
+    return c->object_v[slot].why != WHY_ATTEMPTS &&
+           (t->retries < 0 || t->attempt < (uint32_t)t->retries);
+}
+
+/* Nothing makes it again, but another node may have a copy: our raylet asks them all. What comes
+ * of it is seen when it comes (lineage_found), or is lost as before. */
+static bool seek(struct core *c, uint32_t slot) {
+    const struct ledger_slot *s = &c->ledger.slots[slot];
+    struct object *o = &c->object_v[slot];
+
+    if (o->sought) return o->sought = o->pulling; /* false: nobody has one */
+    if (proc_node(s->holder) == proc_node(c->info.proc) || remakable(c, slot) || o->pulling ||
+        !(o->local || o->holds || o->borrowers))
+        return false;
+    o->sought = 1;
+    object_bring(c, slot);
+    return true;
+}
+
 /* The bytes of an object of ours are gone with their node. A copy here takes their place. */
 static void owned_lost(struct core *c, uint32_t slot) {
     struct ledger_slot *s = &c->ledger.slots[slot];
@@ -269,6 +296,7 @@ static void owned_lost(struct core *c, uint32_t slot) {
         link_arena(c, was, -1);
         return;
     }
+    if (seek(c, slot)) return;
     object_unset(c, slot, proc_node(s->holder) == proc_node(c->info.proc));
     o->evicted = 1;
     if (o->local || o->holds || o->borrowers)
@@ -298,6 +326,12 @@ void lineage_lost(struct core *c, uint32_t slot, const char *why) {
     else if (!object_copy_at(c, slot))
         borrowed_lost(c, slot);
     c->lineage.why = NULL;
+}
+
+void lineage_found(struct core *c, uint32_t slot) {
+    if (!c->object_v[slot].sought) return;
+    c->object_v[slot].sought = 0;
+    owned_lost(c, slot);
 }
 
 void lineage_on_value_lost(struct core *c, uint64_t src, const struct wire_value_lost *m) {

@@ -31,6 +31,10 @@ struct heritage { /* what outlived its owner */
     int64_t looked_ns;
 };
 
+/* A copy of ours came here whose node is lost: it takes its place, if that was why it came. */
+void lineage_found(struct core *c, uint32_t slot);
+/* values.c: have it brought here, from wherever it is. */
+void object_bring(struct core *c, uint32_t slot);
 /* How many bytes may be kept for making lost results again; the oldest goes beyond that. */
 void core_lineage_max(struct core *c, uint64_t bytes);
 

@@ -616,9 +616,10 @@ void objects_on_pulled(struct core *c, const struct wire_pulled *m) {
     o = &c->object_v[slot];
     o->pulling = 0;
     if (m->status == 0 && m->offset <= c->info.arena_bytes &&
-        m->size <= c->info.arena_bytes - m->offset && m->size == c->ledger.slots[slot].size)
+        m->size <= c->info.arena_bytes - m->offset && m->size == c->ledger.slots[slot].size) {
         object_more_of(c, slot)->local_offset = m->offset;
-    else if (ledger_state_of(&c->ledger.slots[slot]) == LEDGER_ARENA)
+        lineage_found(c, slot);
+    } else if (ledger_state_of(&c->ledger.slots[slot]) == LEDGER_ARENA)
         pull_failed(c, slot, m);
     slot = object_find(c, &m->obj);
     if (slot != MAP_NONE && c->object_v[slot].waited) watch_ready(c, slot);

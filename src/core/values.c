@@ -108,6 +108,8 @@ static void pull(struct core *c, uint32_t slot, uint32_t why) {
     (void)sock_send(c, &m, sizeof m);
 }
 
+void object_bring(struct core *c, uint32_t slot) { pull(c, slot, FETCH_GET); }
+
 /* Readable on this node, or asked for? If it is ready elsewhere, its pull is begun. What lies in a
  * spill file of this node is asked for by who reads it (view_arena). */
 bool usable(struct core *c, uint32_t slot, uint32_t fetch) {

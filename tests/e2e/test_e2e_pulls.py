@@ -151,3 +151,20 @@ def test_the_rest_comes_from_a_copy_when_the_holder_is_gone(nodes, near):
     ray.wait([ref], timeout=0)
     far[0].kill_raylet()
     assert digest_of(ray.get(ref, timeout=100)) == wanted
+
+
+def test_a_copy_of_another_node_takes_the_place_of_what_is_lost(nodes):
+    """Nothing may make it again, and its owner, the driver, never had the bytes."""
+    _, far = nodes(2, 200 * MB)
+    ref = make.options(resources={"n0": 1}, max_retries=0).remote(16)
+    unread = make.options(resources={"n0": 1}, max_retries=0).remote(16)
+    reader = Holder.options(resources={"n1": 1}).remote()
+    wanted = digest_of(array_of(7, 16))
+    assert ray.get(reader.digest.remote([ref])) == wanted
+    ray.wait([unread], fetch_local=False)
+    far[0].kill_raylet()
+    assert eventually(lambda: sum(n["Alive"] for n in ray.nodes()) == 2)
+    assert digest_of(ray.get(ref, timeout=60)) == wanted
+    with pytest.raises(ray.exceptions.ObjectLostError):
+        ray.get(unread, timeout=60)  # nobody has a copy of that
+    assert ray.get(reader.digest.remote([ref])) == wanted
