@@ -405,7 +405,10 @@ void class_worker_done(struct core *c, struct worker *w) {
     if (k->queued) make_dirty(c, k);
 }
 
+/* What came with the word is used first: else those who wait for one another's would pass a lease
+ * round without end, and nobody would run a task on it. */
 void leases_on_reclaim(struct core *c) {
+    if (c->dirty_classes) classes_dispatch(c);
     for (uint32_t i = 0; i < c->class_count; i++) {
         struct sched_class *k = &c->classes[i];
 

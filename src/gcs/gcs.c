@@ -151,6 +151,10 @@ static void on_ping(struct gcs *g, const struct gcs_from *from, const struct wir
 static bool refuse(struct gcs *g, const struct gcs_from *from, const void *m) {
     uint16_t kind = wire_head(m)->kind;
 
+    if (from->again) { /* it may be done already: it waits for the log, as its first answer does */
+        g->out->acks = true;
+        return false;
+    }
     if (kind == WIRE_JOB_START)
         gcs_job_answer(g, from, 0, -SKATE_EIO, g->refusing);
     else if (kind == WIRE_ACTOR_CREATE)

@@ -303,7 +303,7 @@ void gcs_actor_lost(struct gcs *g, struct gcs_actor *a, const char *why, bool in
 
 /* ------------------------------------------------------------------ what others say */
 
-static void worker_exit(struct gcs *g, const struct gcs_actor *a) {
+void gcs_actor_leave(struct gcs *g, const struct gcs_actor *a) {
     static const char why[] = "all handles to it went out of scope";
     struct wire_buf b;
 
@@ -365,7 +365,7 @@ void gcs_actor_ready(struct gcs *g, const struct gcs_from *from, const struct wi
     a->cause = 0;
     gcs_actor_move(g, a, GCS_ALIVE);
     gcs_actor_tell(g, a);
-    if (a->unused) worker_exit(g, a);
+    if (a->unused) gcs_actor_leave(g, a);
 }
 
 void gcs_actor_refused(struct gcs *g, const struct wire_actor_refused *m) {
@@ -439,7 +439,7 @@ void gcs_actor_unused(struct gcs *g, const struct wire_actor_unused *m) {
     if (a->state == GCS_PENDING)
         gcs_actor_end(g, a, "all handles to it went out of scope", false);
     else if (a->state == GCS_ALIVE)
-        worker_exit(g, a);
+        gcs_actor_leave(g, a);
 }
 
 void gcs_actor_by_name(struct gcs *g, const struct gcs_from *from,

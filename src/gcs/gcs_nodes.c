@@ -121,7 +121,10 @@ void gcs_node_tell_all(struct gcs *g, const struct gcs_node *n) {
     for (uint32_t i = 0; i < g->job_count; i++) {
         struct wire_buf b;
 
-        if (!g->jobs[i]->live) continue;
+        if (!g->jobs[i]->live) { /* what works for its detached actors may come there */
+            gcs_job_tell_ended(g, i + 1, n->link);
+            continue;
+        }
         wire_init(&b, NULL, 0);
         gcs_job_frame(g->jobs[i], &b);
         gcs_send_link(g, n->link, &b);

@@ -31,6 +31,9 @@ void gcs_job_frame(const struct gcs_job *j, struct wire_buf *b);
 /* gcs_restore.c */
 void gcs_restore_release(struct gcs *g);
 
+/* gcs_actors.c: it is asked to end, once nobody can call it */
+void gcs_actor_leave(struct gcs *g, const struct gcs_actor *a);
+
 /* gcs_why.c: what an actor that does not run waits for */
 void gcs_why(struct gcs *g, const struct gcs_from *from, const struct wire_why_req *m);
 

@@ -99,9 +99,10 @@ static void settle_actors(struct gcs *g, struct gcs_node *n, const struct wire_n
         struct gcs_actor *a = gcs_actor_find(g, &ids[i]);
 
         if (a && (a->state == GCS_STARTING || a->state == GCS_ALIVE) &&
-            a->node == n->number && a->incarnation == incarnations[i])
+            a->node == n->number && a->incarnation == incarnations[i]) {
             SKATE_ASSERT(map_put(&listed, &ids[i], i) == 0);
-        else
+            if (a->unused && a->state == GCS_ALIVE) gcs_actor_leave(g, a); /* not heard, maybe */
+        } else
             gcs_worker_kill(g, n->number, 0, &ids[i], "the actor is not wanted any more");
     }
     at = gcs_alloc(((size_t)g->actor_slots + 1) * sizeof *at);

@@ -85,6 +85,7 @@ void gcs_keep_answered(struct gcs_keep *k, uint64_t src, uint32_t call) {
 
     if (!f) return;
     f->call = 0;
+    f->answered = true;
     if (f->waiting) drop(k, f); /* else its place counts until lane_got */
 }
 
@@ -98,11 +99,16 @@ void gcs_keep_again(struct gcs_keep *k) {
         k->sent.first = k->asked.first;
         k->asked = (struct kept_list){NULL, NULL};
     }
-    for (struct kept *f = k->sent.first; f; f = f->next) {
+    for (struct kept *f = k->sent.first, *next; f; f = next) {
+        next = f->next;
+        f->waiting = false;
+        if (f->answered) { /* done, or refused: said again it might not be that any more */
+            drop(k, f);
+            continue;
+        }
         f->before |= f->no != 0;
         if (f->before) ((struct wire_head *)(void *)f->data)->flags |= WIRE_AGAIN;
         f->no = 0;
-        f->waiting = false;
     }
     k->unsent = k->sent.first;
     k->numbers = 0;

@@ -15,8 +15,9 @@ struct kept {
     struct kept *next, *prev;
     uint64_t src, no; /* no: its place on this connection; 0: not sent on it */
     uint32_t call, len;
-    bool before;  /* sent on an earlier connection */
-    bool waiting; /* the GCS has it, the answer is missing: in `asked` */
+    bool before;   /* sent on an earlier connection */
+    bool waiting;  /* the GCS has it, the answer is missing: in `asked` */
+    bool answered; /* only its place is waited for */
     uint64_t data[];
 };
 struct kept_list {

@@ -20,10 +20,19 @@
 #include "wire/kept.h"
 
 enum { POLL_MS = 1000, REDIAL_MS = 10, REDIAL_MAX_MS = 500, STUCK_MS = 2000, SILENT_MS = 3000 };
-enum { KEPT_MAX = 256 << 20, GIVE_UP_MIN = 30 };
+enum { KEPT_MAX = 256 << 20, GIVE_UP_MIN = 30, EARLY_MAX = 16 << 20 };
 
+/* A frame that came before the welcome: while the GCS cannot write its log, what does not wait for
+ * the log overtakes what does. */
+struct early {
+    struct early *next;
+    uint32_t len;
+    uint64_t data[];
+};
 struct gcs_link {
     struct raylet *r;
+    struct early *early, **early_end;
+    uint32_t early_bytes;
     struct conn *conn;
     enum { LINK_AWAY, LINK_DIALLED, LINK_OPEN } state;
     struct gcs_keep keep;
@@ -140,8 +149,20 @@ static void dial(void *arg) {
     broke(l);
 }
 
+static void drop_early(struct gcs_link *l) {
+    while (l->early) {
+        struct early *e = l->early;
+
+        l->early = e->next;
+        free(e);
+    }
+    l->early_end = &l->early;
+    l->early_bytes = 0;
+}
+
 /* It is gone; dial in a while. */
 static void broke(struct gcs_link *l) {
+    drop_early(l);
     l->conn = conn_close(l->conn);
     if (!l->lost_ns) l->lost_ns = loop_now_ns(l->r->loop);
     l->state = LINK_AWAY;
@@ -225,12 +246,21 @@ static void note_answer(struct gcs_link *l, const struct wire_route *m) {
         gcs_keep_answered(&l->keep, m->dst, head->call);
 }
 
-static void on_gcs_frame(void *arg, struct conn *c, const void *frame, uint32_t len) {
-    struct raylet *r = arg;
+/* It is looked at behind the welcome. False: too much of it. */
+static bool keep_early(struct gcs_link *l, const void *frame, uint32_t len) {
+    struct early *e = l->early_bytes + len <= EARLY_MAX ? malloc(sizeof *e + len) : NULL;
 
-    (void)c;
-    (void)len;
-    r->gcs_link->heard_ns = loop_now_ns(r->loop);
+    if (!e) return false;
+    *e = (struct early){.len = len};
+    memcpy(e->data, frame, len);
+    if (!l->early) l->early_end = &l->early;
+    *l->early_end = e;
+    l->early_end = &e->next;
+    l->early_bytes += len;
+    return true;
+}
+
+static void dispatch(struct raylet *r, const void *frame) {
     switch (wire_head(frame)->kind) {
     case WIRE_NODE_WELCOME: on_welcome(r, frame); break;
     case WIRE_NODE_SYNCED: on_synced(r); break;
@@ -257,6 +287,27 @@ static void on_gcs_frame(void *arg, struct conn *c, const void *frame, uint32_t 
     case WIRE_CONVICTED: on_convicted(r, frame); break;
     case WIRE_STOP: node_end(r, "the cluster stops");
     default: break;
+    }
+}
+
+static void on_gcs_frame(void *arg, struct conn *c, const void *frame, uint32_t len) {
+    struct raylet *r = arg;
+    struct gcs_link *l = r->gcs_link;
+    uint16_t kind = wire_head(frame)->kind;
+
+    (void)c;
+    l->heard_ns = loop_now_ns(r->loop);
+    if (!r->node && kind != WIRE_NODE_WELCOME && kind != WIRE_STOP) {
+        if (!keep_early(l, frame, len)) broke(l);
+        return;
+    }
+    dispatch(r, frame);
+    while (r->node && l->early) {
+        struct early *e = l->early;
+
+        l->early = e->next;
+        dispatch(r, e->data);
+        free(e);
     }
 }
 

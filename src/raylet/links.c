@@ -441,8 +441,9 @@ static void on_guest_frame(void *arg, struct conn *c, const void *frame, uint32_
     if (!g->peer) {
         const struct wire_peer_hello *m = frame;
 
+        /* Before our own number is here we cannot know what is for us: it will dial again. */
         if (head->kind != WIRE_PEER_HELLO || m->version != WIRE_VERSION || m->node == 0 ||
-            m->node == g->r->node || !(g->peer = peer_find(g->r, m->node))) {
+            m->node == g->r->node || !g->r->node || !(g->peer = peer_find(g->r, m->node))) {
             conn_close(c);
             free(g);
             return;

@@ -298,6 +298,7 @@ void job_info(struct raylet *r, const struct wire_job_info *m) {
     int64_t cpus;
 
     if (j) j->named = true;
+    if (j && j->known && m->ended) job_end(r, j->number, "its job ended", false);
     if (!j || j->known) return;
     j->config = malloc(len ? len : 1);
     if (!j->config) return;

@@ -34,7 +34,7 @@ static bool node_quiet(struct sim_machine *m, char *why, size_t cap) {
 
     if (!r || !m->ready) return snprintf(why, cap, "%s is not there", m->name), false;
     while ((p = table_next(&r->procs, &at, NULL)))
-        if (p->work >= WORK_LEASE)
+        if (p->work >= WORK_LEASE && !p->detached)
             return snprintf(why, cap, "%s: process %u still has work %d", m->name, p->pid, p->work),
                    false;
     if (leases_waiting(r->leases))

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -27,6 +28,7 @@ static void gcs_main(void *arg) {
     (void)arg;
     memset(s.key, 7, sizeof s.key);
     snprintf(s.listen_ip, sizeof s.listen_ip, "%s", sim_cluster.machines[0]->ip);
+    snprintf(s.log, sizeof s.log, "/sim/gcs");
     s.lasting = true;
     e = loop_new(&opts.loop);
     if (e == 0) e = gcsd_new(&opts, &sim_cluster.gcsd, &err);
@@ -186,6 +188,9 @@ static void raylet_main(void *arg) {
     r->set.spill_threshold = 0.8;
     r->set.is_head = m->is_head;
     r->set.no_lifeline = true;
+    r->set.line_fd = memfd_create("settings", 0);
+    r->set.rejoin = (struct rejoin){.again = m->again, .epoch = m->epoch};
+    m->again = false;
     if (resources_set(&r->set.resources, "CPU", (int64_t)(m->cpus * RESOURCE_UNIT)) < 0) abort();
     e = node_start(r, &err);
     if (e < 0) node_fail(r, -e, err.text[0] ? err.text : skate_strerror(e));
@@ -206,6 +211,18 @@ static void raylet_ended(struct sim_proc *p) {
     m->ready = false;
     m->down_since = sim_now;
     sim_drivers_node_lost(m);
+}
+
+static void start_anew(void *arg) {
+    struct sim_machine *m = arg;
+
+    if (!m->raylet_proc) sim_raylet_start(m);
+}
+
+void sim_raylet_anew(struct sim_machine *m, uint64_t epoch) {
+    m->again = true;
+    m->epoch = epoch;
+    sim_later(SIM_MS, start_anew, m);
 }
 
 void sim_raylet_start(struct sim_machine *m) {

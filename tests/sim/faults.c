@@ -222,3 +222,4 @@ void faults_start(uint32_t kinds, int64_t for_ns) {
 }
 
 bool faults_over(void) { return plan.over; }
+bool faults_have(enum fault kind) { return plan.kinds & kind; }

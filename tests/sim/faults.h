@@ -27,6 +27,7 @@ uint32_t faults_of(const char *names);
 /* Let things go wrong for so long; then all is mended, dead daemons come again. */
 void faults_start(uint32_t kinds, int64_t for_ns);
 bool faults_over(void);
+bool faults_have(enum fault kind);
 
 /* After the end: nothing is left, books add up, all nodes are there. sim_fail() says what not. */
 bool checks_quiet(void *unused);

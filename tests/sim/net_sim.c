@@ -226,6 +226,7 @@ static void tell_frame(const struct pipe *p, const struct flight *f) {
     if (*inner)
         printf(" (%s for %llx from %llx)", inner, (unsigned long long)m->dst,
                (unsigned long long)m->src);
+    sim_tell_inner(*inner ? (const void *)wire_route_frame(m, &len) : m);
     printf("\n");
 }
 

@@ -197,6 +197,29 @@ int __wrap_dprintf(int fd, const char *format, ...) {
     return 1;
 }
 
+/* ---- a daemon that ends, or begins anew ---- */
+
+void __wrap_exit(int code) __attribute__((noreturn));
+void __real_exit(int code) __attribute__((noreturn));
+void __wrap_exit(int code) {
+    if (!sim_cur) __real_exit(code);
+    sim_exit(code);
+}
+
+/* A raylet that was declared dead: its settings are the machine's own. */
+int __wrap_execv(const char *path, char *const argv[]);
+int __wrap_execv(const char *path, char *const argv[]) {
+    (void)path;
+    sim_raylet_anew(sim_cur->machine, strtoull(argv[3], NULL, 10));
+    sim_exit(0);
+}
+
+off_t __real_lseek64(int fd, off_t at, int whence);
+off_t __wrap_lseek64(int fd, off_t at, int whence);
+off_t __wrap_lseek64(int fd, off_t at, int whence) {
+    return sim_cur ? 0 : __real_lseek64(fd, at, whence);
+}
+
 /* ---- the end of all ---- */
 
 void __real_abort(void) __attribute__((noreturn));

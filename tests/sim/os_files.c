@@ -611,6 +611,8 @@ ssize_t __wrap_write(int fd, const void *p, size_t n) {
     }
     if (fd == 2 && sim_cur) {
         sim_note("says: %.*s", (int)n, (const char *)p);
+        if (memmem(p, n, "joined anew: READY", 18) && sim_cur->on_out)
+            sim_cur->on_out(sim_cur, "READY", 6);
         if (memmem(p, n, "invariant", 9))
             printf("%s: %.*s", sim_cur->name, (int)n, (const char *)p);
         return (ssize_t)n;

@@ -157,6 +157,8 @@ struct sim_machine {
     char name[24], socket_path[64];
     double cpus;
     int64_t down_since;
+    uint64_t epoch; /* its raylet has been a node before, when the GCS had this one */
+    bool again;
 };
 struct sim_cluster {
     struct sim_machine **machines; /* [0] is where the GCS runs */
@@ -172,6 +174,7 @@ extern struct sim_cluster sim_cluster;
 void sim_cluster_new(uint32_t machines, void *(*worker)(void *fd));
 void sim_gcs_start(void);
 void sim_raylet_start(struct sim_machine *m);
+void sim_raylet_anew(struct sim_machine *m, uint64_t epoch); /* the present one is about to end */
 /* posix_spawn of the current process: its zygote. */
 int sim_spawn(const char *path, int sock, uint32_t *ret_pid);
 

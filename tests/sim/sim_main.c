@@ -45,9 +45,17 @@ static void arrive(void *arg) {
     if (faults_over() || arrivals == 0) return;
     if (m->ready) {
         arrivals--;
-        (void)sim_driver_new(m, tasks_each, 0);
+        (void)sim_driver_new(m, tasks_each, (uint32_t)sim_below(2));
     }
     sim_later((int64_t)sim_below(1500 * SIM_MS), arrive, NULL);
+}
+
+static void check_names(void) {
+    struct sim_driver *d = sim_driver_new(sim_cluster.machines[0], 1, 0);
+
+    d->checker = true;
+    if (!sim_run(sim_now + PATIENCE_S * SIM_S, all_finished, NULL)) sim_fail("names are not told");
+    (void)sim_run(sim_now + 60 * SIM_S, checks_quiet, NULL);
 }
 
 static void run(const struct options *o) {
@@ -57,7 +65,7 @@ static void run(const struct options *o) {
     for (uint32_t i = 0; i < o->nodes; i++) sim_raylet_start(sim_cluster.machines[i]);
     if (!sim_run(60 * SIM_S, all_ready, NULL)) sim_fail("the nodes are not ready after 60 s");
     for (uint32_t i = 0; i < o->drivers; i++)
-        (void)sim_driver_new(sim_cluster.machines[sim_below(o->nodes)], o->tasks, 0);
+        (void)sim_driver_new(sim_cluster.machines[sim_below(o->nodes)], o->tasks, 1);
     faults_start(o->faults, o->fault_s * SIM_S);
     arrivals = ARRIVALS;
     tasks_each = o->tasks / 4 + 1;
@@ -65,6 +73,7 @@ static void run(const struct options *o) {
     if (!sim_run(sim_now + (PATIENCE_S + o->fault_s) * SIM_S, all_finished, NULL))
         sim_fail("the drivers have not ended %d s after all was mended", PATIENCE_S);
     (void)sim_run(sim_now + 60 * SIM_S, checks_quiet, NULL);
+    if (!sim_failure[0] && sim_names) check_names();
     checks_end();
     if (sim_failure[0]) checks_dump();
 }

@@ -7,6 +7,7 @@
 int sim_thread_join(struct sim_thread *t, int64_t until);
 void sim_maps_end(struct sim_proc *p); /* what it had mapped */
 void sim_thread_gone(const void *stack, size_t bytes); /* nobody sleeps on it any more */
+void sim_tell_inner(const void *frame); /* for people: which actor a frame is about */
 int sim_pidfd(uint32_t pid);
 int sim_null_file(void);
 int sim_fd_wait(int fd); /* the thread sleeps until something may be there */
