@@ -227,10 +227,11 @@ void actor_host_kill(struct raylet *r, const struct wire_worker_kill *m) {
 
     text = wire_worker_kill_reason(m, &len);
     snprintf(reason, sizeof reason, "%.*s", (int)len, len ? text : "");
-    while (!p && !id_is_nil(&m->actor) && (q = table_next(&r->procs, &at, NULL)))
+    /* Of a process that is named only that one is meant: the actor may have begun anew. */
+    while (!p && !m->proc && !id_is_nil(&m->actor) && (q = table_next(&r->procs, &at, NULL)))
         if (q->work == WORK_ACTOR && id_equal(&q->actor, &m->actor)) p = q;
     if (!p) {
-        if (!id_is_nil(&m->actor)) cancel_start(r, &m->actor);
+        if (!m->proc && !id_is_nil(&m->actor)) cancel_start(r, &m->actor);
         return;
     }
     if (p->role != PROC_WORKER) return;
