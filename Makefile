@@ -15,7 +15,7 @@ help:
 	@echo 'make bench       Skate beside Ray, alternating, with the floor of this machine'
 	@echo 'make bench-compare REV=...  an old revision beside this one; fails when a row falls'
 	@echo 'make quick       compile and copy what changed into .venv (about one second)'
-	@echo 'make faults      real nodes in network namespaces: kills, cuts, bad networks (about 15 minutes)'
+	@echo 'make faults      real nodes in network namespaces: kills, cuts, bad networks (about 17 minutes)'
 	@echo 'make asan        C unit tests and the compat tests under ASan and UBSan'
 	@echo 'make tidy        the style check'
 	@echo 'make fuzz SECONDS=60  each fuzz target so long, with clang (tests/fuzz)'

@@ -1,8 +1,9 @@
 """The fault runs in full length: `faults.py [NAME...]` (`make faults`), one line for each.
 
-Without names all of them, about 15 minutes: `nodes` (8 nodes, 50,000 tasks, one node killed and
+Without names all of them, about 17 minutes: `nodes` (8 nodes, 50,000 tasks, one node killed and
 one added every 2 s), `power` (a machine switched off), `head` (the raylet beside the GCS killed),
-`gcs` (the GCS killed again and again for a minute), `full-disk` and `slow-disk` (of its log, half
+`gcs` (the GCS killed again and again for a minute), `new-head` (another machine takes over its
+address, with a copy of its log), `chaos` and `chaos-long` (everything at once, for a minute), `full-disk` and `slow-disk` (of its log, half
 a second for each write), `away-...`, `long-...` (a node unplugged, deaf, mute, frozen for 3 s and
 for 8 s), and a minute of each bad network: loss, duplicates, reordering, jitter, everything,
 partition, one-way. Needs root and network namespaces. Exit status 1 when one fails; what it says
@@ -32,6 +33,9 @@ RUNS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "nodes": lambda path: runs.churn(path, 50000, nodes=8, task_s=0.01, every_s=2.0),
     "power": lambda path: runs.power_cut(path, 200),
     "gcs": lambda path: runs.gcs(path, MINUTE, 1.0),
+    "new-head": lambda path: runs.head_machine(path, 5.0),
+    "chaos": lambda path: runs.chaos(path, MINUTE, int(time.time()), 1.5),
+    "chaos-long": lambda path: runs.chaos(path, MINUTE, int(time.time()), 8.0),
     "full-disk": lambda path: runs.full_disk(path, 5),
     "slow-disk": lambda path: runs.slow_disk(path, MINUTE, 0.5),
     "head": lambda path: runs.head_raylet(path, 2000),

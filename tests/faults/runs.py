@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ import ledger
 from rig import Machine, Rig, until
 
 import skate as ray
-from skate import exceptions
+from skate import _node, exceptions
 
 ALIVE_S = 30.0  # a node that is not alive so long after the last fault is dead for ever
 
@@ -370,13 +371,59 @@ def gcs(path: Path, seconds: float, most_s: float = 1.0, seed: int = 1) -> dict[
                 "gap_median_s": median(kills.gaps), "gap_most_s": max(kills.gaps)}  # fmt: skip
 
 
+def head_machine(path: Path, out_s: float = 2.0) -> dict[str, Any]:
+    """The whole head is lost: GCS, raylet, network. Another machine takes over its address, with a
+    copy of the log; until then what runs elsewhere goes on."""
+    with Rig(log=True) as rig:
+        head = rig.start(num_cpus=1)
+        others = [rig.add_node(resources={"far": 1}) for _ in range(2)]
+        rig.connect(at=others[0])
+        calls = ledger.Calls([
+            ledger.Counter.options(resources={"far": 0.6}, name=f"counter {i}").remote()
+            for i in range(2)
+        ])  # fmt: skip
+        born = Register(resources={"far": 0.01})
+        for _ in range(5):
+            assert born.add()
+        ledger.Tasks(Path(f"{path}.before"), 100, 0.002).check()
+        kept = alive() - {head.node_id}
+        rig.net.isolate(head.port)
+        rig.kill_gcs()
+        rig.kill_raylet(head)
+        gone, said = time.monotonic(), 0
+        while time.monotonic() - gone < out_s:
+            calls.more(20)
+            said += 20
+        copy = rig.folder / "copy"
+        copy.mkdir()
+        for file in Path(rig.log).parent.glob("gcs.db*"):
+            shutil.copy2(file, copy)
+        rig.log = str(copy / "gcs.db")
+        rig.net.heal()
+        back = time.monotonic()
+        rig.start_gcs()
+        rig.add_node(head)
+        until(lambda: alive() == kept | {head.node_id}, "the other nodes have joined again", ALIVE_S)
+        joined = time.monotonic() - back
+        after = ledger.Tasks(Path(f"{path}.after"), 300, 0.01)
+        after.check()
+        calls.more(50)
+        calls.check()
+        assert ray.get_actor("counter 0")._actor_id == calls.actors[0]._actor_id
+        born.check()
+        return {"joined_s": joined, "calls_without_a_head": said,
+                "nodes_after": len({line.node for line in after.lines()})}  # fmt: skip
+
+
 # ------------------------------------------------------------------- disks under the GCS's log
 
 
 class Register:
     """Named actors that outlive their driver: each is a change that the GCS must keep."""
 
-    def __init__(self) -> None:
+    def __init__(self, **options: Any) -> None:
+        """options: of each actor."""
+        self.options = options
         self.kept: list[str] = []
         self.refused: list[str] = []  # what was said
 
@@ -384,7 +431,7 @@ class Register:
         """One more. False: it was refused, in the way that is promised."""
         name = f"kept {len(self.kept) + len(self.refused)}"
         try:
-            ledger.Counter.options(name=name, lifetime="detached").remote()
+            ledger.Counter.options(name=name, lifetime="detached", **self.options).remote()
         except exceptions.RaySystemError as error:
             self.refused.append(str(error))
             return False
@@ -461,3 +508,98 @@ def slow_disk(path: Path, seconds: float, each_s: float = 0.5) -> dict[str, Any]
         calls.check()
         return {"seconds": time.monotonic() - begun, "rounds": rounds, "kept": len(register.kept),
                 "kept_median_s": median(kept_s), "calls": sum(calls.sent)}  # fmt: skip
+
+
+# --------------------------------------------------------------------------------- all of it
+
+
+class Chaos:
+    """One fault after the other. Two of these, of daemons and of the network, are all of it."""
+
+    KINDS = ("gcs", "raylet", "freeze", "cut", "one-way", "unplug", "slow")
+
+    def __init__(
+        self, rig: Rig, nodes: list[Machine], kinds: tuple[str, ...], seed: int, most_s: float
+    ) -> None:
+        self.rig, self.nodes, self.kinds, self.most_s = rig, nodes, kinds, most_s
+        self.dice = random.Random(seed)
+        self.done: list[str] = []
+
+    def __call__(self, over: threading.Event) -> None:
+        while not over.wait(self.dice.uniform(0, 0.5)):
+            kind = self.dice.choice(self.kinds)
+            self.done.append(kind)
+            undo = self.befall(kind)
+            over.wait(self.dice.uniform(0, self.most_s))
+            undo()
+
+    def befall(self, kind: str) -> Callable[[], None]:
+        """What ends it."""
+        one, other = self.dice.sample(self.nodes, 2)
+        net = self.rig.net
+        if kind == "gcs":
+            self.rig.kill_gcs()
+            return self.rig.start_gcs
+        if kind == "raylet":
+            self.rig.kill_raylet(one)
+            return lambda: self.add(one)
+        if kind == "freeze":
+            self.rig.pause(one.pid)
+            return lambda: self.rig.resume(one.pid)
+        if kind == "cut":
+            net.cut(one.port, other.port)
+        elif kind == "one-way":
+            net.drop(one.port, other.port)
+        elif kind == "unplug":
+            net.isolate(one.port)
+        else:
+            net.loss(20)
+        return net.heal
+
+
+    def add(self, machine: Machine) -> None:
+        """A new node on that machine, as soon as it finds a way to the GCS."""
+
+        def try_it() -> bool:
+            with contextlib.suppress(_node.StartError):
+                self.rig.add_node(machine)
+            return machine.node is not None
+
+        until(try_it, "a new node starts")
+
+
+def chaos(path: Path, seconds: float, seed: int = 1, most_s: float = 3.0) -> dict[str, Any]:
+    """Everything befalls a cluster; afterwards everything is right, and every machine's node lives.
+    Nodes that are called dead take their values and actors along: these are made again."""
+    print(f"chaos: seed {seed}", flush=True)
+    with Rig(log=True) as rig:
+        rig.start(num_cpus=1)
+        others = [rig.add_node() for _ in range(4)]
+        rig.connect()
+        faults = [Chaos(rig, others, Chaos.KINDS[i : i + n], seed + i, most_s)
+                  for i, n in ((0, 3), (3, 4))]  # fmt: skip
+        objects = ledger.Objects()
+        echoes = [
+            ledger.Echo.options(name=f"echo {i}", lifetime="detached",
+                                scheduling_strategy="SPREAD").remote() for i in range(5)
+        ]  # fmt: skip
+        ray.get([e.say.remote(0) for e in echoes], timeout=ledger.GET_S)
+        begun, rounds, said = time.monotonic(), 0, 0
+        with beside(faults[0]), beside(faults[1]):
+            while time.monotonic() - begun < seconds:
+                tasks = ledger.Tasks(Path(f"{path}.{rounds}"), 100, 0.005)
+                numbers = range(said, said + 50)
+                replies = [echoes[n % 5].say.remote(n) for n in numbers]
+                objects.round(4, 1 << 18)
+                assert ray.get(replies, timeout=ledger.GET_S) == [
+                    ledger.answer(n) for n in numbers]  # fmt: skip
+                tasks.check()
+                rounds, said = rounds + 1, said + 50
+        took = time.monotonic() - begun
+        until(lambda: len(alive()) == 5, "every machine has a living node", ALIVE_S)
+        for number in range(5):
+            named = ray.get_actor(f"echo {number}")
+            assert named._actor_id == echoes[number]._actor_id
+            assert ray.get(named.say.remote(number), timeout=ledger.GET_S) == ledger.answer(number)
+        return {"seconds": took, "rounds": rounds, "calls": said, "objects": objects.next,
+                } | {kind: f.done.count(kind) for f in faults for kind in f.kinds}  # fmt: skip

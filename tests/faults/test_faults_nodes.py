@@ -21,10 +21,10 @@ def test_a_machine_that_is_switched_off(namespaces, tmp_path):
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("how", runs.AWAY)
+@pytest.mark.parametrize("how", ["mute", "frozen"])
 def test_a_node_that_is_away_for_a_moment(namespaces, tmp_path, how):
-    """Off the net, deaf, mute or frozen: it is the same one afterwards, and so are its actors."""
-    did = runs.away(tmp_path / "ledger", how, 1.2, 200)
+    """It is the same one afterwards, and so are its actors. Deaf, unplugged: `make faults`."""
+    did = runs.away(tmp_path / "ledger", how, 1.2, 150)
     # On a loaded machine a moment may be longer than a node's silence is borne.
     assert did["same"] or did["called_dead"]
 
