@@ -3,11 +3,11 @@
 Without names all of them, about 17 minutes: `nodes` (8 nodes, 50,000 tasks, one node killed and
 one added every 2 s), `power` (a machine switched off), `head` (the raylet beside the GCS killed),
 `gcs` (the GCS killed again and again for a minute), `new-head` (another machine takes over its
-address, with a copy of its log), `chaos` and `chaos-long` (everything at once, for a minute), `full-disk` and `slow-disk` (of its log, half
-a second for each write), `away-...`, `long-...` (a node unplugged, deaf, mute, frozen for 3 s and
-for 8 s), and a minute of each bad network: loss, duplicates, reordering, jitter, everything,
-partition, one-way. Needs root and network namespaces. Exit status 1 when one fails; what it says
-is why.
+address, with a copy of its log), `chaos` and `chaos-long` (everything at once, for a minute),
+`full-disk` and `slow-disk` (of its log, half a second for each write), `away-...`, `long-...` (a
+node unplugged, deaf, mute, frozen for 3 s and for 8 s), and a minute of each bad network: loss,
+duplicates, reordering, jitter, everything, partition, one-way. Needs root and network namespaces.
+Exit status 1 when one fails; what it says is why.
 """
 
 from __future__ import annotations

@@ -403,7 +403,7 @@ def head_machine(path: Path, out_s: float = 2.0) -> dict[str, Any]:
         back = time.monotonic()
         rig.start_gcs()
         rig.add_node(head)
-        until(lambda: alive() == kept | {head.node_id}, "the other nodes have joined again", ALIVE_S)
+        until(lambda: alive() == kept | {head.node_id}, "the others have joined again", ALIVE_S)
         joined = time.monotonic() - back
         after = ledger.Tasks(Path(f"{path}.after"), 300, 0.01)
         after.check()
