@@ -212,7 +212,8 @@ static void to_node(struct gate *g, struct end *e, const struct wire_gate_hello 
     to.ip = ip;
     e->peer = end_new(g, NULL, END_DIALLING, m->to);
     if (!e->peer || conn_connect(g->net, to, &end_events, e->peer, &c) < 0) {
-        if (e->peer) end_free(e->peer);
+        if (e->peer) end_free(e->peer); /* it does not know of e yet */
+        e->peer = NULL;
         end_close(e);
         return;
     }

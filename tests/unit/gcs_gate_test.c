@@ -103,6 +103,8 @@ static void dial(struct peer *p) {
     UNTIL(p->ready);
 }
 
+static const char *hello_ip = "127.0.0.1";
+
 static void hello(struct peer *p, uint32_t node, uint32_t to, uint16_t port) {
     struct wire_gate_hello *m;
     struct wire_buf b;
@@ -113,7 +115,7 @@ static void hello(struct peer *p, uint32_t node, uint32_t to, uint16_t port) {
     m->to = to;
     m->port = port;
     m->version = WIRE_VERSION;
-    WIRE_PUT(&b, gate_hello, ip, "127.0.0.1", 9);
+    WIRE_PUT(&b, gate_hello, ip, hello_ip, strlen(hello_ip));
     assert_int_equal(wire_end(&b), 0);
     assert_int_equal(conn_send(p->conn, b.p, b.len), 0);
     wire_release(&b);
@@ -210,6 +212,25 @@ static void refused(void **state) {
     UNTIL(far.next == 10);
 }
 
+/* Found by fuzz_gate.c: an end that could not dial was still known to the one that waited. */
+static void an_address_that_is_none(void **state) {
+    static const char *const none[] = {"", "300.1.1.1", "a name", "1.2.3.4.5.6.7.8.9.10.11"};
+    struct peer a;
+
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        hello_ip = none[i];
+        dial(&a);
+        hello(&a, 5, 2, 700);
+        UNTIL(a.closed);
+    }
+    hello_ip = "127.0.0.1";
+    dial(&a);
+    hello(&a, 5, 2, net_listener_port(listener));
+    say(&a, 0, 10);
+    UNTIL(far.next == 10);
+}
+
 /* Who does not read is not sent more than a few MB; nothing is lost when he reads again. */
 static void pressure(void **state) {
     struct wire_bulk_data *m = calloc(1, BIG);
@@ -241,7 +262,7 @@ static void pressure(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {TEST(to_a_node), TEST(to_an_outpost), TEST(refused),
-                                       TEST(pressure)};
+                                       TEST(an_address_that_is_none), TEST(pressure)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
