@@ -57,8 +57,27 @@ static void on_close(void *arg, struct conn *c, int code, const char *text) {
     sum += (uint64_t)code + strlen(text);
 }
 
+/* A place of exactly this size, or none; the last one is given up at the next. */
+static void *on_place(void *arg, struct conn *c, const void *head, uint32_t at, uint32_t len) {
+    static void *place;
+
+    (void)arg, (void)c;
+    free(place);
+    place = NULL;
+    if (at < wire_head(head)->fixed || at + len < at || at + len > wire_head(head)->size) abort();
+    if (fuzz_below(now, 4)) place = malloc(len ? len : 1);
+    return place;
+}
+
+static void on_placed(void *arg, struct conn *c, const void *head) {
+    (void)arg;
+    sum += wire_head(head)->size;
+    if (fuzz_below(now, 16) == 1) ours = conn_close(c);
+}
+
 static const struct conn_events events = {.on_ready = on_ready, .on_frame = on_frame,
-                                          .on_close = on_close};
+                                          .on_close = on_close, .on_place = on_place,
+                                          .on_placed = on_placed};
 
 static void tear_down(void) {
     net = net_free(net);
