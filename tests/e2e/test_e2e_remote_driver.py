@@ -339,6 +339,42 @@ def cut_while_it_runs(far, whose, but: int, each_s: float) -> None:
         thread.join()
 
 
+def test_the_control_store_is_killed(site):
+    """All that the driver's machine has goes through that process: it comes back and goes on."""
+    head = Site()
+    try:
+        started = head.skate("start", "--head", "--port=0", "--num-cpus=1",
+                             '--resources={"second": 100}').succeeds()
+        address = re.search(r"at (\S+:\d+)\.", started.text())[1]
+        [key] = head.folder.glob("skate-*/cluster_*/key")
+        copy, enough = site.folder / "key", site.folder / "enough"
+        shutil.copy(key, copy)
+        program = site.python(STEADY, address, str(enough),
+                              env={"SKATE_CLUSTER_KEY_FILE": str(copy)})
+        program.expect("up")
+        for i in (1, 2, 3):
+            program.expect(rf"round {len(rounds(program)) + 1}$", 60)
+            store = until(lambda: store_of(head), 10, "the control store runs")
+            kill(store)
+            until(lambda killed=store: not os.path.exists(f"/proc/{killed}"), 10, f"its end, {i}")
+        enough.touch()
+        program.expect("whole", 90)
+        program.succeeds()
+        head.skate("stop").succeeds()
+        head.assert_nothing_left()
+    finally:
+        head.close()
+
+
+def store_of(head: Site) -> int:
+    """The control store itself, which its keeper starts anew; 0: it is not there just now."""
+    return next((p.pid for p in head.called("skate-gcs")), 0)
+
+
+def rounds(program) -> list[str]:
+    return [line for line in program.out if line.startswith("round")]
+
+
 # ------------------------------------------------------- a network that lets one port through
 
 

@@ -143,7 +143,7 @@ FLAGS = """--object-manager-port=1 --node-manager-port=0 --min-worker-port=2 --m
 --worker-port-list=4,5 --ray-client-server-port=10001 --include-dashboard=true
 --dashboard-host=0.0.0.0 --dashboard-port=8265 --dashboard-agent-listen-port=6
 --dashboard-agent-grpc-port=7 --runtime-env-agent-port=8 --metrics-export-port=9
---plasma-directory=/dev/shm --autoscaling-config=x --disable-usage-stats
+--plasma-directory=/dev/shm --disable-usage-stats
 --include-log-monitor=true --enable-resource-isolation --system-reserved-cpu=1
 --system-reserved-memory=1 --cgroup-path=/x --log-style=pretty --log-color=false --verbose
 --node-name=mine --memory=1000000000 --object-store-memory=100000000 --num-gpus=0

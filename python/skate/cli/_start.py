@@ -261,7 +261,7 @@ def _raylet_error(text: str, ip: str, cluster: str | None, options: dict[str, An
         given = ("--redis-password", "the same as on the head node, and the head the same --port")
         if options["cluster_key_file"] or not options["redis_password"]:
             given = ("the key", "a copy of the file that `skate start --head` named when THIS "
-                     "cluster was started (each start makes a new one)")  # fmt: skip
+                     "cluster was started (a new cluster has a new one)")  # fmt: skip
         return (f"the cluster {cluster} refused this node: {given[0]} is wrong. "
                 f"It must be {given[1]}")  # fmt: skip
     return text
