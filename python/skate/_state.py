@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 MOST = 10_000  # rows of one kind that are ever given out
-TASKS, PROCESSES, RUNS, DEMANDS, ENVS = 1, 3, 4, 5, 6  # state_req.what
+TASKS, PROCESSES, RUNS, ENVS = 1, 3, 4, 6  # state_req.what
+_ENOENT = 9  # include/skate/errors.h
 _NODE_BITS = 32
 _AT_ONCE = 32  # questions to different processes
 NIL = "f" * 48
@@ -181,6 +182,10 @@ class Asked:
         """job_info of each job."""
         return self._list(6)
 
+    def demand_rows(self) -> list[dict[str, Any]]:
+        """demand_info of all that waits: leases, actors, bundles."""
+        return self._list(7)
+
     def node_ids(self) -> dict[int, str]:
         """Number of a node -> its id for people."""
         return {row["node"]: (row["node_id"] + bytes(12)).hex() for row in self.node_rows()}
@@ -231,26 +236,19 @@ def _ms(ns: int) -> int | None:
 
 
 def demands(asked: Asked) -> list[dict[str, Any]]:
-    """What waits for resources: tasks at their raylets, actors at the control store; and why."""
-    out = []
-    for node in asked.node_rows():
-        if node["state"] != 1 or node["suspect"]:  # it may not answer
-            continue
-        for row in asked.ask(node["node"] << _NODE_BITS, DEMANDS):
-            out.append({
-                "resources": _wire.unpack_resources(row["resources"]), "count": row["count"],
-                "name": row["name"], "never": bool(row["infeasible"]), "reason": row["reason"],
-            })  # fmt: skip
-    for row in asked.actor_rows():
-        if row["state"] not in (0, 2) or row["node"]:
-            continue
-        frame = _wire.build("why_req", id=row["actor"], kind=4)
-        _, fact = _wire.parse(_core.call(GCS, frame, 3.0))
-        out.append({
-            "resources": _wire.unpack_resources(row["resources"]), "count": 1,
-            "name": f"actor {row['cls']}", "never": fact["end"] == 3, "reason": fact["text"],
-        })  # fmt: skip
-    return out
+    """What waits for resources in the cluster and why, as the GCS knows it.
+
+    kind: "task" (`count` leases that wait at node number `node`), "actor" or "bundle" (of a
+    placement group). never: no node can ever hold it. strategy, affinity: as in a lease request.
+    """
+    kinds = ("task", "actor", "bundle")
+    return [{
+        "kind": kinds[row["kind"]], "resources": _wire.unpack_resources(row["resources"]),
+        "labels": row["labels"], "count": row["count"], "job": row["job"], "node": row["node"],
+        "strategy": row["strategy"], "affinity": row["affinity"],
+        "name": f"actor {row['name']}" if row["kind"] == 1 else row["name"],
+        "never": row["status"] == -_ENOENT, "reason": row["reason"],
+    } for row in asked.demand_rows()]  # fmt: skip
 
 
 def runtime_envs(asked: Asked) -> list[dict[str, Any]]:

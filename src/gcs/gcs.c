@@ -4,6 +4,7 @@
  * A frame that makes no sense is dropped, and one that a stranger sends before node_register ends
  * its link. Placement runs once at the end of a step that may have made room.
  * Tests: tests/unit/gcs_test.c. */
+#include "gcs/gcs_demand.h"
 #include "gcs/gcs_groups.h"
 
 #include <stdlib.h>
@@ -102,6 +103,7 @@ struct gcs *gcs_free(struct gcs *g) {
     gcs_groups_release(g);
     sched_view_release(&g->view);
     free(g->loaded);
+    gcs_demand_release(g);
     free(g->doubted);
     map_release(&g->links);
     map_release(&g->actor_ids);
@@ -191,6 +193,7 @@ static void on_message(struct gcs *g, const struct gcs_from *from, const void *m
         case WIRE_GROUP_CREATE: gcs_group_create(g, from, m); break;
         case WIRE_GROUP_REMOVE: gcs_group_remove(g, from, m); break;
         case WIRE_GROUP_GET: gcs_group_get(g, from, m); break;
+        case WIRE_DEMAND_REPORT: gcs_demand_report(g, from, m); break;
         case WIRE_GROUP_RESERVED: gcs_group_reserved(g, from, m); break;
         default:
             if (from->call)
@@ -274,6 +277,7 @@ void gcs_step(struct gcs *g, const struct gcs_event *event, int64_t now_ns, stru
         gcs_groups_place(g);
         gcs_place_all(g);
     }
+    gcs_demand_place(g);
     gcs_health_tell(g);
     out->tick_ms = gcs_health_tick_ms(g);
     g->out = NULL;

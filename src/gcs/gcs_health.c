@@ -33,7 +33,6 @@ static void set_suspect(struct gcs *g, struct gcs_node *n, bool suspect) {
     gcs_place_row(g, n);
     if (!suspect) {
         n->reason[0] = 0;
-        gcs_node_tell_waiting(g, n);
         g->place_wanted = true;
         return;
     }

@@ -13,7 +13,7 @@ enum { GCS_REASON = 1920, GCS_NAME_MAX = 4096, GCS_KEY_MAX = 1024, GCS_ENTRY_MAX
 
 struct gcs_node {
     uint32_t number;
-    uint32_t waiting;  /* leases that wait there: it hears what others have free */
+    uint32_t waiting;  /* leases that wait there */
     bool dirty;        /* its record is old: see gcs_records.c; the same below */
     bool alive, stale; /* stale: it refused an actor, or is away, since its last report */
     bool draining;     /* nothing new goes there: it is to be ended (node_drain) */
@@ -83,6 +83,8 @@ struct gcs_groups {
     struct map ids;
 };
 
+struct gcs_demands; /* gcs_demand.c */
+
 struct gcs_value {
     struct skate_id key;
     char *name;
@@ -130,6 +132,7 @@ struct gcs {
     uint32_t dirty_count, dirty_cap;
     struct gcs_restoring *restoring;
     char *refusing; /* why nothing may be changed by request now, or NULL */
+    struct gcs_demands *demands; /* NULL: none yet */
 };
 
 /* gcs.c: memory that budgets bound, so its end is a panic */
@@ -189,9 +192,6 @@ void gcs_place_remove(struct gcs *g, struct gcs_actor *a);
 void gcs_place_all(struct gcs *g);
 /* Its row of the view: may it be chosen, now and at all? */
 void gcs_place_row(struct gcs *g, struct gcs_node *n);
-/* sched_pick, and when only what actors being started take is in the way, as if that were free. */
-SKATE_NODISCARD int gcs_place_pick(struct gcs *g, const struct sched_ask *ask,
-                                   uint32_t *ret_node);
 void gcs_place_start(struct gcs *g, struct gcs_actor *a); /* say actor_start to its node */
 void gcs_place_uncharge(struct gcs *g, struct gcs_actor *a); /* it is no longer being started */
 

@@ -8,6 +8,7 @@
 
 #include "base/assert.h"
 #include "base/limits.h"
+#include "gcs/gcs_demand.h"
 #include "gcs/gcs_groups.h"
 
 struct gcs_node *gcs_node_find(struct gcs *g, uint32_t number) {
@@ -177,39 +178,12 @@ void gcs_node_register(struct gcs *g, const struct gcs_from *from,
     labels = wire_node_register_labels(m, &labels_len);
     (void)labels_copy(row->labels, labels, labels_len);
     sched_view_reshape(&g->view, row);
+    gcs_demand_nodes(g);
     gcs_dirty_node(g, n);
     gcs_node_welcome(g, from, n, 0, "");
     gcs_node_tell_all(g, n);
     tell_all(g, n, n->number);
     g->place_wanted = true;
-}
-
-static void tell_node(struct gcs *g, const struct gcs_node *about, const struct gcs_node *to) {
-    struct wire_buf b;
-
-    wire_init(&b, NULL, 0);
-    gcs_node_frame(about, &b);
-    gcs_send_link(g, to->link, &b);
-}
-
-/* Where leases wait, the raylet hears of it when another node has more free. */
-static void tell_waiting(struct gcs *g, struct gcs_node *n, uint32_t waiting, bool more) {
-    bool begins = waiting > 0 && n->waiting == 0;
-
-    n->waiting = waiting;
-    for (uint32_t i = 0; i < g->node_count; i++) {
-        const struct gcs_node *o = g->nodes[i];
-
-        if (!o->alive || o == n) continue;
-        if (begins) tell_node(g, o, n);
-        if (more && o->waiting) tell_node(g, n, o);
-    }
-}
-
-void gcs_node_tell_waiting(struct gcs *g, const struct gcs_node *n) {
-    for (uint32_t i = 0; i < g->node_count; i++)
-        if (g->nodes[i]->alive && g->nodes[i] != n && g->nodes[i]->waiting)
-            tell_node(g, n, g->nodes[i]);
 }
 
 static bool has_more(const struct resources *a, const struct resources *b) {
@@ -218,27 +192,31 @@ static bool has_more(const struct resources *a, const struct resources *b) {
     return false;
 }
 
-void gcs_node_report(struct gcs *g, struct gcs_node *n, const struct wire_node_report *m) {
+void gcs_node_has(struct gcs *g, struct gcs_node *n, const struct resources *avail) {
     struct sched_node *row = sched_view_find(&g->view, n->number);
+    struct resources was = row->avail;
+    bool room;
+
+    n->reported = row->avail = *avail;
+    resources_take(&row->avail, &n->loading);
+    resources_take(&row->avail, &n->reserving);
+    room = n->stale || has_more(&row->avail, &was);
+    n->stale = n->health.suspect || n->returning;
+    sched_view_touch(&g->view, row);
+    gcs_place_row(g, n);
+    if (room) gcs_demand_room(g, row);
+    if (room && (g->actors_pending || g->groups.unplaced)) g->place_wanted = true;
+}
+
+void gcs_node_report(struct gcs *g, struct gcs_node *n, const struct wire_node_report *m) {
     struct resources avail;
-    bool more, room;
     uint32_t len;
     const uint8_t *packed = wire_node_report_available(m, &len);
 
     if (resources_unpack(&avail, packed, len) < 0) return;
-    SKATE_ASSERT(row);
     n->arena_used = m->arena_used;
-    more = has_more(&avail, &n->reported);
-    n->reported = avail;
-    tell_waiting(g, n, m->waiting, more);
-    resources_take(&avail, &n->loading);
-    resources_take(&avail, &n->reserving);
-    room = n->stale || has_more(&avail, &row->avail);
-    n->stale = n->health.suspect;
-    row->avail = avail;
-    sched_view_touch(&g->view, row);
-    gcs_place_row(g, n);
-    if (room && (g->actors_pending || g->groups.unplaced)) g->place_wanted = true;
+    n->waiting = m->waiting;
+    gcs_node_has(g, n, &avail);
 }
 
 void gcs_node_lost(struct gcs *g, struct gcs_node *n, const char *why) {
@@ -260,6 +238,7 @@ void gcs_node_lost(struct gcs *g, struct gcs_node *n, const char *why) {
     (void)snprintf(text, sizeof text, "node %u was lost: %s (raylet process %u at %.*s)", n->number,
                    n->reason, m->pid, len ? (int)len : 64, ip);
     gcs_groups_node_lost(g, n->number);
+    gcs_demand_node_lost(g, n->number);
     gcs_unsubscribe(g, proc_make(n->number, 0), true);
     for (uint32_t i = 0; i < g->job_count; i++)
         if (g->jobs[i]->live && proc_node(g->jobs[i]->driver) == n->number)

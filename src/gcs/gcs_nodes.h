@@ -9,8 +9,6 @@ struct gcs_node *gcs_node_find(struct gcs *g, uint32_t number); /* living or dea
 void gcs_node_register(struct gcs *g, const struct gcs_from *from,
                        const struct wire_node_register *m, const char *peer_ip);
 void gcs_node_report(struct gcs *g, struct gcs_node *n, const struct wire_node_report *m);
-/* Raylets where leases wait hear how it is. */
-void gcs_node_tell_waiting(struct gcs *g, const struct gcs_node *n);
 void gcs_node_drain(struct gcs *g, const struct gcs_from *from, const struct wire_node_drain *m);
 void gcs_node_lost(struct gcs *g, struct gcs_node *n, const char *why);
 void gcs_node_bye(struct gcs *g, struct gcs_node *n, const struct wire_node_bye *m);

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "gcs/gcs_demand.h"
 #include "gcs/gcs_groups.h"
 
 void gcs_place_add(struct gcs *g, struct gcs_actor *a) {
@@ -81,6 +82,7 @@ void gcs_place_uncharge(struct gcs *g, struct gcs_actor *a) {
     a->extra = NULL;
     a->charged = false;
     if (g->actors_pending) g->place_wanted = true;
+    gcs_demand_room(g, row);
 }
 
 #define COPY(b, field, m)                                                                      \
@@ -133,6 +135,7 @@ void gcs_place_row(struct gcs *g, struct gcs_node *n) {
     row->alive = alive;
     row->closed = closed;
     sched_view_touch(&g->view, row);
+    if (!row->closed) gcs_demand_room(g, row);
 }
 
 static void lift_loading(struct gcs *g, bool lift) {

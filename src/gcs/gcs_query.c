@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "gcs/gcs_demand.h"
 #include "gcs/gcs_groups.h"
 #include "wire/row_list.h"
 
@@ -29,6 +30,7 @@ void gcs_list(struct gcs *g, const struct gcs_from *from, const struct wire_list
         gcs_job_frame(g->jobs[i], &b);
         wire_rows_add(&r, &b);
     }
+    if (m->what == 7) gcs_demand_list(g, &r);
     for (uint32_t i = 0; m->what == 4 && i < g->groups.count; i++) {
         wire_init(&b, NULL, 0);
         gcs_group_frame(g->groups.v[i], &b);

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "gcs/gcs_demand.h"
 #include "gcs/gcs_groups.h"
 #include "wire/kept.h"
 
@@ -26,6 +27,7 @@ void gcs_node_away(struct gcs *g, struct gcs_node *n, const char *why) {
     n->link = 0;
     n->returning = false;
     n->stale = true;
+    gcs_demand_node_lost(g, n->number);
     gcs_place_row(g, n);
     n->away_until_ns = g->now + g->opts.away_ms * INT64_C(1000000);
     (void)snprintf(n->reason, sizeof n->reason, "suspected: its connection ended: %s", why);
@@ -82,6 +84,7 @@ void gcs_node_return(struct gcs *g, const struct gcs_from *from,
     n->link = from->link;
     n->heard_ns = g->now;
     n->returning = n->stale = true;
+    gcs_demand_node_lost(g, n->number); /* it says again what waits there */
     n->got = n->ungot = 0;
     gcs_place_row(g, n);
     gcs_node_welcome(g, from, n, 0, "");

@@ -13,13 +13,14 @@
 
 #include "raylet/beats.h"
 #include "raylet/bundles.h"
+#include "raylet/demand.h"
 #include "raylet/gateway.h"
 #include "raylet/gcs_keep.h"
 #include "raylet/links.h"
 #include "raylet/rejoin.h"
 #include "wire/kept.h"
 
-enum { POLL_MS = 1000, REDIAL_MS = 10, REDIAL_MAX_MS = 500, STUCK_MS = 2000, SILENT_MS = 3000 };
+enum { REDIAL_MS = 10, REDIAL_MAX_MS = 500, STUCK_MS = 2000, SILENT_MS = 3000 };
 enum { KEPT_MAX = 256 << 20, GIVE_UP_MIN = 30, EARLY_MAX = 16 << 20 };
 
 /* A frame that came before the welcome: while the GCS cannot write its log, what does not wait for
@@ -132,6 +133,7 @@ static void on_synced(struct raylet *r) {
     links_sweep(r);
     jobs_sweep(r);
     groups_back(r);
+    demand_again(r);
     while ((p = table_next(&r->procs, &at, NULL)))
         if (p->state == PROC_LIVE) proc_send(p, &m, sizeof m);
     node_report(r);
@@ -279,7 +281,7 @@ static void dispatch(struct raylet *r, const void *frame) {
         route_frame(r, frame, 0);
         break;
     case WIRE_PROC_DIED: death_heard(r, frame); break;
-    case WIRE_ROWS: links_rows(r, frame); break;
+    case WIRE_DEMAND_PLACE: demand_placed(r, frame); break;
     case WIRE_GROUP_RESERVE: groups_on_reserve(r, frame); break;
     case WIRE_GROUP_RELEASE: groups_on_release(r, frame); break;
     case WIRE_GROUP_INFO: groups_on_info(r, frame); break;
@@ -396,17 +398,6 @@ void gcs_link_bye(struct raylet *r, const char *why) {
     if (wire_end(&b) == 0 && conn_send(l->conn, b.p, b.len) == 0)
         conn_finish(l->conn); /* writes it now: nobody turns the loop after us */
     wire_release(&b);
-}
-
-void gcs_link_poll(struct raylet *r) {
-    struct wire_list m = {.head = {.size = sizeof m, .kind = WIRE_LIST, .fixed = sizeof m,
-                                   .call = 1},
-                          .what = 1};
-    int64_t now = loop_now_ns(r->loop);
-
-    if (r->view.count < 2 || now - r->polled_ns < POLL_MS * INT64_C(1000000)) return;
-    r->polled_ns = now;
-    gcs_link_send(r, &m, sizeof m);
 }
 
 int gcs_link_start(struct raylet *r, struct skate_error *err) {

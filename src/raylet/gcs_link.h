@@ -9,9 +9,6 @@
 SKATE_NODISCARD int gcs_link_start(struct raylet *r, struct skate_error *err);
 /* Send to the GCS. While it is away this waits; in a private session it is lost, and we end. */
 void gcs_link_send(struct raylet *r, const void *frame, uint32_t len);
-/* Something waits: ask the GCS what the other nodes have free now (at most once a second; it says
- * by itself what changes, since our reports say that something waits). */
-void gcs_link_poll(struct raylet *r);
 /* A process ended: nobody waits for the answers to it. */
 void gcs_link_forget(struct raylet *r, uint64_t proc);
 /* The last word, when all that ran here has ended. */

@@ -1,15 +1,15 @@
 /* grants.c - lease requests served: here, or passed to a node that can, or kept.
  *
  * All requests of an owner wait at its own raylet. One that is passed on is granted there at once
- * or comes back (hops + 1); the row of the node that sent it back is emptied until its next
- * report, so it does not go there again. Nothing here blocks. */
+ * or comes back (hops + 1); the GCS, which chose that node, then hears that it was full.
+ * Nothing here blocks. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/assert.h"
 #include "raylet/bundles.h"
-#include "raylet/gcs_link.h"
+#include "raylet/demand.h"
 #include "raylet/links.h"
 #include "raylet/raylet.h"
 
@@ -17,7 +17,6 @@ enum { RECLAIM_MIN_MS = 10, RECLAIM_MAX_MS = 160, FREE_LEASES_MIN = 8, REPORT_MS
 #define NO_SUCH_NODE                                                                           \
     "unschedulable\nThe node specified via NodeAffinitySchedulingStrategy doesn't exist any "   \
     "more or is infeasible, and soft=False was specified."
-enum { PASS_MAX = 1024 }; /* leases passed on at once */
 
 void grants_wake(struct raylet *r) {
     loop_post(r->loop, &r->sched_task);
@@ -182,41 +181,48 @@ void grants_request(struct raylet *r, uint64_t src, const struct wire_lease_req 
     }
     if (!proc_find(r, m->owner)) return;
     r->reclaim_ms = RECLAIM_MIN_MS;
-    if (from_raylet && src != r->self) {
-        struct sched_node *row = sched_view_find(&r->view, proc_node(src));
-
-        if (row) {
-            row->avail.count = 0;
-            sched_view_touch(&r->view, row);
-        }
-    }
     e = leases_put(r->leases, &a, &c, from_raylet);
     if (e < 0) refuse_full(r, m, e);
+    if (e == 0 && from_raylet && src != r->self) { /* it had no room: the GCS shall know */
+        const struct lease_ask *back = leases_find(r->leases, m->owner, m->req);
+
+        if (back) back->cls->full = proc_node(src);
+    }
     grants_wake(r);
 }
 
 /* ---- the pass over what waits ---- */
 
-static void tell_infeasible(struct raylet *r, const struct sched_ask *ask,
-                            const struct lease_ask *a) {
+void grants_tell_never(struct raylet *r, const struct lease_ask *a, const char *text) {
     struct job *j = job_find(r, a->job);
-    struct skate_error text = {""};
-    char who[96];
     uint64_t room[128];
     struct wire_buf b;
     struct wire_notice *m;
 
-    snprintf(who, sizeof who, "Task %s", a->name);
-    sched_explain(&r->view, ask, who, &text);
     wire_init(&b, room, sizeof room);
     m = wire_begin(&b, WIRE_NOTICE);
     m->level = 1;
     m->kind = 1;
     m->job = a->job;
     WIRE_PUT(&b, notice, name, a->name, strlen(a->name));
-    WIRE_PUT(&b, notice, text, text.text, strlen(text.text));
+    WIRE_PUT(&b, notice, text, text, strlen(text));
     if (j && wire_end(&b) == 0 && j->driver) route_send(r, j->driver, b.p, b.len);
     wire_release(&b);
+}
+
+static void tell_infeasible(struct raylet *r, const struct sched_ask *ask,
+                            const struct lease_ask *a) {
+    struct skate_error text = {""};
+    char who[96];
+
+    snprintf(who, sizeof who, "Task %s", a->name);
+    sched_explain(&r->view, ask, who, &text);
+    grants_tell_never(r, a, text.text);
+}
+
+void grants_no_node(struct raylet *r, struct lease_ask *a) {
+    lease_fail(r, a->owner, a->req, NO_SUCH_NODE);
+    leases_cancel(r->leases, a->owner, a->req);
 }
 
 /* One of its tasks has a place: the next one's arguments may lie elsewhere. */
@@ -226,21 +232,36 @@ static void next_locality(struct lease_ask *a) {
     memmove(a->locality, a->locality + 1, a->locality_count * sizeof *a->locality);
 }
 
-static void pass_on(struct raylet *r, uint32_t node, struct lease_ask *a,
-                    const struct lease_class *c) {
-    struct sched_node *row = sched_view_find(&r->view, node);
+void grants_pass_on(struct raylet *r, uint32_t node, struct lease_ask *a, uint32_t n) {
     struct lease_ask part = *a;
-    uint32_t n = sched_times(&row->avail, &c->want, a->count);
 
-    /* Spread: one at a time, so that the next goes elsewhere. Arguments: those whose lie there. */
-    if (n == 0 || c->strategy == SCHED_SPREAD || a->locality_count) n = 1;
-    if (n > PASS_MAX) n = PASS_MAX;
     part.count = n;
-    for (uint32_t i = 0; i < n; i++) resources_take(&row->avail, &c->want);
-    sched_view_touch(&r->view, row);
-    send_request(r, node, &part, c, 1);
+    send_request(r, node, &part, a->cls, 1);
     next_locality(a);
     leases_served(r->leases, a, n);
+}
+
+/* Alone, all of the rule is decided here. True: here, now. */
+static bool alone_here(struct raylet *r, struct lease_class *c, const struct sched_ask *ask) {
+    struct lease_ask *a = c->first;
+    uint32_t node;
+    int e = sched_pick(&r->view, ask, &node);
+
+    if (e == -SKATE_ENOENT && !sched_is_hard(c->strategy) && !c->told) {
+        c->told = true;
+        tell_infeasible(r, ask, a);
+    }
+    if (e == -SKATE_ENOENT && sched_is_hard(c->strategy)) grants_no_node(r, a);
+    return e == 0 && node == r->node;
+}
+
+/* By the own row; what is not certain is the GCS's to say. */
+static bool runs_here(struct raylet *r, struct lease_class *c, const struct sched_ask *ask) {
+    switch (sched_here(&r->view, ask)) {
+    case SCHED_HERE: return true;
+    case SCHED_MAYBE: return c->here > 0 || demand_settled(r, c);
+    default: return c->here > 0 && resources_fit(&node_own(r)->avail, &c->want, NULL);
+    }
 }
 
 /* One lease of the class's first request. False: the class must wait. */
@@ -250,26 +271,11 @@ static bool serve_one(struct raylet *r, struct lease_class *c) {
                             .locality = a->locality, .locality_count = a->locality_count,
                             .labels = c->labels};
     struct job *j = table_get(&r->jobs, a->job);
-    uint32_t node;
-    int e;
 
     if (!j || !j->known) return false;
-    e = sched_pick(&r->view, &ask, &node);
-    if (e == -SKATE_ENOENT && sched_is_hard(c->strategy)) {
-        lease_fail(r, a->owner, a->req, NO_SUCH_NODE);
-        leases_cancel(r->leases, a->owner, a->req);
-        return true;
-    }
-    if (e == -SKATE_ENOENT && !c->told) {
-        c->told = true;
-        tell_infeasible(r, &ask, a);
-    }
-    if (e < 0) return false;
-    if (node != r->node) {
-        pass_on(r, node, a, c);
-        return true;
-    }
+    if (demand_alone(r) ? !alone_here(r, c, &ask) : !runs_here(r, c, &ask)) return c->first != a;
     if (!keeps_free(r, &c->want) || !grants_try(r, a, &c->want, NULL)) return false;
+    if (c->here > 0) c->here--;
     next_locality(a);
     leases_served(r->leases, a, 1);
     return true;
@@ -289,9 +295,8 @@ void grants_run(void *arg) {
         left = left || c->first;
     }
     leases_turn(r->leases);
-    if (!left) return;
-    grants_reclaim(r);
-    gcs_link_poll(r);
+    demand_grew(r);
+    if (left) grants_reclaim(r);
 }
 
 /* ---- leases ---- */

@@ -636,22 +636,6 @@ void links_sweep(struct raylet *r) {
     grants_wake(r);
 }
 
-/* Whole node_info frames, each padded to 8 bytes. */
-void links_rows(struct raylet *r, const struct wire_rows *m) {
-    uint32_t len, at = 0;
-    const uint8_t *p = wire_rows_frames(m, &len);
-
-    while (len - at >= sizeof(struct wire_head)) {
-        const struct wire_head *head = (const struct wire_head *)(const void *)(p + at);
-
-        if (head->size > len - at || wire_check(head, head->size) < 0) return;
-        if (head->kind == WIRE_NODE_INFO)
-            links_node_info(r, (const struct wire_node_info *)(const void *)head);
-        at += (head->size + 7u) & ~7u;
-        if (at > len) return;
-    }
-}
-
 uint16_t links_port(const struct raylet *r) {
     return r->links->listener ? net_listener_port(r->links->listener) : 0; /* 0: an outpost */
 }

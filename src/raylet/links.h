@@ -21,10 +21,9 @@ uint32_t links_to_all(struct raylet *r, const void *frame, uint32_t len, uint64_
 struct near *links_near(const struct raylet *r, uint32_t node);
 /* On the bulk connection of a node. */
 SKATE_NODISCARD int links_bulk(struct raylet *r, uint32_t node, const void *frame, uint32_t len);
-/* What the GCS says of a node, of several (frames back to back). */
+/* What the GCS says of a node. */
 void links_node_info(struct raylet *r, const struct wire_node_info *m);
 void links_node_doubt(struct raylet *r, const struct wire_node_doubt *m);
-void links_rows(struct raylet *r, const struct wire_rows *m);
 /* Between these the GCS names all living nodes; who was not named is dead. */
 void links_mark(struct raylet *r);
 void links_sweep(struct raylet *r);

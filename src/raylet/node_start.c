@@ -25,6 +25,7 @@
 #include "raylet/answers.h"
 #include "raylet/beats.h"
 #include "raylet/bundles.h"
+#include "raylet/demand.h"
 #include "raylet/gcs_link.h"
 #include "raylet/links.h"
 #include "raylet/memory_monitor.h"
@@ -333,8 +334,7 @@ static int watch_lifelines(struct raylet *r, struct skate_error *err) {
     return 0;
 }
 
-static void send_report(void *arg) {
-    struct raylet *r = arg;
+static void report(struct raylet *r, bool beat) {
     struct sched_node *own = node_own(r);
     uint8_t packed[RESOURCES_MAX * 80];
     struct resources avail;
@@ -356,9 +356,11 @@ static void send_report(void *arg) {
     WIRE_PUT(&b, node_report, available, packed, len);
     if (wire_end(&b) == 0) gcs_link_send(r, b.p, b.len);
     wire_release(&b);
+    demand_changed(r, beat);
 }
 
-void node_report(struct raylet *r) { send_report(r); }
+static void send_report(void *arg) { report(arg, false); }
+void node_report(struct raylet *r) { report(r, false); }
 
 static void on_beat(void *arg) {
     struct raylet *r = arg;
@@ -367,7 +369,7 @@ static void on_beat(void *arg) {
 
     if (!r->node) return;
     beats_turn(r->beats);
-    send_report(r);
+    report(r, true);
     gcs_link_beat(r);
     links_beat(r);
     pulls_beat(r);

@@ -139,7 +139,6 @@ struct raylet {
     struct lease_queue *leases;
     struct loop_task sched_task;
     struct loop_timer *reclaim_timer;
-    int64_t polled_ns;      /* when the GCS was last asked what other nodes have */
     struct table reclaimed; /* owner -> (void *)1: told since the last tick */
     struct actor_wait *actor_waits; /* actor_host.c: for idle leases to come back */
     struct resources coming;        /* an actor that the GCS may place here needs this */

@@ -151,33 +151,6 @@ static void all_runs(struct raylet *r, struct rows *rows) {
         run_row(rows, &r->dead_runs->v[(n - 1 - i) % DEAD_ALL]);
 }
 
-static void demand_rows(struct raylet *r, struct rows *rows) {
-    uint8_t packed[RESOURCES_MAX * 80];
-    struct lease_class *c;
-    uint32_t at = 0;
-
-    while ((c = leases_next_class(r->leases, &at)))
-        for (const struct lease_ask *a = c->first; a; a = a->next) {
-            struct sched_ask ask = {.want = &c->want, .strategy = c->strategy,
-                                    .affinity = c->affinity, .labels = c->labels};
-            size_t len = resources_pack(&c->want, packed, sizeof packed);
-            struct skate_error why = {""};
-            struct wire_demand_row *m;
-            uint64_t stack[512];
-            struct wire_buf b;
-
-            wire_init(&b, stack, sizeof stack);
-            m = wire_begin(&b, WIRE_DEMAND_ROW);
-            m->count = a->count;
-            m->infeasible = sched_could(&r->view, &ask) == -SKATE_ENOENT;
-            if (m->infeasible) sched_explain(&r->view, &ask, "it", &why);
-            WIRE_PUT(&b, demand_row, name, a->name, strlen(a->name));
-            WIRE_PUT(&b, demand_row, resources, packed, len);
-            WIRE_PUT(&b, demand_row, reason, why.text, strlen(why.text));
-            wire_rows_add(&rows->list, &b);
-        }
-}
-
 static void env_rows(struct raylet *r, struct rows *rows) {
     uint32_t at = 0;
     struct job *j;
@@ -206,7 +179,6 @@ void rows_answer(struct raylet *r, uint64_t src, const struct wire_state_req *m)
 
     if (!m->head.call || !r->node) return;
     if (m->what == 4) all_runs(r, &rows);
-    if (m->what == 5) demand_rows(r, &rows);
     if (m->what == 6) env_rows(r, &rows);
     while (m->what == 3 && (p = table_next(&r->procs, &at, NULL))) proc_row(&rows, p);
     wire_init(&b, NULL, 0);

@@ -10,6 +10,7 @@ struct lease_queue {
     struct lease_class *classes[LEASES_CLASSES_MAX];
     uint32_t class_count, start;
     uint32_t requests, requests_max;
+    uint64_t numbers; /* given to classes */
 };
 
 struct lease_queue *leases_new(uint32_t requests_max) {
@@ -80,7 +81,7 @@ static struct lease_class *class_of(struct lease_queue *q, const struct lease_cl
 
     for (uint32_t i = 0; i < q->class_count; i++) {
         if (same_class(q->classes[i], want)) return q->classes[i];
-        if (!q->classes[i]->first) spare = q->classes[i];
+        if (!q->classes[i]->first && !q->classes[i]->asked) spare = q->classes[i];
     }
     if (q->class_count == LEASES_CLASSES_MAX) {
         c = spare;
@@ -91,7 +92,7 @@ static struct lease_class *class_of(struct lease_queue *q, const struct lease_cl
         q->classes[q->class_count++] = c;
     }
     *c = (struct lease_class){.want = want->want, .strategy = want->strategy,
-                              .affinity = want->affinity};
+                              .affinity = want->affinity, .number = ++q->numbers};
     memcpy(c->labels, want->labels, sizeof c->labels);
     return c;
 }
@@ -171,6 +172,16 @@ struct lease_class *leases_next_class(struct lease_queue *q, uint32_t *at) {
 
         if (c->first) return c;
     }
+    return NULL;
+}
+
+struct lease_class *leases_class_at(struct lease_queue *q, uint32_t i) {
+    return i < q->class_count ? q->classes[i] : NULL;
+}
+
+struct lease_class *leases_class(struct lease_queue *q, uint64_t number) {
+    for (uint32_t i = 0; i < q->class_count; i++)
+        if (q->classes[i]->number == number) return q->classes[i];
     return NULL;
 }
 

@@ -36,6 +36,13 @@ struct lease_class {
     uint32_t strategy, affinity;
     char labels[LABELS_MAX]; /* a selector */
     bool told; /* the driver knows that no node can fit it */
+    /* What the GCS and this node know of each other's counts of it (raylet/demand.c). */
+    uint64_t number;  /* its name, never used again */
+    uint32_t asked;   /* the GCS knows of so many as waiting */
+    uint32_t placed;  /* so many of all times it has placed, as was heard */
+    uint32_t here;    /* of these, to be granted here, and not yet granted */
+    uint32_t full;    /* a node that sent back what was placed there, to be told */
+    int64_t asked_ns; /* since when it has not answered; 0: it has */
     uint32_t asks;
     struct lease_ask *first, *last;
 };
@@ -59,6 +66,9 @@ void leases_drop_owner(struct lease_queue *q, uint64_t owner);
 
 /* Walk the classes that have requests: start with *at = 0; NULL at the end. */
 struct lease_class *leases_next_class(struct lease_queue *q, uint32_t *at);
+/* All classes, those without requests, too: the i-th; NULL at the end. By its number. */
+struct lease_class *leases_class_at(struct lease_queue *q, uint32_t i);
+struct lease_class *leases_class(struct lease_queue *q, uint64_t number);
 /* The next walk starts one class further. */
 void leases_turn(struct lease_queue *q);
 /* Nodes came or went: what no node could fit may be told again. */

@@ -218,6 +218,22 @@ int sched_pick(struct sched_view *v, const struct sched_ask *ask, uint32_t *ret_
     return best;
 }
 
+enum sched_place sched_here(const struct sched_view *v, const struct sched_ask *ask) {
+    const struct sched_node *own = sched_view_find(v, v->self);
+    struct sched_ask one = *ask;
+    bool fits = sched_fits_now(own, &one), first = fits;
+
+    while (!fits && one.labels && (one.labels = labels_next(one.labels)))
+        fits = sched_fits_now(own, &one);
+    if (!fits) return SCHED_AWAY;
+    if (ask->strategy >= SCHED_AFFINITY && ask->affinity != v->self) return SCHED_AWAY;
+    if (ask->strategy >= SCHED_AFFINITY) return first ? SCHED_HERE : SCHED_MAYBE;
+    if (!first || ask->strategy == SCHED_SPREAD) return SCHED_MAYBE;
+    if (ask->locality_count)
+        return proc_node(ask->locality[0]) == v->self ? SCHED_HERE : SCHED_MAYBE;
+    return sched_busy_after(own, ask->want) <= PACK_PERCENT ? SCHED_HERE : SCHED_MAYBE;
+}
+
 int sched_could(struct sched_view *v, const struct sched_ask *ask) {
     uint32_t turn = v->turn, node;
     int r = sched_pick(v, ask, &node);

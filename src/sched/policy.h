@@ -63,6 +63,11 @@ struct sched_node *sched_view_add(struct sched_view *v, uint32_t node);
 void sched_view_touch(struct sched_view *v, struct sched_node *n);
 void sched_view_reshape(struct sched_view *v, struct sched_node *n);
 
+enum sched_place { SCHED_HERE, SCHED_MAYBE, SCHED_AWAY };
+/* By the own row alone. HERE: it fits and sched_pick would say so whatever others have free; MAYBE:
+ * it fits, but another node may be better; AWAY: it does not fit, or must not run here. */
+enum sched_place sched_here(const struct sched_view *v, const struct sched_ask *ask);
+
 /* Where to run it now. 0 and *ret_node; -SKATE_EAGAIN: it must wait (some node can fit it when
  * others end); -SKATE_ENOENT: no living node can ever fit it. */
 SKATE_NODISCARD int sched_pick(struct sched_view *v, const struct sched_ask *ask,

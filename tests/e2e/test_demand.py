@@ -1,0 +1,85 @@
+"""Two levels: what a raylet cannot grant, the GCS holds, explains and places."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from e2e_help import until
+
+import skate
+from skate import _state
+from skate.cluster_utils import Cluster
+from skate.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
+
+
+@pytest.fixture()
+def cluster() -> Any:
+    """A head of one CPU, with the driver on it."""
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    skate.init(address=made.address)
+    yield made
+    skate.shutdown()
+    made.shutdown()
+
+
+def waiting() -> dict[str, dict[str, Any]]:
+    """Name -> what of it waits in the cluster."""
+    return {row["name"]: row for row in _state.demands(_state.Asked(5.0))}
+
+
+@skate.remote
+def where() -> int:
+    return int(skate.get_runtime_context().get_node_id(), 16)
+
+
+@skate.remote(resources={"side": 1})
+def elsewhere(gate: str) -> str:
+    import pathlib
+    import time
+
+    while not pathlib.Path(gate).exists():
+        time.sleep(0.01)
+    return skate.get_runtime_context().get_node_id()
+
+
+@skate.remote(num_cpus=3)
+class Large:
+    def ready(self) -> bool:
+        return True
+
+
+def test_what_waits_is_told_and_placed(cluster: Any, tmp_path: Any) -> None:
+    """Infeasible, then busy, then run: each with its reason, none lost when a node joins."""
+    gate = tmp_path / "gate"
+    refs = [elsewhere.remote(str(gate)) for _ in range(3)]
+    large = Large.remote()
+    until(lambda: {"elsewhere", "actor Large"} <= set(waiting()), 20, "what waits is as it must be")
+    rows = waiting()
+    assert rows["elsewhere"]["never"] and rows["elsewhere"]["kind"] == "task"
+    assert rows["elsewhere"]["resources"] == {"CPU": 1.0, "side": 1.0}
+    assert "no node" in rows["elsewhere"]["reason"] or "has 0 side" in rows["elsewhere"]["reason"]
+    assert rows["actor Large"]["never"] and rows["actor Large"]["kind"] == "actor"
+    cluster.add_node(num_cpus=4, resources={"side": 1})
+    until(lambda: "actor Large" not in waiting(), 20, "what waits is as it must be")
+    assert skate.get(large.ready.remote(), timeout=20)
+    until(lambda: not waiting()["elsewhere"]["never"], 20, "what waits is as it must be")
+    assert "busy" in waiting()["elsewhere"]["reason"]
+    gate.touch()
+    assert len(set(skate.get(refs, timeout=20))) == 1
+    until(lambda: not waiting(), 20, "what waits is as it must be")
+
+
+def test_a_lost_node_ends_what_must_run_there(cluster: Any) -> None:
+    """What waits for a node that is lost fails; what may go elsewhere waits for another."""
+    node = cluster.add_node(num_cpus=1, resources={"side": 1})
+    there = next(n["NodeID"] for n in skate.nodes() if "side" in n["Resources"])
+    holder = Large.options(num_cpus=1, resources={"side": 1}).remote()
+    assert skate.get(holder.ready.remote(), timeout=20)
+    bound = where.options(scheduling_strategy=On(there, soft=False)).remote()
+    soft = where.options(scheduling_strategy=On(there, soft=True)).remote()
+    until(lambda: waiting().get("where", {}).get("count"), 20, "what waits is as it must be")
+    cluster.remove_node(node)
+    with pytest.raises(skate.exceptions.TaskUnschedulableError):
+        skate.get(bound, timeout=30)
+    assert skate.get(soft, timeout=30)
