@@ -1,6 +1,6 @@
 # Skate's front door. `make build`, `make test` and `make demo` do all their own set-up on a
 # fresh Debian 12 with Python 3.11, git and make (as root, or with sudo).
-.PHONY: help build quick compat test test-core test-spark demo bench bench-compare asan faults units tidy fuzz wheel clean \
+.PHONY: help build quick compat test test-core test-spark demo bench bench-compare bench-scale asan faults units tidy fuzz wheel clean \
         setup-build setup-test setup-spark setup-bench setup-clients
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
@@ -14,6 +14,7 @@ help:
 	@echo 'make compat      the compat tests on Skate and on real Ray, row by row (about 20 minutes)'
 	@echo 'make bench       Skate beside Ray, alternating, with the floor of this machine'
 	@echo 'make bench-compare REV=...  an old revision beside this one; fails when a row falls'
+	@echo 'make bench-scale  scheduling from 10 to 10,000 simulated nodes, with a chart (3 minutes)'
 	@echo 'make quick       compile and copy what changed into .venv (about one second)'
 	@echo 'make faults      real nodes in network namespaces: kills, cuts, bad networks (about 17 minutes)'
 	@echo 'make asan        C unit tests and the compat tests under ASan and UBSan'
@@ -77,6 +78,9 @@ bench: setup-bench build
 bench-compare: setup-build
 	@test -n "$(REV)" || { echo 'usage: make bench-compare REV=<commit, tag or branch>'; exit 2; }
 	@$(PY) bench/compare.py "$(REV)" $(if $(ROWS),--rows "$(ROWS)") $(if $(PAIRS),--pairs "$(PAIRS)")
+
+bench-scale: setup-build
+	@$(PY) bench/scale.py
 
 compat: setup-bench build
 	@$(PY) tools/compat.py

@@ -215,13 +215,13 @@ def units(variant: str) -> int:
         r = configure(TSAN_DIR, TSAN_OPTIONS)
         return r or ninja(TSAN_DIR, *(f"tests/unit/{name}" for name in names))
     r = configure(PY_DIR, []) if is_installed() else pip_install()
-    return r or ninja(PY_DIR, "unit-tests", "tests/sim/skate-sim")
+    return r or ninja(PY_DIR, "unit-tests", "tests/sim/skate-sim", "tests/sim/skate-scale")
 
 
 def sim() -> int:
     """Compile the simulator."""
     r = configure(PY_DIR, []) if is_installed() else pip_install()
-    return r or ninja(PY_DIR, "tests/sim/skate-sim")
+    return r or ninja(PY_DIR, "tests/sim/skate-sim", "tests/sim/skate-scale")
 
 
 def main(argv: list[str]) -> int:

@@ -106,6 +106,7 @@ struct gcs *gcs_free(struct gcs *g) {
     gcs_demand_release(g);
     free(g->doubted);
     map_release(&g->links);
+    map_release(&g->node_ids);
     map_release(&g->actor_ids);
     map_release(&g->actor_names);
     map_release(&g->actor_procs);
@@ -193,6 +194,7 @@ static void on_message(struct gcs *g, const struct gcs_from *from, const void *m
         case WIRE_GROUP_CREATE: gcs_group_create(g, from, m); break;
         case WIRE_GROUP_REMOVE: gcs_group_remove(g, from, m); break;
         case WIRE_GROUP_GET: gcs_group_get(g, from, m); break;
+        case WIRE_NODE_GET: gcs_node_get(g, from, m); break;
         case WIRE_DEMAND_REPORT: gcs_demand_report(g, from, m); break;
         case WIRE_GROUP_RESERVED: gcs_group_reserved(g, from, m); break;
         default:

@@ -4,7 +4,8 @@
  * A raylet says of each kind of lease (resources, strategy, labels) how many wait there; here equal
  * kinds of all raylets form a class, whose raylets are served in turn, TURN leases at a time. What
  * is placed is taken off the row of the node until its next report. A class is tried when it grows
- * and when a node that it fits on has more room. A raylet counts what it has heard of (`seen`), so
+ * and when a node that it fits on has more room: those that may go to that node alone are found by
+ * it (waits), the others are few. A raylet counts what it has heard of (`seen`), so
  * that a report that crosses a placement asks for nothing twice. Nothing of this outlives the GCS:
  * raylets say it again. Bounds: DEMAND_ROWS, DEMAND_CLASSES; beyond, a raylet keeps its leases and
  * says so again later. Tests: tests/unit/gcs_demand_test.c, tests/e2e/test_demand.py. */
@@ -38,15 +39,18 @@ struct demand_class {
     char labels[LABELS_MAX];
     struct demand_row *first, *last;
     uint32_t rows, waiting; /* waiting: rows in the list */
-    bool wanted;   /* to be tried at the end of this step */
-    int status;    /* of the last try */
+    bool wanted, listed;    /* wanted: to be tried at the end of this step; listed: in waits */
+    uint32_t waits_at;      /* in whose list */
+    struct demand_class *wait_prev, *wait_next, *wanted_next;
+    int status; /* of the last try */
 };
 struct gcs_demands {
     struct demand_row **rows;
     struct demand_class **classes;
     uint32_t row_count, row_cap, class_count, class_cap;
     struct map row_of, class_of; /* by node and number; by what is wanted */
-    bool wanted;
+    struct demand_class *wanted, *wanted_last;
+    struct demand_class *waits[POLICY_NODES_MAX + 1]; /* of a node: for it alone; 0: for any */
 };
 
 static struct gcs_demands *all(struct gcs *g) {
@@ -79,6 +83,37 @@ static void row_append(struct demand_row *w) {
     c->last = w;
 }
 
+static void unlist(struct gcs_demands *d, struct demand_class *c) {
+    if (!c->listed) return;
+    c->listed = false;
+    *(c->wait_prev ? &c->wait_prev->wait_next : &d->waits[c->waits_at]) = c->wait_next;
+    if (c->wait_next) c->wait_next->wait_prev = c->wait_prev;
+}
+
+/* It waits for room at that node, 0: at any. */
+static void list(struct gcs_demands *d, struct demand_class *c, uint32_t node) {
+    unlist(d, c);
+    c->listed = true;
+    c->waits_at = node;
+    c->wait_prev = NULL;
+    c->wait_next = d->waits[node];
+    if (c->wait_next) c->wait_next->wait_prev = c;
+    d->waits[node] = c;
+}
+
+static void class_drop(struct gcs *g, struct demand_class *c) {
+    struct gcs_demands *d = g->demands;
+
+    unlist(d, c);
+    (void)map_remove(&d->class_of, &c->key);
+    d->classes[c->index] = d->classes[--d->class_count];
+    if (c->index < d->class_count) {
+        d->classes[c->index]->index = c->index;
+        SKATE_ASSERT(map_put(&d->class_of, &d->classes[c->index]->key, c->index) == 0);
+    }
+    free(c);
+}
+
 static void row_drop(struct gcs *g, struct demand_row *w) {
     struct gcs_demands *d = g->demands;
     struct demand_class *c = w->cls;
@@ -95,14 +130,7 @@ static void row_drop(struct gcs *g, struct demand_row *w) {
         SKATE_ASSERT(map_put(&d->row_of, &key, moved->index) == 0);
     }
     free(w);
-    if (--c->rows > 0) return;
-    (void)map_remove(&d->class_of, &c->key);
-    d->classes[c->index] = d->classes[--d->class_count];
-    if (c->index < d->class_count) {
-        d->classes[c->index]->index = c->index;
-        SKATE_ASSERT(map_put(&d->class_of, &d->classes[c->index]->key, c->index) == 0);
-    }
-    free(c);
+    if (--c->rows == 0 && !c->wanted) class_drop(g, c);
 }
 
 static void row_count(struct demand_row *w, uint32_t count) {
@@ -111,7 +139,23 @@ static void row_count(struct demand_row *w, uint32_t count) {
     w->count = count;
 }
 
-static void want(struct gcs *g, struct demand_class *c) { c->wanted = g->demands->wanted = true; }
+static void want(struct gcs *g, struct demand_class *c) {
+    struct gcs_demands *d = g->demands;
+
+    if (c->wanted) return;
+    c->wanted = true;
+    c->wanted_next = NULL;
+    *(d->wanted ? &d->wanted_last->wanted_next : &d->wanted) = c;
+    d->wanted_last = c;
+}
+
+static struct demand_class *next_wanted(struct gcs_demands *d) {
+    struct demand_class *c = d->wanted;
+
+    d->wanted = c->wanted_next;
+    c->wanted = false;
+    return c;
+}
 
 /* The class of what m wants; NULL: it cannot be read, or there are too many. */
 static struct demand_class *class_of(struct gcs *g, const struct wire_demand_report *m) {
@@ -342,10 +386,19 @@ static void say_never(struct gcs *g, struct demand_class *c, bool news) {
     }
 }
 
+/* Where its next chance is: at the one node that it may go to, or anywhere. */
+static uint32_t waits_for(struct gcs *g, const struct demand_class *c) {
+    struct sched_ask ask = {.want = &c->want};
+    const struct sched_node *wish;
+
+    if (sched_is_hard(c->strategy)) return c->affinity <= POLICY_NODES_MAX ? c->affinity : 0;
+    wish = c->strategy == SCHED_SOFT ? sched_view_find(&g->view, c->affinity) : NULL;
+    return wish && wish->alive && resources_fit(&wish->total, ask.want, NULL) ? wish->node : 0;
+}
+
 static void place_class(struct gcs *g, struct demand_class *c, uint32_t *picks) {
     int was = c->status;
 
-    c->wanted = false;
     c->status = 0;
     while (c->waiting > 0 && *picks < STEP_PICKS) {
         struct demand_row *w = c->first;
@@ -360,28 +413,42 @@ static void place_class(struct gcs *g, struct demand_class *c, uint32_t *picks) 
     for (struct demand_row *w = c->first; c->status == -SKATE_EAGAIN && w; w = w->next)
         if (w->fresh) say(g, w, &(struct turn){.status = c->status}, BUSY_REASON);
     if (c->waiting > 0 && c->status == 0) want(g, c); /* the rest in the next step */
+    if (c->waiting > 0)
+        list(g->demands, c, waits_for(g, c));
+    else
+        unlist(g->demands, c);
 }
 
 void gcs_demand_place(struct gcs *g) {
     uint32_t picks = 0;
 
-    if (!g->demands || !g->demands->wanted) return;
-    g->demands->wanted = false;
-    for (uint32_t i = 0; i < g->demands->class_count; i++) {
-        if (!g->demands->classes[i]->wanted) continue;
-        if (picks < STEP_PICKS)
-            place_class(g, g->demands->classes[i], &picks);
+    while (g->demands && g->demands->wanted && picks < STEP_PICKS) {
+        struct demand_class *c = next_wanted(g->demands);
+
+        if (c->rows == 0)
+            class_drop(g, c);
         else
-            g->demands->wanted = true;
+            place_class(g, c, &picks);
     }
 }
 
-void gcs_demand_room(struct gcs *g, const struct sched_node *row) {
-    for (uint32_t i = 0; g->demands && i < g->demands->class_count; i++) {
-        struct demand_class *c = g->demands->classes[i];
+/* Labels and amounts: does it fit there now? */
+static bool fits(const struct demand_class *c, const struct sched_node *row) {
+    if (!resources_fit(&row->avail, &c->want, NULL)) return false;
+    for (const char *a = c->labels; a; a = labels_next(a))
+        if (labels_fit(row->labels, a)) return true;
+    return false;
+}
 
-        if (c->waiting && !c->wanted && resources_fit(&row->avail, &c->want, NULL)) want(g, c);
-    }
+static void room_for(struct gcs *g, uint32_t list_of, const struct sched_node *row) {
+    for (struct demand_class *c = g->demands->waits[list_of]; c; c = c->wait_next)
+        if (!c->wanted && fits(c, row)) want(g, c);
+}
+
+void gcs_demand_room(struct gcs *g, const struct sched_node *row) {
+    if (!g->demands) return;
+    room_for(g, 0, row);
+    room_for(g, row->node, row);
 }
 
 void gcs_demand_nodes(struct gcs *g) {
@@ -399,7 +466,9 @@ void gcs_demand_release(struct gcs *g) {
     struct gcs_demands *d = g->demands;
 
     if (!d) return;
+    while (d->wanted) (void)next_wanted(d);
     while (d->row_count > 0) row_drop(g, d->rows[0]);
+    while (d->class_count > 0) class_drop(g, d->classes[0]);
     map_release(&d->row_of);
     map_release(&d->class_of);
     free(d->rows);

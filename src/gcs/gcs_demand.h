@@ -24,5 +24,8 @@ SKATE_NODISCARD int gcs_place_pick(struct gcs *g, const struct sched_ask *ask,
                                    uint32_t *ret_node);
 /* gcs_nodes.c: so much is free there, it says. */
 void gcs_node_has(struct gcs *g, struct gcs_node *n, const struct resources *avail);
+/* So many that they are not all told of each other. */
+bool gcs_nodes_many(const struct gcs *g);
+void gcs_node_get(struct gcs *g, const struct gcs_from *from, const struct wire_node_get *m);
 
 #endif

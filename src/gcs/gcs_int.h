@@ -111,6 +111,8 @@ struct gcs {
     struct gcs_node **nodes;
     uint32_t node_count, node_cap, head;
     struct map links; /* link -> node number */
+    struct map node_ids; /* of the first ids_known nodes */
+    uint32_t ids_known;
     struct gcs_job **jobs;
     uint32_t job_count, job_cap;
     struct gcs_actor **actors;

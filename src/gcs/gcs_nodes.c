@@ -1,7 +1,8 @@
 /* gcs_nodes.c - the table of nodes: join, reports, silence, loss.
  *
  * Numbers start at 1 and are never used again; a lost node stays listed with its reason. Every
- * change of membership goes to all raylets as node_info. */
+ * change of membership goes to all raylets as node_info; among more than TELL_ALL_MOST a newcomer
+ * is told of when somebody asks (node_get): that every loss is told is n frames, not n * n. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +11,8 @@
 #include "base/limits.h"
 #include "gcs/gcs_demand.h"
 #include "gcs/gcs_groups.h"
+
+enum { TELL_ALL_MOST = 64 };
 
 struct gcs_node *gcs_node_find(struct gcs *g, uint32_t number) {
     return number >= 1 && number <= g->node_count ? g->nodes[number - 1] : NULL;
@@ -53,6 +56,14 @@ void gcs_node_frame(const struct gcs_node *n, struct wire_buf *b) {
     WIRE_PUT(b, node_info, reason, n->reason, strlen(n->reason));
 }
 
+static void tell_node(struct gcs *g, const struct gcs_node *about, uint64_t link) {
+    struct wire_buf b;
+
+    wire_init(&b, NULL, 0);
+    gcs_node_frame(about, &b);
+    gcs_send_link(g, link, &b);
+}
+
 static void tell_all(struct gcs *g, const struct gcs_node *n, uint32_t but) {
     struct wire_buf b;
 
@@ -79,6 +90,19 @@ void gcs_node_welcome(struct gcs *g, const struct gcs_from *from, const struct g
     if (status < 0) gcs_close_link(g, from->link);
 }
 
+/* Is there a living node of this id? One that joins anew has the number of its newest life. */
+static bool lives(struct gcs *g, const struct skate_id *id) {
+    uint32_t at;
+
+    for (; g->ids_known < g->node_count; g->ids_known++) {
+        const struct wire_node_register *m = g->nodes[g->ids_known]->registered;
+
+        SKATE_ASSERT(map_put(&g->node_ids, &m->node_id, g->ids_known) == 0);
+    }
+    at = map_get(&g->node_ids, id);
+    return at != MAP_NONE && g->nodes[at]->alive;
+}
+
 /* 0, or why this node cannot join. */
 static int judge(struct gcs *g, const struct wire_node_register *m, struct resources *ret,
                  char reason[GCS_REASON]) {
@@ -99,25 +123,34 @@ static int judge(struct gcs *g, const struct wire_node_register *m, struct resou
         (void)snprintf(reason, GCS_REASON, "the cluster has had its %u nodes", g->opts.nodes_max);
         return -SKATE_EFULL;
     }
-    for (uint32_t i = 0; i < g->node_count; i++) {
-        const struct wire_node_register *o = g->nodes[i]->registered;
-
-        if (g->nodes[i]->alive && id_equal(&o->node_id, &m->node_id)) {
-            (void)snprintf(reason, GCS_REASON, "a node with this id is in the cluster already");
-            return -SKATE_EEXIST;
-        }
+    if (lives(g, &m->node_id)) {
+        (void)snprintf(reason, GCS_REASON, "a node with this id is in the cluster already");
+        return -SKATE_EEXIST;
     }
     return 0;
 }
 
-void gcs_node_tell_all(struct gcs *g, const struct gcs_node *n) {
-    for (uint32_t i = 0; i < g->node_count; i++) {
-        struct wire_buf b;
+bool gcs_nodes_many(const struct gcs *g) {
+    uint32_t living = 0;
 
+    for (uint32_t i = 0; i < g->node_count && living <= TELL_ALL_MOST; i++)
+        living += g->nodes[i]->alive;
+    return living > TELL_ALL_MOST;
+}
+
+void gcs_node_get(struct gcs *g, const struct gcs_from *from, const struct wire_node_get *m) {
+    const struct gcs_node *n = gcs_node_find(g, m->node);
+
+    if (n && !from->src) tell_node(g, n, from->link);
+}
+
+void gcs_node_tell_all(struct gcs *g, const struct gcs_node *n) {
+    bool many = gcs_nodes_many(g);
+
+    for (uint32_t i = 0; i < g->node_count; i++) {
         if (!g->nodes[i]->alive) continue;
-        wire_init(&b, NULL, 0);
-        gcs_node_frame(g->nodes[i], &b);
-        gcs_send_link(g, n->link, &b);
+        tell_node(g, g->nodes[i], n->link);
+        if (many && g->nodes[i] != n) break; /* that it is not alone */
     }
     for (uint32_t i = 0; i < g->job_count; i++) {
         struct wire_buf b;
@@ -178,11 +211,12 @@ void gcs_node_register(struct gcs *g, const struct gcs_from *from,
     labels = wire_node_register_labels(m, &labels_len);
     (void)labels_copy(row->labels, labels, labels_len);
     sched_view_reshape(&g->view, row);
+    sched_view_settle(&g->view); /* of ten thousand that join, no pick pays for all */
     gcs_demand_nodes(g);
     gcs_dirty_node(g, n);
     gcs_node_welcome(g, from, n, 0, "");
     gcs_node_tell_all(g, n);
-    tell_all(g, n, n->number);
+    if (!gcs_nodes_many(g)) tell_all(g, n, n->number);
     g->place_wanted = true;
 }
 

@@ -141,5 +141,6 @@ void gcs_node_state(struct gcs *g, struct gcs_node *n, const struct wire_node_st
     wire_init(&b, NULL, 0);
     out = wire_begin(&b, WIRE_NODE_SYNCED);
     out->epoch = g->opts.epoch;
+    out->partial = gcs_nodes_many(g);
     gcs_send_link(g, n->link, &b);
 }

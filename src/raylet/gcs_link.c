@@ -122,7 +122,7 @@ static void came_back(struct raylet *r) {
     l->state = LINK_OPEN;
 }
 
-static void on_synced(struct raylet *r) {
+static void on_synced(struct raylet *r, const struct wire_node_synced *told) {
     struct wire_gcs_back m = {.head = {.size = sizeof m, .kind = WIRE_GCS_BACK, .fixed = sizeof m},
                               .epoch = r->gcs_link->epoch};
     uint32_t at = 0;
@@ -130,7 +130,7 @@ static void on_synced(struct raylet *r) {
 
     node_log("the GCS is back, epoch %llu", (unsigned long long)m.epoch);
     r->gcs_link->lost_ns = 0;
-    links_sweep(r);
+    links_sweep(r, told->partial);
     jobs_sweep(r);
     groups_back(r);
     demand_again(r);
@@ -265,7 +265,7 @@ static bool keep_early(struct gcs_link *l, const void *frame, uint32_t len) {
 static void dispatch(struct raylet *r, const void *frame) {
     switch (wire_head(frame)->kind) {
     case WIRE_NODE_WELCOME: on_welcome(r, frame); break;
-    case WIRE_NODE_SYNCED: on_synced(r); break;
+    case WIRE_NODE_SYNCED: on_synced(r, frame); break;
     case WIRE_LANE_GOT:
         gcs_keep_got(&r->gcs_link->keep, ((const struct wire_lane_got *)frame)->count);
         break;

@@ -25,7 +25,7 @@
 enum { HELD_MAX = 64 << 20, HELD_UNKNOWN_MAX = 1 << 20, HELD_ALL_MAX = 512 << 20 };
 /* Bytes sent and not acknowledged; what one lane_got is for. */
 enum { SENT_MAX = 1 << 30, GOT_FRAMES = 64, GOT_BYTES = 1 << 20 };
-enum { UNKNOWN_MAX = 64, UNKNOWN_BEATS = 5 };
+enum { UNKNOWN_MAX = 1024, UNKNOWN_BEATS = 5 };
 
 struct held {
     struct held *next;
@@ -74,7 +74,15 @@ static void control_frame(struct raylet *r, const struct wire_head *head);
 
 /* ---- peers ---- */
 
-static struct peer *peer_find(struct raylet *r, uint32_t node) {
+/* In a large cluster the GCS tells of a node when it is asked. */
+static void ask_who(struct raylet *r, uint32_t node) {
+    struct wire_node_get m = {.head = {.size = sizeof m, .kind = WIRE_NODE_GET, .fixed = sizeof m},
+                              .node = node};
+
+    if (r->gcs_link) gcs_link_send(r, &m, sizeof m);
+}
+
+static struct peer *peer_make(struct raylet *r, uint32_t node) {
     struct peer *p = table_get(&r->links->peers, node);
 
     if (p) return p;
@@ -90,6 +98,15 @@ static struct peer *peer_find(struct raylet *r, uint32_t node) {
         return NULL;
     }
     r->links->unknown++;
+    return p;
+}
+
+static struct peer *peer_find(struct raylet *r, uint32_t node) {
+    struct peer *p = table_get(&r->links->peers, node);
+
+    if (p) return p;
+    p = peer_make(r, node);
+    if (p) ask_who(r, node);
     return p;
 }
 
@@ -388,6 +405,7 @@ void links_beat(struct raylet *r) {
 
     gateway_beat(r);
     while ((p = table_next(&r->links->peers, &at, NULL))) {
+        if (p->state == PEER_UNKNOWN) ask_who(r, p->node);
         if (p->state == PEER_UNKNOWN && ++p->beats > UNKNOWN_BEATS && n < UNKNOWN_MAX)
             lost[n++] = p;
         retry(&p->control);
@@ -556,7 +574,7 @@ void links_node_info(struct raylet *r, const struct wire_node_info *m) {
     memcpy(why, data, len);
     why[len] = 0;
     if (m->node == r->node) node_rejoin(r, len ? why : "the GCS said so");
-    p = peer_find(r, m->node);
+    p = peer_make(r, m->node);
     row = sched_view_find(&r->view, m->node);
     if (!row) {
         row = sched_view_add(&r->view, m->node);
@@ -616,7 +634,7 @@ void links_mark(struct raylet *r) {
     while ((p = table_next(&r->links->peers, &at, NULL))) p->named = false;
 }
 
-void links_sweep(struct raylet *r) {
+void links_sweep(struct raylet *r, bool partial) {
     uint32_t at = 0, n = 0;
     struct peer *p, **gone = calloc(r->links->peers.count + 1, sizeof *gone);
 
@@ -626,6 +644,10 @@ void links_sweep(struct raylet *r) {
     while (n-- > 0) {
         struct sched_node *row = sched_view_find(&r->view, gone[n]->node);
 
+        if (partial) {
+            ask_who(r, gone[n]->node);
+            continue;
+        }
         if (row) {
             row->alive = false;
             sched_view_touch(&r->view, row);

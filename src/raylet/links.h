@@ -26,7 +26,7 @@ void links_node_info(struct raylet *r, const struct wire_node_info *m);
 void links_node_doubt(struct raylet *r, const struct wire_node_doubt *m);
 /* Between these the GCS names all living nodes; who was not named is dead. */
 void links_mark(struct raylet *r);
-void links_sweep(struct raylet *r);
+void links_sweep(struct raylet *r, bool partial); /* ... is asked for, when it named only some */
 bool links_is_dead(const struct raylet *r, uint32_t node);
 uint32_t links_count(const struct raylet *r);
 /* Once a second: nodes that nobody told of are given up, broken connections tried again. */

@@ -295,8 +295,8 @@ bool node_index_ready(struct sched_view *v) {
     if (!v->index && v->count >= (v->index_from ? v->index_from : INDEX_FROM)) start(v);
     x = v->index;
     if (!x) return false;
-    while (x->queued > 0 && ok) {
-        struct sched_node *n = sched_view_find(v, x->queue[--x->queued]);
+    for (uint32_t i = 0; i < x->queued && ok; i++) { /* in order: newcomers are the last */
+        struct sched_node *n = sched_view_find(v, x->queue[i]);
 
         n->queued = false;
         if (n->reshaped)
@@ -304,6 +304,7 @@ bool node_index_ready(struct sched_view *v) {
         else
             set_row(x->shapes[n->shape], n->leaf, n);
     }
+    x->queued = 0;
     if (!ok || x->broken) node_index_free(v);
     return v->index != NULL;
 }

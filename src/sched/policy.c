@@ -66,6 +66,8 @@ void sched_view_reshape(struct sched_view *v, struct sched_node *n) {
     node_index_queue(v, n, true);
 }
 
+void sched_view_settle(struct sched_view *v) { (void)node_index_ready(v); }
+
 int64_t sched_busy(int64_t total, int64_t used) {
     double busy = (double)used * 100 / (double)total;
 

@@ -62,6 +62,8 @@ struct sched_node *sched_view_add(struct sched_view *v, uint32_t node);
 /* Its free amounts, `alive` or `closed` have changed; reshape: total or labels, too. */
 void sched_view_touch(struct sched_view *v, struct sched_node *n);
 void sched_view_reshape(struct sched_view *v, struct sched_node *n);
+/* Bring the index up to date now: else the next pick does. */
+void sched_view_settle(struct sched_view *v);
 
 enum sched_place { SCHED_HERE, SCHED_MAYBE, SCHED_AWAY };
 /* By the own row alone. HERE: it fits and sched_pick would say so whatever others have free; MAYBE:
