@@ -329,7 +329,7 @@ static void bad_input(void **state) {
         struct wire_head head = {.size = sizeof junk, .kind = (uint16_t)kind,
                                  .fixed = wire_info[kind].fixed, .call = 1};
 
-        if (!wire_info[kind].name || kind == WIRE_NODE_REGISTER) continue;
+        if (!wire_info[kind].name || kind == WIRE_NODE_REGISTER || kind == WIRE_NODE_BYE) continue;
         for (size_t i = 0; i < sizeof junk / sizeof *junk; i++)
             junk[i] = dice() % 5 ? dice() % 64 * 8
                                              : dice() << 33 | dice();
