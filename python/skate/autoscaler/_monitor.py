@@ -29,6 +29,13 @@ STATUS_KEY = "autoscaler:status"
 _FAILED_S = 10.0  # after a node could not be started
 
 
+def _labels_of(selector: str) -> dict[str, str]:
+    """The labels that a node must have by the first alternative, as far as each is one value."""
+    terms = selector.split("\n")[0].split(";")
+    pairs = [term.split("=", 1) for term in terms if "=" in term and "|" not in term]
+    return dict((key, value) for key, value in pairs)
+
+
 class Monitor:
     """What it remembers between two looks."""
 
@@ -45,8 +52,9 @@ class Monitor:
         asked = _state.Asked(5.0)
         nodes = [self._node_of(row) for row in asked.node_rows() if row["state"] == 1]
         waiting = [
-            Want(row["resources"], row.get("labels") or {})
+            Want(row["resources"], _labels_of(row["labels"]))
             for row in _state.demands(asked)
+            if row["kind"] != "bundle"  # these come with their group
             for _ in range(min(row["count"], _OF_ONE_KIND))
         ]
         return _policy.State(nodes, {}, waiting + _of_groups(), _requested())
