@@ -202,7 +202,7 @@ void gcs_node_register(struct gcs *g, const struct gcs_from *from,
     n->reserving = n->loading;
     n->registered = gcs_copy(m, m->head.size);
     n->ip = gcs_copy(peer_ip, strlen(peer_ip) + 1);
-    if (m->is_head && !g->head) g->head = n->number;
+    if (m->is_head && (!g->head || !g->nodes[g->head - 1]->link)) g->head = n->number;
     SKATE_ASSERT(map_put(&g->links, &key, n->number) == 0);
     row = sched_view_add(&g->view, n->number);
     SKATE_ASSERT(row);

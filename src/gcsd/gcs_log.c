@@ -288,7 +288,7 @@ int gcs_log_open(const struct gcs_log_opts *opts, struct gcs_log **ret, struct s
 
     if (!l) return err_fail(err, -SKATE_ENOMEM, "out of memory");
     l->opts = *opts;
-    l->place = &log_sqlite;
+    l->place = opts->path && opts->path[0] ? &log_sqlite : &log_redis;
     (void)pthread_mutex_init(&l->lock, NULL);
     (void)pthread_condattr_init(&attr);
     (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -323,6 +323,7 @@ static void on_row(void *arg, const struct log_row *row) {
     struct sum s = sum_of(row->table, row->key, row->key_len, row->value, row->len);
     struct skate_id id = row_key(row->table, row->key, row->key_len);
 
+    if (map_get(&x->log->ledger.rows, &id) != MAP_NONE) return; /* a scan of Redis gives it twice */
     if (memcmp(&s, row->sum, sizeof s) != 0) {
         x->bad++;
     } else if (row->table == GCS_META && row->key_len == 1 && *(const char *)row->key == 'l') {
@@ -355,7 +356,9 @@ static bool adds_up(const struct loading *x) {
            x->own.sum_high == l->total.high && x->own.epoch <= x->log->epoch;
 }
 
-static const char *where(const struct gcs_log *l) { return l->opts.path; }
+static const char *where(const struct gcs_log *l) {
+    return l->place == &log_sqlite ? l->opts.path : l->opts.redis;
+}
 
 static int damaged(const struct gcs_log *l, const char *how, struct skate_error *err) {
     return err_fail(err, -SKATE_EPROTO, "the log of the cluster (%s) is damaged: %.200s. Put back "

@@ -5,7 +5,7 @@
  * A commit is atomic and durable, or did not happen. Each opening raises the log's epoch, and every
  * commit is fenced by it: who opened it before can write nothing more. Opening and loading block;
  * then a thread of the log's own commits, and on_done comes from the loop.
- * Where: an SQLite file. Tests: tests/unit/gcs_log_test.c. */
+ * Where: an SQLite file, or a Redis server. Tests: tests/unit/gcs_log_test.c. */
 #ifndef SKATE_GCSD_GCS_LOG_H
 #define SKATE_GCSD_GCS_LOG_H
 
@@ -16,7 +16,11 @@ struct gcs_log;
 
 struct gcs_log_opts {
     struct loop *loop;     /* borrowed */
-    const char *path;      /* of the SQLite file */
+    const char *path;      /* of the SQLite file; "" or NULL: it is in Redis */
+    const char *redis;     /* host:port */
+    const char *user;      /* of Redis; "" or NULL: the default one */
+    const char *password;  /* of Redis; "" or NULL: none */
+    const char *name;      /* of the cluster within Redis; "" or NULL: "default" */
     bool recover;          /* go on without records that are damaged or do not fit */
     /* 0: the batch is durable. -SKATE_EIO: it is not yet, and is tried again and again (told once,
      * and when the reason changes). -SKATE_ESTALE: another has opened this log; -SKATE_EPROTO: it
@@ -26,7 +30,8 @@ struct gcs_log_opts {
 };
 
 /* Open or make the log and raise its epoch. -SKATE_EBUSY: another process has it open.
- * -SKATE_EPROTO: it is damaged. -SKATE_EIO, -SKATE_EINVAL. The text says what to do. */
+ * -SKATE_EPROTO: it is damaged. -SKATE_EAUTH, -SKATE_EIO, -SKATE_EINVAL. The text says what to
+ * do. */
 SKATE_NODISCARD int gcs_log_open(const struct gcs_log_opts *opts, struct gcs_log **ret,
                                  struct skate_error *err);
 uint64_t gcs_log_epoch(const struct gcs_log *l);

@@ -1,4 +1,4 @@
-/* gcs_log_int.h - what gcs_log.c asks of a place to keep records (SQLite). Blocking calls,
+/* gcs_log_int.h - what gcs_log.c asks of a place to keep records (SQLite, Redis). Blocking calls,
  * from one thread at a time. A row is {table, key, value, sum}; what they mean is not its business.
  * Errors as gcs_log.h says. */
 #ifndef SKATE_GCSD_GCS_LOG_INT_H
@@ -36,6 +36,6 @@ struct log_place {
     int (*renew)(void *self, uint64_t epoch, struct skate_error *err);
     void (*close)(void *self);
 };
-extern const struct log_place log_sqlite;
+extern const struct log_place log_sqlite, log_redis;
 
 #endif

@@ -280,12 +280,16 @@ static int open_store(struct gcsd *d, const struct gcsd_opts *opts, struct skate
     struct hold_opts hold = {.deliver = deliver_late, .on_end = on_log_end, .arg = d};
     int r;
 
-    if (!opts->settings->log[0]) {
+    if (!opts->settings->log[0] && !opts->settings->redis[0]) {
         r = gcs_new(&store, &d->gcs);
         return r == 0 ? 0 : err_fail(err, r, "%s", skate_strerror(r));
     }
     hold.log.loop = d->loop;
     hold.log.path = opts->settings->log;
+    hold.log.redis = opts->settings->redis;
+    hold.log.user = opts->settings->redis_user;
+    hold.log.password = opts->settings->redis_password;
+    hold.log.name = opts->settings->redis_name;
     hold.log.recover = opts->settings->recover;
     return hold_new(&hold, &store, &d->gcs, &d->hold, err);
 }

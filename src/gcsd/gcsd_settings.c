@@ -36,6 +36,11 @@ static int set_one(struct gcsd_settings *s, const char *key, const char *value) 
     if (!strcmp(key, "cluster_key")) return net_key_from_hex(value, strlen(value), s->key);
     if (!strcmp(key, "listen_ip")) return copy_text(s->listen_ip, sizeof s->listen_ip, value);
     if (!strcmp(key, "session_dir")) return copy_text(s->session_dir, sizeof s->session_dir, value);
+    if (!strcmp(key, "redis")) return copy_text(s->redis, sizeof s->redis, value);
+    if (!strcmp(key, "redis_user")) return copy_text(s->redis_user, sizeof s->redis_user, value);
+    if (!strcmp(key, "redis_name")) return copy_text(s->redis_name, sizeof s->redis_name, value);
+    if (!strcmp(key, "redis_password"))
+        return copy_text(s->redis_password, sizeof s->redis_password, value);
     if (!strcmp(key, "log")) return copy_text(s->log, sizeof s->log, value);
     if (!strcmp(key, "keep")) return s->keep = !strcmp(value, "1"), 0;
     if (!strcmp(key, "log_recover")) return s->recover = !strcmp(value, "1"), 0;

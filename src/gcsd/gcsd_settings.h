@@ -21,7 +21,8 @@ struct gcsd_settings {
     char listen_ip[16];
     uint16_t listen_port;
     char session_dir[256];
-    char log[256];         /* path of the SQLite log; "": nothing is kept */
+    char log[256];         /* path of the SQLite log; "" and no redis: nothing is kept */
+    char redis[256], redis_user[128], redis_password[512], redis_name[128];
     bool recover;          /* go on without what cannot be read in it */
     bool keep;             /* be the keeper of a server (gcsd_keeper.h) */
     uint32_t keeper_pid;   /* of this server's keeper */

@@ -41,7 +41,6 @@ NO_MEANING: dict[str, tuple[Any, str]] = {
     "plasma-directory": (str, "the object store is anonymous memory"),
     "plasma-store-socket-name": (str, "a node has one socket"),
     "raylet-socket-name": (str, "it lies in the session's folder"),
-    "redis-username": (str, "there is no Redis"),
     "include-log-monitor": (bool, "the raylet does that"),
     "system-reserved-cpu": (float, "control groups are left alone"),
     "system-reserved-memory": (float, "control groups are left alone"),
@@ -96,6 +95,12 @@ _GROUPS: dict[str, dict[str, dict[str, Any]]] = {
         "redis-password": {"metavar": "PASSWORD", "help": "Make the key of a password that head "
                            "and nodes are given alike. Others may see it while the command "
                            "starts: prefer the file."},
+    },
+    "A log in Redis (of the head; else it is a file)": {
+        "redis-address": {"metavar": "HOST:PORT", "help": "With --head: keep there what must "
+                          "outlive the head. --redis-password is that of Redis then, and does "
+                          "not make a key."},
+        "redis-username": {"metavar": "NAME", "help": "Of Redis."},
     },
     "Network": {
         "port": {"type": _PORT, "metavar": "N", "help": "Of the cluster: 6379; 0: any free one."},

@@ -23,20 +23,42 @@ class Head:
     raylet: dict[str, Any] = field(default_factory=dict)
 
 
-def plan(base: str, address: str, recover: bool, fresh: bool) -> Head:
-    """How to start the head at this address. RuntimeError: its log is there, its key is not."""
+def _redis(options: dict[str, Any]) -> list[tuple[str, Any]]:
+    """The settings of a log in Redis."""
+    rays = "RAY_external_storage_namespace"
+    name = os.environ.get("SKATE_REDIS_NAMESPACE") or os.environ.get(rays, "")
+    settings = [
+        ("redis", options["redis_address"]), ("redis_user", options.get("redis_username") or ""),
+        ("redis_password", options.get("of_redis") or ""), ("redis_name", name),
+    ]  # fmt: skip
+    for key, value in settings:
+        if any(c in value for c in "\t\n\0"):
+            raise ValueError(f"{key.replace('_', '-')} may not hold a tab or a newline")
+    if options.get("fresh"):
+        raise ValueError(
+            "--fresh is for a log in a file: with Redis, give the new cluster another name in "
+            "the variable SKATE_REDIS_NAMESPACE"
+        )
+    return settings
+
+
+def plan(base: str, address: str, options: dict[str, Any]) -> Head:
+    """How to start the head at this address: what it keeps, and whether that is there."""
     folder = _node.cluster_dir(base, address)
     os.makedirs(folder, mode=0o700, exist_ok=True)
     log = os.path.join(folder, LOG)
     if len(log) > 240:
         raise ValueError(f"the folder {folder} has too long a path: set SKATE_TMPDIR to another")
-    head = Head(folder, [("log", log), ("log_recover", int(recover))])
+    where = _redis(options) if options.get("redis_address") else [("log", log)]
+    head = Head(folder, [*where, ("log_recover", int(bool(options.get("recover"))))])
     record = _node._read_json(os.path.join(folder, "cluster.json")) or {}
     if pids(record):
         return head  # it runs: the port is taken, and that is said
-    if fresh:
+    if options.get("fresh"):
         forget_log(folder)
     head.goes_on = os.path.exists(log) and os.path.getsize(log) > 0
+    if options.get("redis_address"):
+        head.goes_on = bool(record)  # what is in Redis is Redis's; the key is here
     if head.goes_on:
         head.key = _node.read_key(base, address)
         raylet = record.get("raylet") or {}

@@ -36,6 +36,12 @@ def start(head: bool, address: str | None, **options: Any) -> None:
         _cluster_key.hide_argument(options["redis_password"])
     if options["tls"]:
         os.environ[_tls.VARIABLE] = "1"
+    if options["redis_address"]:
+        if not head:
+            _commands._fail("--redis-address is the head's: join it with --address")
+        options["of_redis"], options["redis_password"] = options["redis_password"], None
+    elif options["redis_username"]:
+        _commands._fail("--redis-username goes with --redis-address")
     try:
         scale = _autoscaling(head, options["autoscaling_config"])
         node = _start_node(head, address, options, scale)
@@ -90,7 +96,7 @@ def _start_node(
     port = _head_port(ip, options) if head else _node.split_address(str(found))[1]
     kept = None
     if head:
-        kept = _head.plan(base, f"{ip}:{port}", options["recover"], options["fresh"])
+        kept = _head.plan(base, f"{ip}:{port}", options)
     key = _key(base, found, port, options, kept.key if kept else None)
     old = kept.session_dir if kept else None
     node = _node.Node(old or _node.new_session_dir(options["temp_dir"]), key)
