@@ -7,6 +7,7 @@
  * a restart of the GCS on its log, where all nodes are away. A node that has been declared dead
  * meanwhile hears -SKATE_ESTALE: it joins anew, under another number.
  * Tests: tests/unit/gcs_return_test.c. */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -90,6 +91,22 @@ void gcs_node_return(struct gcs *g, const struct gcs_from *from,
     gcs_node_welcome(g, from, n, 0, "");
 }
 
+/* That incarnation alone: a later one may run on the same node. */
+static void end_incarnation(struct gcs *g, const struct gcs_node *n, const struct skate_id *actor,
+                            uint32_t incarnation) {
+    static const char why[] = "the actor is not wanted any more";
+    struct wire_worker_kill *m;
+    struct wire_buf b;
+
+    wire_init(&b, NULL, 0);
+    m = wire_begin(&b, WIRE_WORKER_KILL);
+    m->actor = *actor;
+    m->signal = SIGKILL;
+    m->incarnation = incarnation;
+    WIRE_PUT(&b, worker_kill, reason, why, sizeof why - 1);
+    gcs_send_link(g, n->link, &b);
+}
+
 /* What of its actors the GCS knows otherwise. */
 static void settle_actors(struct gcs *g, struct gcs_node *n, const struct wire_node_state *m) {
     uint32_t count, runs, *at;
@@ -106,7 +123,7 @@ static void settle_actors(struct gcs *g, struct gcs_node *n, const struct wire_n
             SKATE_ASSERT(map_put(&listed, &ids[i], i) == 0);
             if (a->unused && a->state == GCS_ALIVE) gcs_actor_leave(g, a); /* not heard, maybe */
         } else
-            gcs_worker_kill(g, n->number, 0, &ids[i], "the actor is not wanted any more");
+            end_incarnation(g, n, &ids[i], incarnations[i]);
     }
     at = gcs_alloc(((size_t)g->actor_slots + 1) * sizeof *at);
     runs = 0; /* slots move when actors end: first look, then act */

@@ -229,7 +229,9 @@ void actor_host_kill(struct raylet *r, const struct wire_worker_kill *m) {
     snprintf(reason, sizeof reason, "%.*s", (int)len, len ? text : "");
     /* Of a process that is named only that one is meant: the actor may have begun anew. */
     while (!p && !m->proc && !id_is_nil(&m->actor) && (q = table_next(&r->procs, &at, NULL)))
-        if (q->work == WORK_ACTOR && id_equal(&q->actor, &m->actor)) p = q;
+        if (q->work == WORK_ACTOR && id_equal(&q->actor, &m->actor) &&
+            (!m->incarnation || q->incarnation == m->incarnation))
+            p = q;
     if (!p) {
         if (!m->proc && !id_is_nil(&m->actor)) cancel_start(r, &m->actor);
         return;

@@ -105,7 +105,7 @@ def memory_group() -> Iterator[Path | None]:
 @pytest.mark.timeout(480)
 def test_one_wheel_with_two_dependencies(wheel):
     assert "-cp311-abi3-linux" in wheel.name or "-cp311-abi3-manylinux" in wheel.name
-    assert wheel.stat().st_size < 8 << 20
+    assert wheel.stat().st_size < 10 << 20  # with TLS, SQLite and symbols in the daemons
     with zipfile.ZipFile(wheel) as z:
         (name,) = [n for n in z.namelist() if n.endswith("METADATA")]
         text = z.read(name).decode()

@@ -108,7 +108,7 @@ def test_s3(start, bucket):
     check(refs)
     assert len(names()) >= 1
     ray.shutdown()
-    until(lambda: names() == [], 10, "the session's files go")
+    until(lambda: names() == [], 30, "the session's files go")
 
 
 def helper_pid():

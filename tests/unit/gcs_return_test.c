@@ -127,6 +127,7 @@ static void actors(void **state) {
         assert_true(id_equal(&s->actor, &second)); /* was being started */
         assert_int_equal(s->incarnation, 1);
         assert_true(id_equal(&k->actor, &ninth));
+        assert_int_equal(k->incarnation, 4);
         assert_null(sent_nth(101, WIRE_WORKER_KILL, 1));
     }
     assert_int_equal(counts().actors_live, 3); /* the fourth had no restart left */
