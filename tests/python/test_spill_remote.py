@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import mmap
 import os
@@ -31,15 +32,15 @@ class Helper:
         self.memory = mmap.mmap(self.memory_fd, remote.SLOTS * SLOT)
         pairs = [socket.socketpair() for _ in range(1 + remote.SLOTS)]
         self.control, *self.slots = [ours for ours, _ in pairs]
-        theirs = [os.dup(other.fileno()) for _, other in pairs]
-        high = [os.dup2(fd, 60 + i, inheritable=False) for i, fd in enumerate(theirs)]
+        # The child's descriptors begin at 3, so what becomes one of them lies above.
+        high = [fcntl.fcntl(theirs, fcntl.F_DUPFD_CLOEXEC, 60) for _, theirs in pairs]
         self.pid = os.posix_spawn(
             sys.executable,
             [sys.executable, "-c", "from skate._spill_remote import main; main()"],
             {**os.environ, **(env or {})},
             file_actions=[(os.POSIX_SPAWN_DUP2, fd, 3 + i) for i, fd in enumerate(high)],
         )
-        for fd in (*theirs, *high):
+        for fd in high:
             os.close(fd)
         for _, other in pairs:
             other.close()
