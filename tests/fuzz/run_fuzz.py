@@ -44,7 +44,7 @@ LAYERS = {
 LIBS = {"net": ["uv", "ssl", "crypto"], "tls": ["uv", "ssl", "crypto"],
         "helper": ["uv", "ssl", "crypto"], "gate": ["uv", "ssl", "crypto"],
         "arrow": ["cmocka"]}
-NODE_LIBS = ["uv", "ssl", "crypto", "sqlite3", "dl"]
+NODE_LIBS = ["uv", "ssl", "crypto", "sqlite3", "hiredis", "dl"]
 FLAGS = [
     "-std=gnu11", "-g", "-O1", "-D_GNU_SOURCE=", '-DSKATE_VERSION="fuzz"', "-fno-strict-aliasing",
     "-fno-omit-frame-pointer", "-fsanitize=fuzzer,address,undefined",
