@@ -211,6 +211,10 @@ class Rig(AbstractContextManager["Rig"]):
         os.kill(machine.pid, signal.SIGKILL)
         self._forget(machine, node)
 
+    def gcs_says(self) -> str:
+        """The last that the GCS wrote on stderr."""
+        return self.gcs._last_words() if self.gcs else ""
+
     def kill_gcs(self) -> None:
         """kill -9 of the GCS; start_gcs() starts the next one."""
         gcs, self.gcs = self.gcs, None

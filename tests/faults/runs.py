@@ -8,6 +8,7 @@ an AssertionError that says what was lost, wrong or too late to be called alive.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import random
 import shutil
 import threading
@@ -424,12 +425,13 @@ class Register:
     def __init__(self, **options: Any) -> None:
         """options: of each actor."""
         self.options = options
+        self.numbers = itertools.count()
         self.kept: list[str] = []
         self.refused: list[str] = []  # what was said
 
     def add(self) -> bool:
         """One more. False: it was refused, in the way that is promised."""
-        name = f"kept {len(self.kept) + len(self.refused)}"
+        name = f"kept {next(self.numbers)}"
         try:
             ledger.Counter.options(name=name, lifetime="detached", **self.options).remote()
         except exceptions.RaySystemError as error:
@@ -445,8 +447,9 @@ class Register:
 
 
 def full_disk(path: Path, rounds: int = 1) -> dict[str, Any]:
-    """The disk of the log is full for a time: changes are refused with a reason, none is
-    acknowledged and lost, what runs goes on, and with room all is well by itself."""
+    """The disk of the log is full for a time. A change that was on its way waits, others are
+    refused with a reason, none is acknowledged and lost; what runs goes on, and with room all is
+    well by itself."""
     with disks.SmallDisk(2 << 20) as disk, Rig(log=disk.folder) as rig:
         rig.start(num_cpus=1)
         rig.add_node(resources={"far": 1})
@@ -456,16 +459,21 @@ def full_disk(path: Path, rounds: int = 1) -> dict[str, Any]:
         for turn in range(rounds):
             assert register.add()
             disk.fill()
-            until(lambda: not register.add(), "a change is refused")
-            for _ in range(5):
-                register.add()
-            calls.more(100)
-            ledger.Tasks(Path(f"{path}.{turn}"), 100, 0.002).check()
-            assert alive() == ids, "a node is lost, although only a disk was full"
-            disk.empty()
-            when = time.monotonic()
-            until(register.add, "changes are kept again")
-            waits.append(time.monotonic() - when)
+
+            def press(over: threading.Event) -> None:
+                while not over.is_set() and register.add():
+                    pass
+
+            with beside(press):
+                until(lambda: "cannot be written" in rig.gcs_says(), "the disk is full")
+                assert not any([register.add() for _ in range(5)])
+                calls.more(100)
+                ledger.Tasks(Path(f"{path}.{turn}"), 100, 0.002).check()
+                assert alive() == ids, "a node is lost, although only a disk was full"
+                disk.empty()
+                when = time.monotonic()
+                until(register.add, "changes are kept again")
+                waits.append(time.monotonic() - when)
             rig.kill_gcs()
             rig.start_gcs()
         register.check()
