@@ -13,6 +13,8 @@ from typing import Any
 
 from skate import _labels, _node, _store_config
 
+_NODE_ID_DIGITS = 56  # of a NodeID in Ray's API; a daemon's own id is the first 32
+
 
 class ClusterNode:
     """One node: a raylet of this machine."""
@@ -23,7 +25,7 @@ class ClusterNode:
         assert node.raylet is not None
         ready = node.raylet.wait_ready()
         self.number = int(ready["node"])
-        self.node_id = ready["node_id"]
+        self.node_id = ready["node_id"].ljust(_NODE_ID_DIGITS, "0")
         self.pid = node.raylet.pid
         self.socket_path = ready["socket"]
 
@@ -176,17 +178,17 @@ class Cluster:
         return all(_node.start_time(d.pid) for d in daemons if d is not None)
 
     def wait_for_nodes(self, timeout: float = 30) -> None:
-        """Until the control store sees exactly the nodes of this object as alive."""
+        """Until the control store sees as many nodes alive as this object has. TimeoutError."""
         import skate
 
-        want = {n.node_id for n in self._nodes}
+        want = len(self._nodes)
         deadline = time.monotonic() + timeout
         while True:
-            alive = [n["NodeID"] for n in skate.nodes() if n["Alive"]]
-            if len(alive) == len(want):
+            alive = sum(n["Alive"] for n in skate.nodes())
+            if alive == want:
                 return
             if time.monotonic() > deadline:
-                raise TimeoutError(f"{len(alive)} nodes are alive, {len(want)} were started")
+                raise TimeoutError(f"{alive} nodes are alive, {want} were started")
             time.sleep(0.01)
 
     def shutdown(self) -> None:

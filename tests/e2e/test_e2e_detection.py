@@ -21,7 +21,7 @@ PATIENCE = 60.0
 
 def node_of(member):
     """Its row of nodes()."""
-    return next(n for n in ray.nodes() if n["NodeID"].startswith(member.node_id))
+    return next(n for n in ray.nodes() if n["NodeID"] == member.node_id)
 
 
 def cluster_that_waits(ms):

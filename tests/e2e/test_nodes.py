@@ -204,5 +204,5 @@ def test_a_node_that_ends_in_order_says_why(cluster):
     cluster.connect()
     cluster.remove_node(node)
     [row] = eventually(lambda: [n for n in ray.nodes() if not n["Alive"]])
-    assert row["NodeID"].startswith(node.node_id)
+    assert row["NodeID"] == node.node_id
     assert row["DeathReasonMessage"].startswith("it ended: "), row
