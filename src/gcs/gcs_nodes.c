@@ -83,6 +83,7 @@ void gcs_node_welcome(struct gcs *g, const struct gcs_from *from, const struct g
     m->status = status;
     m->epoch = g->opts.epoch;
     m->resumed = n && n->returning;
+    m->no_log = !g->opts.records;
     m->head.call = from->call;
     m->head.flags = from->call ? WIRE_REPLY : 0;
     WIRE_PUT(&b, node_welcome, reason, reason, strlen(reason));

@@ -120,13 +120,19 @@ void conn_watch(struct conn *c) {
     loop_watch_set(c->watch, want);
 }
 
+static void unconnected(struct conn *c, int error) {
+    int code = error == ECONNREFUSED ? -SKATE_ENOENT : -SKATE_EIO;
+
+    conn_fail(c, code, "cannot connect to %s: %s", c->peer, strerror(error));
+}
+
 static void on_connected(struct conn *c) {
     int error = 0;
     socklen_t n = sizeof error;
 
     if (getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &error, &n) < 0) error = errno;
     if (error) {
-        conn_fail(c, -SKATE_EIO, "cannot connect to %s: %s", c->peer, strerror(error));
+        unconnected(c, error);
         return;
     }
     c->state = CONN_HELLO;
@@ -387,7 +393,7 @@ int conn_connect(struct net *n, struct net_address to, const struct conn_events 
     }
     (void)snprintf(c->ip, sizeof c->ip, "%s", to.ip);
     (void)snprintf(c->peer, sizeof c->peer, "%s:%u", c->ip, to.port);
-    if (error) conn_fail(c, -SKATE_EIO, "cannot connect to %s: %s", c->peer, strerror(error));
+    if (error) unconnected(c, error);
     *ret = c;
     return 0;
 }

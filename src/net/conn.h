@@ -57,7 +57,8 @@ struct conn_events {
     /* The end; `c` is freed when this returns. code: -SKATE_EDEAD the peer closed or vanished,
      * -SKATE_EAUTH wrong key at either end, -SKATE_EPROTO not a Skate daemon, or malformed or
      * forged bytes, -SKATE_EVERSION another protocol version, -SKATE_ETIMEOUT connect or proof
-     * took too long, -SKATE_EIO no connection could be made or it failed, -SKATE_ENOMEM.
+     * took too long, -SKATE_ENOENT nobody listens there, -SKATE_EIO no connection could be made
+     * for another reason or it failed, -SKATE_ENOMEM.
      * text: a sentence for people. */
     void (*on_close)(void *arg, struct conn *c, int code, const char *text);
     /* Where bytes [at, at + len) of a frame are to be written that does not lie in one record;

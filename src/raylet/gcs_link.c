@@ -41,6 +41,7 @@ struct gcs_link {
     uint32_t redial_ms;
     int64_t dialled_ns, heard_ns, lost_ns; /* lost_ns: since when it is not open; 0: it is */
     uint64_t epoch;
+    bool no_log; /* what it knows ends with it */
 };
 
 /* The node's labels: what its settings say, and its id, as nodes() lists it. */
@@ -200,6 +201,7 @@ static void on_welcome(struct raylet *r, const struct wire_node_welcome *m) {
     struct sched_node *own;
     char text[256];
 
+    if (m->status == 0) r->gcs_link->no_log = m->no_log != 0;
     if (r->node && m->status == 0 && m->node == r->node && m->resumed) {
         set_epoch(r, m->epoch);
         r->gcs_link->redial_ms = REDIAL_MS;
@@ -320,6 +322,8 @@ static void on_gcs_close(void *arg, struct conn *c, int code, const char *text) 
     r->gcs_link->conn = NULL;
     if (!r->node && !r->set.rejoin.again) node_fail(r, -code, text);
     if (r->set.local_session) node_end(r, "the connection to the GCS is lost");
+    if (r->node && r->gcs_link->no_log && code == -SKATE_ENOENT)
+        node_end(r, "the GCS has ended, and it kept no log to start again from");
     if (!r->gcs_link->lost_ns) node_log("the link to the GCS ended: %s", text);
     broke(r->gcs_link);
 }

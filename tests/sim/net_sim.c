@@ -402,7 +402,7 @@ static void on_dialled(void *arg) {
         return;
     }
     if (!l) {
-        ends(c, -SKATE_EIO, "connection refused");
+        ends(c, -SKATE_ENOENT, "connection refused");
         return;
     }
     if (memcmp(l->net->opts.key, c->net->opts.key, NET_KEY_BYTES) != 0) {

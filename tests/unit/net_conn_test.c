@@ -405,7 +405,7 @@ static void no_peer(void **state) {
                                   &c), 0);
     assert_int_equal(r.client.closes, 0);
     UNTIL(&r, r.client.closes);
-    assert_int_equal(r.client.code, -SKATE_EIO);
+    assert_int_equal(r.client.code, -SKATE_ENOENT);
     rig_stop(&r);
 }
 
