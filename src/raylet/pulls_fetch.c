@@ -14,6 +14,7 @@
 #include "raylet/pulls_int.h"
 
 enum { SEARCHES_MAX = 64, SEARCH_NODES_MAX = 256, BY_WRITE = 16 * 1024 };
+static const char NO_COPY[] = "its node is lost, and no other has a copy";
 
 static void source_failed(struct raylet *r, struct copy *c, int status, const char *why);
 
@@ -127,7 +128,7 @@ void pulls_copy_told(struct raylet *r, const struct wire_copy_told *m) {
         search_ends(r->pulls, c);
         from(r, c, m->node, true);
     } else if (--c->answers == 0) {
-        pulls_fail(r, c, -SKATE_EDEAD, "its node is lost, and no other has a copy");
+        pulls_fail(r, c, -SKATE_EDEAD, NO_COPY);
     }
 }
 
@@ -258,8 +259,12 @@ void pulls_data(struct raylet *r, uint32_t node, const struct wire_bulk_data *m)
     if (m->data.len) data = wire_bulk_data_data(m, &len);
     if (len > FETCH_CHUNK && !m->data.len) data = NULL;
     if (c && data) bring(r, c->offset + c->got, data, len);
-    if (c && !data) return;
-    pulls_placed(r, node, m);
+    if (!c || data) {
+        pulls_placed(r, node, m);
+        return;
+    }
+    near_give(links_near(r, node), m->place);
+    source_failed(r, table_get(&r->pulls->by_req, m->req), -SKATE_EPROTO, "an empty chunk");
 }
 
 /* The holder is busy sending it to another: that one passes it on. */
@@ -294,11 +299,24 @@ static void each_open(struct raylet *r, void (*step)(struct raylet *, struct cop
         }
 }
 
+/* A node that died may be one whose answer is waited for: ask those that live. */
+static void search_again(struct raylet *r, struct copy *c) {
+    search_ends(r->pulls, c);
+    c->searched = false;
+    if (!forget_asked(r->pulls, c))
+        pulls_fail(r, c, -SKATE_ENOMEM, "out of memory");
+    else if (!search(r, c))
+        pulls_fail(r, c, -SKATE_EDEAD, NO_COPY);
+}
+
 static void lose(struct raylet *r, struct copy *c, const struct lost *l) {
     bool whole = proc_number(l->proc) == 0;
 
-    if (c->searching) return;
-    if (whole ? c->source == proc_node(l->proc) : !c->by_id && c->holder == l->proc)
+    if (c->searching && whole)
+        search_again(r, c);
+    else if (c->searching)
+        return;
+    else if (whole ? c->source == proc_node(l->proc) : !c->by_id && c->holder == l->proc)
         source_failed(r, c, -SKATE_EDEAD, l->why);
 }
 
@@ -325,7 +343,7 @@ static void beat(struct raylet *r, struct copy *c, const struct lost *l) {
     c->seen = c->got;
     if (c->still < FETCH_STILL_MAX) return;
     if (c->searching)
-        pulls_fail(r, c, -SKATE_EDEAD, "its node is lost, and no other has a copy");
+        pulls_fail(r, c, -SKATE_EDEAD, NO_COPY);
     else if (c->by_id) /* a copy's place may wait for others; the holder says what is wrong */
         source_failed(r, c, -SKATE_EDEAD, "its node does not send it");
 }

@@ -5,6 +5,9 @@ Bytes are compared by digest: every array is different in each page."""
 from __future__ import annotations
 
 import hashlib
+import os
+import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +25,17 @@ def array_of(seed: int, megabytes: int) -> np.ndarray:
 
 def digest_of(array: np.ndarray) -> str:
     return hashlib.blake2b(array.tobytes(), digest_size=16).hexdigest()
+
+
+def shared_with(pid: int) -> int:
+    """How often a raylet has memory that it shares with another: mapped, or as a descriptor."""
+    count = Path(f"/proc/{pid}/maps").read_text().count("memfd:skate-near")
+    for fd in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            count += "memfd:skate-near" in os.readlink(fd)
+        except FileNotFoundError:
+            continue  # closed meanwhile
+    return count
 
 
 @ray.remote(num_cpus=0)
@@ -47,6 +61,11 @@ class Holder:
 
     def digest(self, refs: list) -> str:
         return digest_of(ray.get(refs[0]))
+
+    def hold(self, refs: list) -> None:
+        array = ray.get(refs[0])
+        threading.Event().wait()
+        del array
 
     def say(self, x: int) -> int:
         return x
@@ -168,3 +187,39 @@ def test_a_copy_of_another_node_takes_the_place_of_what_is_lost(nodes):
     with pytest.raises(ray.exceptions.ObjectLostError):
         ray.get(unread, timeout=60)  # nobody has a copy of that
     assert ray.get(reader.digest.remote([ref])) == wanted
+
+
+def test_a_receiver_that_is_killed_leaves_nothing_with_the_sender(nodes):
+    """In the midst of a pull through shared memory. The sender goes on serving others."""
+    cluster, far = nodes(2, 400 * MB)
+    holder, reader = (Holder.options(resources={f"n{i}": 1}).remote() for i in (0, 1))
+    (ref,) = ray.get(holder.make.remote(1, 200))
+    ray.get(reader.say.remote(0))
+    assert shared_with(far[0].pid) == 0
+    got = reader.hold.remote([ref])
+    assert eventually(lambda: shared_with(far[0].pid) == 1)
+    far[1].kill_raylet()
+    with pytest.raises(ray.exceptions.ActorDiedError):
+        ray.get(got, timeout=60)
+    assert eventually(lambda: shared_with(far[0].pid) == 0)
+    assert digest_of(ray.get(ref, timeout=60)) == digest_of(array_of(0, 200))
+    assert shared_with(cluster.head_node.pid) == 2  # mapped, and the descriptor
+
+
+def test_a_sender_that_is_killed_leaves_nothing_with_the_receiver(nodes):
+    """In the midst of a pull through shared memory, with no other copy: a typed error."""
+    cluster, far = nodes(1, 400 * MB)
+    ref = make.options(resources={"n0": 1}, max_retries=0).remote(200)
+    ray.wait([ref], fetch_local=False)
+    head = cluster.head_node.pid
+    assert shared_with(head) == 0
+    ray.wait([ref], timeout=0)  # it is on its way
+    assert eventually(lambda: shared_with(head) == 2 and shared_with(far[0].pid) == 1)
+    far[0].kill_raylet()
+    try:
+        array = ray.get(ref, timeout=60)
+    except ray.exceptions.ObjectLostError:
+        pass
+    else:  # all of it had come already
+        assert digest_of(array) == digest_of(array_of(7, 200))
+    assert eventually(lambda: shared_with(head) == 0)

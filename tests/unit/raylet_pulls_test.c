@@ -293,6 +293,10 @@ static void through_memory(void **state) {
     near_give(near, NEAR_SLOTS + 1);
     near_give(near, 3);
     assert_int_equal(near_take(near), 3);
+    assert_non_null(near_at(near, NEAR_SLOTS));
+    near_give(near, NEAR_SLOTS);
+    assert_null(near_at(near, NEAR_SLOTS));
+    assert_int_equal(near_take(near), NEAR_SLOTS);
     near = near_free(near);
 }
 
@@ -326,10 +330,26 @@ static void refused(void **state) {
     assert_int_equal(others[0].chunks + others[1].chunks, 0);
 }
 
+/* "It is in memory that we share", where none is: who waits hears that it cannot come. */
+static void empty(void **state) {
+    struct wire_bulk_data m = {.head = {.size = sizeof m, .kind = WIRE_BULK_DATA,
+                                        .fixed = sizeof m},
+                               .req = copy->req, .len = CHUNK, .place = 1};
+
+    (void)state;
+    copy->searched = true; /* no other node has it */
+    ask(0, &COPY, 0, BULK_COPY);
+    UNTIL(ray->pulls->askers == 1);
+    pulls_data(ray, 99, &m);
+    UNTIL(others[0].refused == 1);
+    assert_null(pulls_find(ray->pulls, &COPY));
+    assert_int_equal(ray->pulls->askers + ray->pulls->flying, 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void) {
-    const struct CMUnitTest tests[] = {TEST(chain), TEST(passed_on), TEST(refused),
+    const struct CMUnitTest tests[] = {TEST(chain), TEST(passed_on), TEST(refused), TEST(empty),
                                        TEST(through_memory)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
