@@ -8,7 +8,7 @@ import random
 import pytest
 
 from skate.autoscaler import _config, sdk
-from skate.autoscaler._policy import Node, State, Want, decide
+from skate.autoscaler._policy import Node, Plan, State, Want, decide
 
 CPU, GPU = {"CPU": 4.0}, {"CPU": 8.0, "GPU": 2.0}
 
@@ -81,7 +81,17 @@ def test_what_no_type_holds_is_said():
 def test_the_idle_go_when_it_is_time():
     nodes = [node("1", "cpu", idle=299), node("2", "cpu", idle=301), node("3", None, idle=1e9)]
     assert plan(nodes).end == ["2"]
-    assert plan(nodes, [Want({"CPU": 99.0})]).end == []  # not while something waits
+    assert plan(nodes, [Want(CPU)] * 3).end == []  # not while something waits that has room there
+
+
+def test_the_idle_go_although_something_waits_that_cannot_use_them():
+    """Else it would wait for ever: they are as many as there may be."""
+    of = config(max_workers=2)
+    idle = [node("1", "cpu", idle=1e6), node("2", "cpu", idle=1e6)]
+    assert plan(idle, [Want({"GPU": 1.0})], of=of) == Plan(end=["1", "2"])
+    assert plan(idle[1:], [Want({"GPU": 1.0})], of=of).start == {"gpu": 1}
+    assert plan(idle, [Want({"GPU": 1.0}), Want({"CPU": 1.0})], of=of).end == ["2"]
+    assert len(plan(idle, [Want({"CPU": 99.0})]).end) == 2  # no node can ever hold this
 
 
 def test_requested_holds_and_starts():

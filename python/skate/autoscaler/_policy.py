@@ -63,7 +63,8 @@ class _Room:
 
     free: dict[str, float]
     labels: dict[str, str]
-    of: str = ""
+    node: str = ""  # its id; "": it is on its way
+    taken: bool = False
     groups: set[str] = field(default_factory=set)
 
     def take(self, want: Want) -> bool:
@@ -75,6 +76,7 @@ class _Room:
             self.free[name] = self.free.get(name, 0.0) - amount
         if want.apart:
             self.groups.add(want.apart)
+        self.taken = True
         return True
 
 
@@ -132,7 +134,8 @@ class _Planner:
 
     def rooms(self, whole: bool) -> list[_Room]:
         """Of all nodes, those on their way too. whole: as if nothing ran there."""
-        rooms = [_Room(dict(n.total if whole else n.free), n.labels) for n in self.state.nodes]
+        rooms = [_Room(dict(n.total if whole else n.free), n.labels, n.id)
+                 for n in self.state.nodes]  # fmt: skip
         for source in (self.state.starting, self.plan.start):
             for name, count in source.items():
                 kind = self.config.types.get(name)
@@ -159,12 +162,14 @@ class _Planner:
             kind = self.config.types[name]
             left = _pack(left, [_Room(dict(kind.resources), kind.labels)])
 
-    def shrink(self) -> None:
-        """End what has been idle long enough, is above the least, and is not requested."""
+    def shrink(self, needed: set[str]) -> None:
+        """End what has been idle long enough, is above the least, and is not requested. needed:
+        nodes on which something that waits has room. (The others may be in its way: they count
+        as workers.)"""
         kept = list(self.state.nodes)
         for node in sorted(self.state.nodes, key=lambda n: -n.idle_s):
             kind = self.config.types.get(node.type or "")
-            if kind is None or node.idle_s < self.config.idle_timeout_s:
+            if kind is None or node.idle_s < self.config.idle_timeout_s or node.id in needed:
                 continue
             if self.count[kind.name] <= kind.min_workers:
                 continue
@@ -183,7 +188,8 @@ def decide(config: Config, state: State) -> Plan:
         while planner.count[name] < kind.min_workers and planner.may_start(name):
             planner.start(name)
     planner.grow(state.requested, planner.rooms(whole=True))
-    planner.grow(state.waiting, planner.rooms(whole=False))
-    if not planner.plan.start and not state.starting and not state.waiting:
-        planner.shrink()
+    rooms = planner.rooms(whole=False)
+    planner.grow(state.waiting, rooms)
+    if not planner.plan.start and not state.starting:
+        planner.shrink({room.node for room in rooms if room.taken})
     return planner.plan
