@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -17,9 +18,10 @@ from e2e_help import eventually
 
 import skate as ray
 from skate import _node
-from skate.autoscaler import _start
+from skate.autoscaler import _provider, _start
+from skate.autoscaler._config import NodeType
 from skate.autoscaler.sdk import request_resources
-from skate.cluster_utils import AutoscalingCluster
+from skate.cluster_utils import AutoscalingCluster, Cluster
 from skate.util import placement_group, remove_placement_group
 
 PATIENCE = 45.0
@@ -88,6 +90,24 @@ def test_groups_and_actors_bring_nodes(cluster):
     assert ray.get(actor.node.remote(), timeout=PATIENCE) in {w["NodeID"] for w in workers()}
 
 
+def test_a_node_that_outlives_the_autoscaler_is_ended_in_order():
+    cluster = Cluster(initialize_head=True, connect=True)
+    try:
+        nodes = _provider.LocalProvider(_node.base_dir(), cluster.address, cluster._key, True)
+        nodes.end(nodes.start(NodeType("brief", {"CPU": 1.0})))
+        [gone] = eventually(lambda: [n for n in ray.nodes() if not n["Alive"]])
+        assert gone["DeathReasonMessage"].startswith("it ended: it was told to")
+        said = skate("status", "--address", cluster.address, env=command_env()).stdout
+        assert "brief" not in said and "(no failures)" in said
+    finally:
+        cluster.shutdown()
+
+
+def command_env(**more):
+    return {**os.environ, **more,
+            "PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"}  # fmt: skip
+
+
 def skate(*args, env, check=True):
     done = subprocess.run(["skate", *args], env=env, capture_output=True, text=True, timeout=60)
     assert not check or done.returncode == 0, done.stdout + done.stderr
@@ -104,8 +124,7 @@ def short():
 
 def test_up_and_down(short):
     tmp_path = short
-    env = {**os.environ, "SKATE_TMPDIR": str(tmp_path),
-           "PATH": f"{os.path.dirname(os.sys.executable)}:{os.environ['PATH']}"}  # fmt: skip
+    env = command_env(SKATE_TMPDIR=str(tmp_path))
     file = tmp_path / "cluster.json"
     file.write_text(json.dumps({
         "cluster_name": "mine", "max_workers": 2, "head_node_type": "head",

@@ -61,11 +61,11 @@ class LocalProvider:
         """End a node of this machine; one that is gone already is no error."""
         record = os.path.join(_node.cluster_dir(self._base, self._address), f"node_{pid}.json")
         found = _node._read_json(record)
+        if found and _node.is_alive(found):
+            self._terminate(found)
         node = self._made.pop(pid, None)
         if node is not None:
             node.stop()
-        elif found and _node.is_alive(found):
-            self._terminate(found)
         if found:
             _node.remove_tree(found["session_dir"])
         if os.path.exists(record):
@@ -73,7 +73,7 @@ class LocalProvider:
 
     @staticmethod
     def _terminate(record: dict[str, object]) -> None:
-        """One that an earlier autoscaler has started."""
+        """End its raylet in order. (One that is lasting has no other way to hear of it.)"""
         pid, deadline = int(str(record["pid"])), time.monotonic() + _END_S
         for number in (signal.SIGTERM, signal.SIGKILL):
             try:

@@ -133,6 +133,9 @@ def _stop_all(base: str, address: str | None, grace: float, force: bool) -> int:
 
 # ----------------------------------------------------------------------------------------- status
 
+_IN_ORDER = "it ended: it was told to"  # by `skate stop` or the autoscaler: no failure
+_MOST_FAILURES = 20
+
 
 @skate.command()
 @click.option("--address", envvar=["SKATE_ADDRESS", "RAY_ADDRESS"], help="host:port")
@@ -150,14 +153,15 @@ def status(address: str | None, verbose: bool) -> None:
     except (OSError, ValueError, RuntimeError, _state.Unreachable) as error:
         _fail(str(error))
     living = [row for row in rows if row["state"] == 1]
-    dead = [row for row in rows if row["state"] != 1]
+    failed = [f" {row['name']}: {row['reason']}" for row in rows
+              if row["state"] != 1 and not row["reason"].startswith(_IN_ORDER)]  # fmt: skip
     rule = "-" * 63
     lines = [f"======== Cluster status: {time.strftime('%Y-%m-%d %H:%M:%S')} ========",
              "Node status", rule, "Active:"]  # fmt: skip
     lines += [f" 1 {row['name']} ({row['ip']}, {row['hostname']})"
               + (f", {row['reason']}" if row["suspect"] else "") for row in living]  # fmt: skip
     lines += ["Pending:", " (no pending nodes)", "Recent failures:"]
-    lines += [f" {row['name']}: {row['reason']}" for row in dead] or [" (no failures)"]
+    lines += failed[-_MOST_FAILURES:] or [" (no failures)"]
     lines += ["", "Resources", rule, "Total Usage:"]
     lines += _usage(total, free)
     lines += ["", "Total Demands:"]
