@@ -116,6 +116,16 @@ void gcs_actor_insert(struct gcs *g, struct gcs_actor *a) {
     SKATE_ASSERT(map_put(&g->actor_ids, &a->id, a->index) == 0);
 }
 
+void gcs_actor_texts(struct gcs_actor *a, struct gcs_text cls, struct gcs_text name,
+                     struct gcs_text space) {
+    a->texts = gcs_alloc((size_t)cls.len + name.len + space.len + 3);
+    a->name = a->texts + cls.len + 1;
+    a->space = a->name + name.len + 1;
+    memcpy(a->texts, cls.p, cls.len);
+    memcpy(a->name, name.p, name.len);
+    memcpy(a->space, space.p, space.len);
+}
+
 static struct gcs_actor *actor_new(struct gcs *g, const struct wire_actor_create *m) {
     struct gcs_actor *a = gcs_alloc(sizeof *a);
     uint32_t cls_len, name_len, space_len;
@@ -134,12 +144,8 @@ static struct gcs_actor *actor_new(struct gcs *g, const struct wire_actor_create
     a->create = gcs_copy(m, m->head.size);
     a->held = gcs_copy((const char *)m + m->held.off, m->held.len);
     a->held_len = m->held.len;
-    a->texts = gcs_alloc((size_t)cls_len + name_len + space_len + 3);
-    a->name = a->texts + cls_len + 1;
-    a->space = a->name + name_len + 1;
-    memcpy(a->texts, cls, cls_len);
-    memcpy(a->name, name, name_len);
-    memcpy(a->space, space, space_len);
+    gcs_actor_texts(a, (struct gcs_text){cls, cls_len}, (struct gcs_text){name, name_len},
+                    (struct gcs_text){space, space_len});
     g->spec_bytes += m->head.size;
     g->actors_live++;
     g->actors_pending++;

@@ -143,6 +143,13 @@ void *gcs_copy(const void *data, size_t bytes);
 void *gcs_grow(void *array, uint32_t *cap, size_t element);
 struct skate_id gcs_text_key(const char *a, uint32_t a_len, const char *b, uint32_t b_len);
 void gcs_actor_release(struct gcs_actor *a);
+struct gcs_text {
+    const char *p;
+    uint32_t len;
+};
+/* Copies of its class, its name and its namespace. */
+void gcs_actor_texts(struct gcs_actor *a, struct gcs_text cls, struct gcs_text name,
+                     struct gcs_text space);
 
 /* gcs_send.c */
 void gcs_send_link(struct gcs *g, uint64_t link, struct wire_buf *b); /* ends and releases b */

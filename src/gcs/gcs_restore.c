@@ -224,12 +224,8 @@ static bool set_texts(struct gcs_actor *a, const struct wire_rec_actor *m) {
     if (cls_len > GCS_NAME_MAX || name_len > GCS_NAME_MAX || space_len > GCS_NAME_MAX ||
         memchr(cls, 0, cls_len) || memchr(name, 0, name_len) || memchr(space, 0, space_len))
         return false;
-    a->texts = gcs_alloc((size_t)cls_len + name_len + space_len + 3);
-    a->name = a->texts + cls_len + 1;
-    a->space = a->name + name_len + 1;
-    memcpy(a->texts, cls, cls_len);
-    memcpy(a->name, name, name_len);
-    memcpy(a->space, space, space_len);
+    gcs_actor_texts(a, (struct gcs_text){cls, cls_len}, (struct gcs_text){name, name_len},
+                    (struct gcs_text){space, space_len});
     if (why_len) a->reason = text_of(why, why_len, 2 * GCS_REASON);
     return !why_len || a->reason;
 }

@@ -4,11 +4,12 @@
 
 #include <fcntl.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "raylet/text.h"
 
 enum { LINE_MOST = 160 };
 
@@ -33,21 +34,6 @@ void death_notes_release(struct death_notes *n) {
     free(n->verdict);
     n->tail = n->verdict = NULL;
     n->tail_len = 0;
-}
-
-struct text {
-    char *p;
-    size_t used, cap;
-};
-
-__attribute__((format(printf, 2, 3))) static void say(struct text *t, const char *format, ...) {
-    va_list args;
-    int n;
-
-    va_start(args, format);
-    n = vsnprintf(t->p + t->used, t->cap - t->used, format, args);
-    va_end(args);
-    if (n > 0) t->used = t->used + (size_t)n < t->cap ? t->used + (size_t)n : t->cap - 1;
 }
 
 /* One line of its output: no colours, no control characters, not too long. */

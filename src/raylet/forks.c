@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +14,7 @@
 #include "base/assert.h"
 #include "base/futex.h"
 #include "raylet/raylet.h"
+#include "raylet/spawn.h"
 
 extern char **environ;
 
@@ -69,26 +69,14 @@ static int spawn(struct raylet *r, int sock, pid_t *ret) {
     char *argv[] = {r->set.python, "-E", "-s", "-X", "frozen_modules=on", "-c", (char *)boot,
                     r->set.run_dir, r->set.python_path ? r->set.python_path : "",
                     (char *)worker, NULL};
-    posix_spawn_file_actions_t acts;
-    posix_spawnattr_t attr;
-    sigset_t none, usual;
+    struct spawning s;
     int e;
 
     snprintf(log_path, sizeof log_path, "%s/logs/zygote.err", r->set.run_dir);
-    posix_spawn_file_actions_init(&acts);
-    posix_spawnattr_init(&attr);
-    sigemptyset(&none);
-    sigfillset(&usual);
-    posix_spawnattr_setsigmask(&attr, &none);
-    posix_spawnattr_setsigdefault(&attr, &usual);
-    posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-    posix_spawn_file_actions_addopen(&acts, 0, "/dev/null", O_RDONLY, 0);
-    posix_spawn_file_actions_addopen(&acts, 1, log_path, O_WRONLY | O_CREAT | O_APPEND, 0600);
-    posix_spawn_file_actions_adddup2(&acts, 1, 2);
-    posix_spawn_file_actions_adddup2(&acts, sock, 3);
-    e = posix_spawn(ret, r->set.python, &acts, &attr, argv, environ);
-    posix_spawn_file_actions_destroy(&acts);
-    posix_spawnattr_destroy(&attr);
+    spawn_init(&s, 0);
+    spawn_log(&s, log_path);
+    posix_spawn_file_actions_adddup2(&s.acts, sock, 3);
+    e = spawn_run(&s, ret, r->set.python, argv);
     if (e) node_log("cannot start %s: %s", r->set.python, strerror(e));
     return e ? -SKATE_ESYS : 0;
 }

@@ -1,12 +1,12 @@
 /* memory_verdict.c - see memory_verdict.h. */
 #include "raylet/memory_verdict.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "own/ledger.h"
+#include "raylet/text.h"
 
 enum { LOOK_BACK = 32, TOP = 5, TELL_MS = 1000, HELPLESS_MS = 10000 };
 
@@ -67,21 +67,6 @@ void memory_doing_of(const struct proc *p, struct memory_doing *ret) {
 }
 
 /* ---- texts ---- */
-
-struct text {
-    char *p;
-    size_t used, cap;
-};
-
-__attribute__((format(printf, 2, 3))) static void say(struct text *t, const char *format, ...) {
-    va_list args;
-    int n;
-
-    va_start(args, format);
-    n = vsnprintf(t->p + t->used, t->cap - t->used, format, args);
-    va_end(args);
-    if (n > 0) t->used = t->used + (size_t)n < t->cap ? t->used + (size_t)n : t->cap - 1;
-}
 
 static const char *bytes_text(uint64_t bytes, char out[24]) {
     if (bytes >= UINT64_C(1000000000))

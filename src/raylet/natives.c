@@ -9,7 +9,6 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +16,7 @@
 
 #include "base/futex.h"
 #include "raylet/raylet.h"
+#include "raylet/spawn.h"
 
 extern char **environ;
 
@@ -59,29 +59,15 @@ static void complain(struct raylet *r, int e) {
 static int spawn(const int fds[3], pid_t *ret) {
     char parent[16];
     char *argv[] = {(char *)PROGRAM, parent, NULL};
-    posix_spawn_file_actions_t acts;
-    posix_spawnattr_t attr;
-    sigset_t none, usual;
-    int e;
+    struct spawning s;
 
     snprintf(parent, sizeof parent, "%d", (int)getpid());
-    posix_spawn_file_actions_init(&acts);
-    posix_spawnattr_init(&attr);
-    sigemptyset(&none);
-    sigfillset(&usual);
-    posix_spawnattr_setsigmask(&attr, &none);
-    posix_spawnattr_setsigdefault(&attr, &usual);
-    posix_spawnattr_setpgroup(&attr, 0);
-    posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
-                                        POSIX_SPAWN_SETPGROUP);
-    posix_spawn_file_actions_addopen(&acts, 0, "/dev/null", O_RDONLY, 0);
-    posix_spawn_file_actions_adddup2(&acts, fds[1], 1);
-    posix_spawn_file_actions_adddup2(&acts, fds[2], 2);
-    posix_spawn_file_actions_adddup2(&acts, fds[0], 3);
-    e = posix_spawn(ret, program(), &acts, &attr, argv, environ);
-    posix_spawn_file_actions_destroy(&acts);
-    posix_spawnattr_destroy(&attr);
-    return e;
+    spawn_init(&s, POSIX_SPAWN_SETPGROUP);
+    posix_spawnattr_setpgroup(&s.attr, 0);
+    posix_spawn_file_actions_adddup2(&s.acts, fds[1], 1);
+    posix_spawn_file_actions_adddup2(&s.acts, fds[2], 2);
+    posix_spawn_file_actions_adddup2(&s.acts, fds[0], 3);
+    return spawn_run(&s, ret, program(), argv);
 }
 
 /* Those that were started since the last look join the pool. */

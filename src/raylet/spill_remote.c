@@ -12,7 +12,6 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +23,7 @@
 
 #include "base/futex.h"
 #include "net/conn.h"
+#include "raylet/spawn.h"
 
 extern char **environ;
 
@@ -85,26 +85,14 @@ static const char boot[] =
 static int spawn(struct spill_remote *t, const int fds[1 + SLOTS]) {
     char *argv[] = {t->python, "-E", "-s", "-X", "frozen_modules=on", "-c", (char *)boot,
                     t->python_path, NULL};
-    posix_spawn_file_actions_t acts;
-    posix_spawnattr_t attr;
-    sigset_t none, usual;
+    struct spawning s;
     pid_t pid;
     int e;
 
-    posix_spawn_file_actions_init(&acts);
-    posix_spawnattr_init(&attr);
-    sigemptyset(&none);
-    sigfillset(&usual);
-    posix_spawnattr_setsigmask(&attr, &none);
-    posix_spawnattr_setsigdefault(&attr, &usual);
-    posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-    posix_spawn_file_actions_addopen(&acts, 0, "/dev/null", O_RDONLY, 0);
-    posix_spawn_file_actions_addopen(&acts, 1, t->log_path, O_WRONLY | O_CREAT | O_APPEND, 0600);
-    posix_spawn_file_actions_adddup2(&acts, 1, 2);
-    for (int i = 0; i <= SLOTS; i++) posix_spawn_file_actions_adddup2(&acts, fds[i], 3 + i);
-    e = posix_spawn(&pid, t->python, &acts, &attr, argv, environ);
-    posix_spawn_file_actions_destroy(&acts);
-    posix_spawnattr_destroy(&attr);
+    spawn_init(&s, 0);
+    spawn_log(&s, t->log_path);
+    for (int i = 0; i <= SLOTS; i++) posix_spawn_file_actions_adddup2(&s.acts, fds[i], 3 + i);
+    e = spawn_run(&s, &pid, t->python, argv);
     if (e) return -e;
     t->pidfd = (int)syscall(SYS_pidfd_open, pid, 0); /* -1: dead already, the sockets tell it */
     return 0;
