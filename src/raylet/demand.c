@@ -3,7 +3,10 @@
  * By its own row a node decides what runs here for certain (sched_here). The rest it counts by
  * class and tells the GCS: at once when it grows, else with the next report. The answer names
  * nodes; those leases are passed on and are off this queue, and what is to run here is granted by
- * the next pass. A node that is alone decides all by itself, and tells for the table's sake. */
+ * the next pass. A node that is alone decides all by itself, and tells for the table's sake.
+ *
+ * What becomes free is reported some milliseconds later, with what else comes; but at once when it
+ * is twice what the GCS knows of: a full node gets its next lease without delay. */
 #include "raylet/demand.h"
 
 #include <stdio.h>
@@ -11,7 +14,8 @@
 
 #include "raylet/gcs_link.h"
 
-enum { PATIENCE_MS = 50 }; /* without an answer for so long, what fits here is granted here */
+enum { PATIENCE_MS = 50, /* without an answer for so long, what fits here is granted here */
+       REPORT_MS = 20, HURRY_MS = 1 }; /* between two reports */
 
 bool demand_alone(const struct raylet *r) { return r->view.count < 2; }
 
@@ -78,6 +82,7 @@ static void tell(struct raylet *r, struct lease_class *c, uint32_t count, struct
     WIRE_PUT(&b, demand_report, labels, c->labels, strlen(c->labels));
     if (wire_end(&b) == 0) gcs_link_send(r, b.p, b.len);
     wire_release(&b);
+    r->told = node_own(r)->avail;
     if (count > c->asked || c->full) c->asked_ns = loop_now_ns(r->loop);
     c->asked = count;
     c->full = 0;
@@ -99,6 +104,8 @@ void demand_grew(struct raylet *r) {
 void demand_changed(struct raylet *r, bool beat) {
     struct lease_class *c;
 
+    r->told = node_own(r)->avail;
+
     for (uint32_t i = 0; (c = leases_class_at(r->leases, i)); i++) {
         uint32_t n;
 
@@ -106,6 +113,40 @@ void demand_changed(struct raylet *r, bool beat) {
         n = c->first ? count_of(r, c) : 0;
         if (n != c->asked) tell(r, c, n, (struct unused){0});
     }
+}
+
+static bool has_doubled(struct raylet *r) {
+    const struct resources *avail = &node_own(r)->avail;
+
+    for (uint32_t i = 0; i < avail->count; i++)
+        if (avail->v[i].amount > 0 &&
+            avail->v[i].amount / 2 >= resources_amount(&r->told, avail->v[i].name))
+            return true;
+    return false;
+}
+
+void demand_report_soon(struct raylet *r) {
+    bool hurry = !demand_alone(r) && has_doubled(r);
+    int64_t since_ns = loop_now_ns(r->loop) - r->reported_ns;
+    int64_t left_ns = (hurry ? HURRY_MS : REPORT_MS) * INT64_C(1000000) - since_ns;
+
+    if (!r->report_timer) return;
+    if (left_ns <= 0) {
+        loop_timer_stop(r->report_timer);
+        node_report(r);
+    } else if (!loop_timer_is_active(r->report_timer) || (hurry && !r->hurry)) {
+        r->hurry = hurry;
+        loop_timer_start(r->report_timer, (uint64_t)(left_ns + 999999) / 1000000, 0);
+    }
+}
+
+void demand_granted(struct raylet *r, const struct resources *want) {
+    resources_take(&r->told, want);
+}
+
+void demand_refused(struct raylet *r, const struct resources *want) {
+    for (uint32_t i = 0; i < r->told.count; i++)
+        if (resources_amount(want, r->told.v[i].name)) r->told.v[i].amount = 0;
 }
 
 void demand_again(struct raylet *r) {

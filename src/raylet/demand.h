@@ -13,6 +13,11 @@ bool demand_settled(struct raylet *r, const struct lease_class *c);
 void demand_grew(struct raylet *r);
 /* With a report: all kinds of which the number has changed. beat: it is that of each second. */
 void demand_changed(struct raylet *r, bool beat);
+/* What is free may have changed: a report, now or soon. */
+void demand_report_soon(struct raylet *r);
+/* The GCS knows of a lease that it has placed here: it was granted; or there was no room for it. */
+void demand_granted(struct raylet *r, const struct resources *want);
+void demand_refused(struct raylet *r, const struct resources *want);
 /* The GCS has forgotten: say all again. */
 void demand_again(struct raylet *r);
 void demand_placed(struct raylet *r, const struct wire_demand_place *m);

@@ -13,20 +13,12 @@
 #include "raylet/links.h"
 #include "raylet/raylet.h"
 
-enum { RECLAIM_MIN_MS = 10, RECLAIM_MAX_MS = 160, FREE_LEASES_MIN = 8, REPORT_MS = 20 };
+enum { RECLAIM_MIN_MS = 10, RECLAIM_MAX_MS = 160, FREE_LEASES_MIN = 8 };
 #define NO_SUCH_NODE                                                                           \
     "unschedulable\nThe node specified via NodeAffinitySchedulingStrategy doesn't exist any "   \
     "more or is infeasible, and soft=False was specified."
 
-void grants_wake(struct raylet *r) {
-    loop_post(r->loop, &r->sched_task);
-    if (r->report_timer && !loop_timer_is_active(r->report_timer)) {
-        int64_t since_ms = (loop_now_ns(r->loop) - r->reported_ns) / 1000000;
-
-        loop_timer_start(r->report_timer,
-                         since_ms >= REPORT_MS ? 0 : (uint64_t)(REPORT_MS - since_ms), 0);
-    }
-}
+void grants_wake(struct raylet *r) { loop_post(r->loop, &r->sched_task); }
 
 /* An actor is about to be placed: what it needs is not given away for a moment. */
 static bool keeps_free(struct raylet *r, const struct resources *want) {
@@ -117,8 +109,12 @@ static void serve_foreign(struct raylet *r, struct lease_ask *a, const struct le
                           uint32_t hops) {
     if (hops > 1) return;
     if (links_is_dead(r, proc_node(a->owner))) return; /* nobody would ever return it */
-    while (a->count > 0 && grants_try(r, a, &c->want, NULL)) a->count--;
+    while (a->count > 0 && grants_try(r, a, &c->want, NULL)) {
+        demand_granted(r, &c->want);
+        a->count--;
+    }
     if (a->count > 0) {
+        demand_refused(r, &c->want);
         send_request(r, proc_node(a->owner), a, c, hops + 1);
         grants_reclaim(r);
     }
@@ -275,7 +271,10 @@ static bool serve_one(struct raylet *r, struct lease_class *c) {
     if (!j || !j->known) return false;
     if (demand_alone(r) ? !alone_here(r, c, &ask) : !runs_here(r, c, &ask)) return c->first != a;
     if (!keeps_free(r, &c->want) || !grants_try(r, a, &c->want, NULL)) return false;
-    if (c->here > 0) c->here--;
+    if (c->here > 0) {
+        demand_granted(r, &c->want);
+        c->here--;
+    }
     next_locality(a);
     leases_served(r->leases, a, 1);
     return true;
@@ -296,6 +295,7 @@ void grants_run(void *arg) {
     }
     leases_turn(r->leases);
     demand_grew(r);
+    demand_report_soon(r);
     if (left) grants_reclaim(r);
 }
 

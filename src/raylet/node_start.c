@@ -359,7 +359,7 @@ static void report(struct raylet *r, bool beat) {
     demand_changed(r, beat);
 }
 
-static void send_report(void *arg) { report(arg, false); }
+static void send_report(void *arg) { demand_report_soon(arg); }
 void node_report(struct raylet *r) { report(r, false); }
 
 static void on_beat(void *arg) {

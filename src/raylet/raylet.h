@@ -143,6 +143,8 @@ struct raylet {
     struct actor_wait *actor_waits; /* actor_host.c: for idle leases to come back */
     struct resources coming;        /* an actor that the GCS may place here needs this */
     int64_t coming_until_ns, reported_ns;
+    struct resources told; /* demand.c: free here, as far as the GCS knows */
+    bool hurry;            /* the next report is not to wait for others */
     uint32_t reclaim_ms;            /* until idle leases are asked for again: grows when in vain */
     uint32_t free_leases; /* leases that want nothing: bounded apart */
     struct groups *groups; /* bundles.c */

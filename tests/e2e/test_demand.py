@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -83,3 +85,28 @@ def test_a_lost_node_ends_what_must_run_there(cluster: Any) -> None:
     with pytest.raises(skate.exceptions.TaskUnschedulableError):
         skate.get(bound, timeout=30)
     assert skate.get(soft, timeout=30)
+
+
+def test_all_nodes_get_their_share(cluster: Any, tmp_path: Any) -> None:
+    """By default and spread: four tasks at once take four nodes; of 400 each node runs many."""
+    for _ in range(3):
+        cluster.add_node(num_cpus=1)
+    begun = tmp_path / "begun"
+
+    @skate.remote
+    def four_at_once(round_: int) -> str:
+        with begun.open("a") as file:
+            file.write("x")
+        until(lambda: begun.stat().st_size >= 4 * (round_ + 1), 60, "four run at once")
+        return skate.get_runtime_context().get_node_id()
+
+    @skate.remote(scheduling_strategy="SPREAD")
+    def one_of_many() -> str:
+        time.sleep(0.005)
+        return skate.get_runtime_context().get_node_id()
+
+    for round_, strategy in enumerate(("DEFAULT", "SPREAD", "DEFAULT", "SPREAD")):
+        f = four_at_once.options(scheduling_strategy=strategy)
+        assert len(set(skate.get([f.remote(round_) for _ in range(4)], timeout=90))) == 4
+    shares = Counter(skate.get([one_of_many.remote() for _ in range(400)], timeout=90))
+    assert len(shares) == 4 and min(shares.values()) >= 20, shares

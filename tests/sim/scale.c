@@ -165,8 +165,7 @@ static void on_gcs_frame(struct node *n, const void *frame) {
     }
 }
 
-static void report(struct node *n, bool beat) {
-    struct raylet *r = &n->r;
+static void report(struct raylet *r, bool beat) {
     uint8_t packed[RESOURCES_MAX * 80];
     struct wire_node_report *m;
     uint64_t room[256];
@@ -183,6 +182,8 @@ static void report(struct node *n, bool beat) {
     wire_release(&b);
     demand_changed(r, beat);
 }
+
+void node_report(struct raylet *r) { report(r, false); }
 
 /* ---- drivers ---- */
 
@@ -278,10 +279,9 @@ static void run_event(const struct event *e) {
         return;
     case TIMER: scale_timer(e->p); return;
     case BEAT:
-        report(n, true);
+        report(&n->r, true);
         scale_at(scale.now + BEAT_MS * MS, BEAT, e->node, NULL);
         return;
-    case REPORT: report(n, false); return;
     case TICK:
         gcs_event(GCS_TICK, 0, NULL);
         scale_memory();

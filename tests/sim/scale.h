@@ -5,7 +5,7 @@
 #include "gcs/gcs.h"
 #include "raylet/raylet.h"
 
-enum event_kind { TO_GCS, TO_NODE, TO_PEER, JOIN, DRIVE, ENDED, PASS, TIMER, BEAT, REPORT, TICK };
+enum event_kind { TO_GCS, TO_NODE, TO_PEER, JOIN, DRIVE, ENDED, PASS, TIMER, BEAT, TICK };
 enum { FRAME_KINDS = 3, BUCKETS = 20000, BUCKET_NS = 50 };
 
 struct event {
@@ -17,8 +17,9 @@ struct event {
 };
 struct loop_timer { /* scale_seams.c: what loop/loop.h leaves open */
     struct raylet *r;
-    enum event_kind what; /* REPORT; else the tick of what waits */
+    bool is_report; /* else the tick of what waits */
     bool active;
+    int64_t due; /* at: an event for another time is of an earlier start */
 };
 struct node {
     struct raylet r;

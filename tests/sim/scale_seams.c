@@ -13,6 +13,7 @@
 #include "base/assert.h"
 #include "gcs/gcs_demand.h"
 #include "raylet/bundles.h"
+#include "raylet/demand.h"
 #include "raylet/gcs_link.h"
 #include "raylet/links.h"
 
@@ -104,8 +105,8 @@ void scale_start(void) {
     for (uint32_t i = 1; i <= scale.node_count; i++) {
         struct node *n = &scale.nodes[i];
 
-        n->report = (struct loop_timer){.r = &n->r, .what = REPORT};
-        n->reclaim = (struct loop_timer){.r = &n->r, .what = TIMER};
+        n->report = (struct loop_timer){.r = &n->r, .is_report = true};
+        n->reclaim = (struct loop_timer){.r = &n->r};
         n->r.report_timer = &n->report;
         n->r.reclaim_timer = &n->reclaim;
         n->r.leases = leases_new(LEASES_REQUESTS_MAX);
@@ -121,13 +122,17 @@ bool loop_timer_is_active(const struct loop_timer *t) { return t->active; }
 void loop_timer_start(struct loop_timer *t, uint64_t after_ms, uint64_t repeat_ms) {
     (void)repeat_ms;
     t->active = true;
-    scale_at(scale.now + (int64_t)after_ms * MS, TIMER, t->r->node, t);
+    t->due = scale.now + (int64_t)after_ms * MS;
+    scale_at(t->due, TIMER, t->r->node, t);
 }
 
+void loop_timer_stop(struct loop_timer *t) { t->active = false; }
+
 void scale_timer(struct loop_timer *t) {
+    if (!t->active || t->due != scale.now) return;
     t->active = false;
-    if (t->what == REPORT)
-        scale_at(scale.now, REPORT, t->r->node, NULL);
+    if (t->is_report)
+        demand_report_soon(t->r);
     else
         grants_reclaim_tick(t->r);
 }
