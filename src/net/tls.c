@@ -14,6 +14,8 @@
 #include "base/assert.h"
 
 /* OUT: of sealed bytes, until the proof and after it. SECURING: accepted ones before the proof. */
+/* HEARD_MAX: of a handshake; libssl would keep a first message of 128 KB. */
+enum { HEARD_MAX = 24 * 1024 };
 enum { OUT_NEW = 2048, OUT = 5 * (16384 + 256), READ_AHEAD = 64 * 1024, SECURING_MAX = 128 };
 static const unsigned char identity[] = "skate cluster key";
 static const char binding_label[] = "EXPORTER-skate-proof";
@@ -24,6 +26,7 @@ struct tls {
     int error; /* errno of the socket, when it failed */
     uint8_t early[NET_IN_NEW];
     uint32_t early_at, early_end;
+    uint32_t heard; /* bytes of its handshake */
     uint32_t out_at, out_end, out_cap;
     uint8_t *out; /* sealed, not yet sent */
 };
@@ -44,6 +47,10 @@ static int bio_read(BIO *b, char *to, int len) {
     ssize_t n = t->early_end - t->early_at;
 
     BIO_clear_retry_flags(b);
+    if (!t->done && t->heard > HEARD_MAX) {
+        t->error = EMSGSIZE;
+        return -1;
+    }
     if (n > 0) {
         if (n > len) n = len;
         memcpy(to, t->early + t->early_at, (size_t)n);
@@ -55,6 +62,7 @@ static int bio_read(BIO *b, char *to, int len) {
     while (n < 0 && errno == EINTR);
     if (n < 0 && errno == EAGAIN) BIO_set_retry_read(b);
     if (n < 0 && errno != EAGAIN) t->error = errno;
+    if (n > 0 && !t->done) t->heard += (uint32_t)n;
     return (int)n;
 }
 

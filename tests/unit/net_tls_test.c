@@ -316,6 +316,33 @@ static void strangers(void **state) {
     stop_two();
 }
 
+/* A first message that never ends is not kept until it does. */
+static void endless_hello(void **state) {
+    uint8_t record[5 + 16384] = {0x16, 3, 1, 0x40, 0, 1, 1, 0xff, 0xff, 3, 3};
+    uint8_t hello[HANDSHAKE_HELLO];
+    int64_t began = time_now_ns();
+    bool open = true;
+    int fd;
+
+    (void)state;
+    start_two(1, on, 1, on);
+    fd = raw_connect();
+    assert_true(raw_read(fd, hello, sizeof hello));
+    for (int i = 0; i < 7 && open; i++) {
+        open = send(fd, record, sizeof record, MSG_NOSIGNAL) == (ssize_t)sizeof record;
+        for (int k = 0; k < 5; k++) loop_run_once(loop, 1);
+        memset(record + 5, 0, sizeof record - 5);
+    }
+    while (open && recv(fd, hello, sizeof hello, MSG_DONTWAIT) < 0 && errno == EAGAIN) {
+        assert_true(time_now_ns() - began < 15 * INT64_C(1000000000)); /* before its deadline */
+        loop_run_once(loop, 5);
+    }
+    close(fd);
+    connect_two();
+    UNTIL(readies == 2);
+    stop_two();
+}
+
 /* ------------------------------------------------------------------ certificates */
 
 static char folder[] = "/tmp/skate-tls-XXXXXX";
@@ -426,6 +453,7 @@ int main(void) {
         cmocka_unit_test(last_word),           cmocka_unit_test(another_key),
         cmocka_unit_test(no_way_around),       cmocka_unit_test(stripped_hello),
         cmocka_unit_test(strangers),           cmocka_unit_test(certificates),
+        cmocka_unit_test(endless_hello),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
