@@ -35,13 +35,17 @@ static void on_signal(int number) {
 
 static int open_pid(pid_t pid) { return (int)syscall(SYS_pidfd_open, pid, 0); }
 
+static bool put(int fd, const char *text, size_t n) { return write(fd, text, n) == (ssize_t)n; }
+
 /* The settings line again, in a file of its own, with what differs for this start behind it: of a
- * key that comes twice the last counts. */
+ * key that comes twice the last counts. No buffer of this process holds a copy; who is started
+ * empties the file. */
 static int line_file(const struct gcsd_settings *s, const char *more) {
     int fd = (int)syscall(SYS_memfd_create, "settings", 0);
 
     if (fd < 0) return -1;
-    if (dprintf(fd, "%s\t%s\n", s->line, more) < 0 || lseek(fd, 0, SEEK_SET) < 0) {
+    if (!put(fd, s->line, strlen(s->line)) || !put(fd, "\t", 1) || !put(fd, more, strlen(more)) ||
+        !put(fd, "\n", 1) || lseek(fd, 0, SEEK_SET) < 0) {
         (void)close(fd);
         return -1;
     }

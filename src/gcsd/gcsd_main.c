@@ -4,9 +4,11 @@
  * stdin stays open: its end, the end of process lifeline_pid, and in a local session the end of
  * the head node's raylet, end this process at once: there is nothing to put in order, what must
  * last is elsewhere. With lifeline=none it serves until it is told by a signal. */
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -86,15 +88,20 @@ static void more_files(void) {
     (void)setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+/* A keeper hands the line over in a memory file, which stays open as stdin. */
+static void empty_stdin(void) {
+    if (fcntl(STDIN_FILENO, F_GET_SEALS) >= 0) (void)ftruncate(STDIN_FILENO, 0);
+}
+
 static int fail(int code, const char *text) {
     (void)printf("ERROR %d %s\n", -code, text);
     return 1;
 }
 
 int main(int argc, char **argv) {
-    static struct gcsd_settings settings;
-    struct daemon d = {.settings = &settings};
-    struct gcsd_opts opts = {.settings = &settings, .on_head_lost = on_head_lost,
+    struct gcsd_settings *settings = gcsd_settings_memory();
+    struct daemon d = {.settings = settings};
+    struct gcsd_opts opts = {.settings = settings, .on_head_lost = on_head_lost,
                              .on_log_end = on_log_end, .arg = &d};
     struct gcsd *gcsd;
     struct skate_error err = {""};
@@ -103,22 +110,25 @@ int main(int argc, char **argv) {
     (void)signal(SIGPIPE, SIG_IGN);
     (void)signal(SIGXFSZ, SIG_IGN); /* a limit on files is an error of the write */
     (void)setvbuf(stderr, NULL, _IOLBF, 0);
+    (void)prctl(PR_SET_NAME, "skate-gcs"); /* a keeper starts it by another name */
     protect_self();
     more_files();
-    r = gcsd_settings_read(STDIN_FILENO, &settings, &err);
+    if (!settings) return fail(-SKATE_ENOMEM, skate_strerror(-SKATE_ENOMEM));
+    r = gcsd_settings_read(STDIN_FILENO, settings, &err);
     if (r < 0) return fail(r, err.text);
-    if (settings.keep && argc > 0) keeper_run(&settings, argv[0]);
-    d.lasting = settings.lasting;
-    if (!settings.local_session) opts.on_head_lost = NULL; /* nodes come and go, that one, too */
+    empty_stdin();
+    if (settings->keep && argc > 0) keeper_run(settings, argv[0]);
+    d.lasting = settings->lasting;
+    if (!settings->local_session) opts.on_head_lost = NULL; /* nodes come and go, that one, too */
     r = loop_new(&d.loop);
     if (r < 0) return fail(r, skate_strerror(r));
     opts.loop = d.loop;
     r = gcsd_new(&opts, &gcsd, &err);
-    net_wipe(settings.key, sizeof settings.key);
+    net_wipe(settings->key, sizeof settings->key);
     if (r < 0) return fail(r, err.text);
-    settings.listen_port = gcsd_port(gcsd);
-    watch_lifeline(&d, &settings);
-    keeper_watch(d.loop, &settings);
+    settings->listen_port = gcsd_port(gcsd);
+    watch_lifeline(&d, settings);
+    keeper_watch(d.loop, settings);
     (void)printf("READY port=%u\n", gcsd_port(gcsd));
     (void)fflush(stdout);
     loop_run(d.loop);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 static int parse_number(const char *text, uint32_t max, uint32_t *ret) {
@@ -81,8 +82,17 @@ int gcsd_settings_parse(char *line, struct gcsd_settings *ret, struct skate_erro
     if (r == 0 && !has_key)
         r = err_fail(err, -SKATE_EINVAL, "the setting cluster_key is missing");
     if (r == 0) *ret = s;
-    net_wipe(s.key, sizeof s.key);
+    net_wipe(&s, sizeof s);
     return r;
+}
+
+struct gcsd_settings *gcsd_settings_memory(void) {
+    struct gcsd_settings *s = mmap(NULL, sizeof *s, PROT_READ | PROT_WRITE,
+                                   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (s == MAP_FAILED) return NULL;
+    (void)madvise(s, sizeof *s, MADV_DONTDUMP);
+    return s;
 }
 
 /* Parse, and keep the line for the next start if there may be one, up to what is of one start. */

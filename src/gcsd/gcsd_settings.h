@@ -34,6 +34,9 @@ struct gcsd_settings {
     bool local_session;    /* a private one: a node whose link ends is dead, nobody comes back */
 };
 
+/* Pages for them, zeroed and left out of core dumps: the key and passwords lie in them as long as
+ * the process may have to start another. NULL: no memory. They are never given back. */
+struct gcsd_settings *gcsd_settings_memory(void);
 /* Parse a line (changed in place). -SKATE_EINVAL with the reason. */
 SKATE_NODISCARD int gcsd_settings_parse(char *line, struct gcsd_settings *ret,
                                         struct skate_error *err);

@@ -17,7 +17,7 @@ import textwrap
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,17 @@ EXAMPLES = ROOT / "examples"
 MARK = "SKATE_E2E"
 GONE_S = 2.0  # what a killed session may take to vanish
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def contents(folder: Path) -> Iterator[tuple[Path, bytes]]:
+    """Each file below with its bytes, also while some are being removed."""
+    for place, _, names in os.walk(folder):
+        for path in (Path(place, name) for name in names):
+            try:
+                if path.is_file():
+                    yield path, path.read_bytes()
+            except FileNotFoundError:
+                continue
 
 
 def until(question: Callable[[], Any], seconds: float, what: str) -> Any:

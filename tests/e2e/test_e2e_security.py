@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import signal
 import socket
 import stat
 import subprocess
@@ -13,6 +14,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from e2e_help import contents, until
 
 SESSION = """
 import gc, os, sys, time
@@ -114,9 +116,8 @@ def test_the_key_is_nowhere(site, session):
         assert key.encode() not in (folder / "environ").read_bytes()
     ps = subprocess.run(["ps", "axeww"], capture_output=True, text=True, check=False)
     assert key not in ps.stdout
-    for path in site.folder.rglob("*"):
-        if path.is_file() and path != told:
-            assert key.encode() not in path.read_bytes(), path
+    for path, data in contents(site.folder):
+        assert path == told or key.encode() not in data, path
     # Only the driver, whose session it is, may have it in what a core dump would show.
     for process in seen:
         if process.pid != program.pid:
@@ -127,8 +128,20 @@ def test_the_key_of_a_cluster_is_in_one_file(site):
     started = site.skate("start", "--head", "--port=0", "--num-cpus=1").succeeds()
     try:
         look_for_the_key(site, started)
+        before = site.called("skate-gcs")
+        assert len(before) == 1
+        os.kill(before[0].pid, signal.SIGKILL)
+        until(lambda: after(site, before[0].pid), 30, "the control store is started again")
+        look_for_the_key(site, started)
+        assert os.stat(f"/proc/{after(site, before[0].pid)}/fd/0").st_size == 0
     finally:
         site.skate("stop").succeeds()
+
+
+def after(site, pid: int) -> int:
+    """The control store that follows that one, when it serves; else 0."""
+    found = [p.pid for p in site.called("skate-gcs") if p.pid != pid]
+    return found[0] if found and listening(set(found)) else 0
 
 
 def look_for_the_key(site, started):
@@ -140,9 +153,8 @@ def look_for_the_key(site, started):
     status = site.skate("status").succeeds()
     for text in (started.text(), status.text()):
         assert key not in text
-    for path in site.folder.rglob("*"):
-        if path.is_file() and path != files[0]:
-            assert key.encode() not in path.read_bytes(), path
+    for path, data in contents(site.folder):
+        assert path == files[0] or key.encode() not in data, path
     for process in site.processes():
         folder = Path(f"/proc/{process.pid}")
         assert key.encode() not in (folder / "cmdline").read_bytes()

@@ -8,6 +8,7 @@ import re
 import resource
 import shutil
 import signal
+from pathlib import Path
 
 import pytest
 from e2e_help import until
@@ -105,6 +106,8 @@ def test_its_keeper_is_killed(site, ended):
         assert pids(site)[1] == server
     os.kill(server, signal.SIGKILL)
     until(lambda: pids(site)[1] != server, 30, "a new server")
+    # What `skate stop` and `skate start --head` know it by.
+    assert Path(f"/proc/{pids(site)[1]}/comm").read_text() == "skate-gcs\n"
     site.python(PROGRAM + "print('got', ray.get(f.remote(1)))", address).succeeds().expect("got 2")
 
 
