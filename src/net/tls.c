@@ -13,10 +13,10 @@
 
 #include "base/assert.h"
 
-/* OUT: of sealed bytes, until the proof and after it. SECURING: accepted ones before the proof. */
-/* HEARD_MAX: of a handshake; libssl would keep a first message of 128 KB. */
+/* OUT: of sealed bytes, until the proof and after it. SECURING: accepted ones before the proof, for
+ * each of which libssl takes 76 KB. HEARD: of a handshake; libssl would keep 128 KB of it. */
+enum { OUT_NEW = 2048, OUT = 5 * (16384 + 256), READ_AHEAD = 64 * 1024, SECURING_MAX = 64 };
 enum { HEARD_MAX = 24 * 1024 };
-enum { OUT_NEW = 2048, OUT = 5 * (16384 + 256), READ_AHEAD = 64 * 1024, SECURING_MAX = 128 };
 static const unsigned char identity[] = "skate cluster key";
 static const char binding_label[] = "EXPORTER-skate-proof";
 
