@@ -19,9 +19,15 @@ struct sim_cluster sim_cluster;
 
 /* ---- the GCS ---- */
 
+static void on_log_end(void *arg, int status, const char *text) {
+    (void)arg;
+    sim_note("the GCS has no log any more: %s, %s", skate_strerror(status), text);
+    sim_exit(3);
+}
+
 static void gcs_main(void *arg) {
     struct gcsd_settings s = {.listen_port = sim_cluster.gcs_port};
-    struct gcsd_opts opts = {.settings = &s};
+    struct gcsd_opts opts = {.settings = &s, .on_log_end = on_log_end};
     struct skate_error err = {""};
     int e;
 

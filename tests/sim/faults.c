@@ -10,7 +10,7 @@
 
 static const char *const names[] = {"worker", "raylet", "power", "zygote", "driver",
                                     "break",  "cut",    "isle",  "slow",   "pause",
-                                    "write",  "gcs",    "disk",  "wall"};
+                                    "write",  "gcs",    "disk",  "wall",   "heads"};
 enum { NAMES = sizeof names / sizeof *names, LONG_MS = 9000 };
 
 static struct {
@@ -147,6 +147,19 @@ static void crash_some(void) {
     if (p) p->crash_at = p->writes + 1 + sim_below(40);
 }
 
+/* The head hangs, and somebody starts another on its log, under its address. The old one goes on
+ * some time with what it has heard, and finds that the log is not its own. */
+static void take_over(void) {
+    struct sim_proc *old = sim_cluster.gcs_proc;
+    int64_t ns = a_while();
+
+    if (!old) return;
+    sim_note("another head takes over, the old one is stopped for %.3f s", (double)ns / 1e9);
+    old->paused_until = sim_now + ns;
+    sim_net_moved(old);
+    sim_gcs_start();
+}
+
 static void strike(enum fault kind) {
     switch (kind) {
     case FAULT_WORKER: kill_some('w'); break;
@@ -167,6 +180,7 @@ static void strike(enum fault kind) {
         if (sim_cluster.gcs_proc) sim_kill(sim_cluster.gcs_proc, SIGKILL);
         break;
     case FAULT_DISK: sim_disk_trouble(a_while()); break;
+    case FAULT_HEADS: take_over(); break;
     case FAULT_WALL: sim_wall_offset += ((int64_t)sim_below(7200) - 3600) * SIM_S; break;
     default: break;
     }

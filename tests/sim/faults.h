@@ -20,7 +20,8 @@ enum fault {
     FAULT_GCS = 1 << 11,    /* kill -9 of the GCS, which comes again on its log */
     FAULT_DISK = 1 << 12,   /* the log's disk is slow, full or fails for a while */
     FAULT_WALL = 1 << 13,   /* the wall clock jumps */
-    FAULTS_ALL = (1 << 14) - 1,
+    FAULT_HEADS = 1 << 14,  /* another GCS takes over; the old one wakes later */
+    FAULTS_ALL = (1 << 15) - 1,
 };
 /* "worker,cut": their set; 0: not a name. */
 uint32_t faults_of(const char *names);

@@ -640,6 +640,13 @@ static void break_pipe(struct pipe *p, int64_t most) {
     }
 }
 
+void sim_net_moved(struct sim_proc *p) {
+    for (struct net *n = p->nets; n; n = n->next)
+        for (struct net_listener *l = n->listeners; l; l = l->next_own) l->port = 0;
+    for (struct pipe *o = pipes; o; o = o->next)
+        if (o->from && o->from->net->proc == p) break_pipe(o, 200 * SIM_MS);
+}
+
 bool sim_break_one(void) {
     uint32_t n = 0;
 

@@ -135,6 +135,7 @@ void sim_nets_end(struct sim_proc *p, bool power);
 void sim_net_turn_ends(struct loop *l); /* what was sent in it is written */
 /* Bytes from machine `from` to `to` do not come, until healed. */
 void sim_cut(struct sim_machine *from, struct sim_machine *to, bool cut);
+void sim_net_moved(struct sim_proc *p); /* its address is another's now */
 /* Break one connection between daemons, by chance. False: there is none. */
 bool sim_break_one(void);
 extern uint32_t sim_slow; /* latencies times this */
