@@ -69,7 +69,7 @@ struct gcs_out {
     uint8_t *bytes;
     uint32_t used, room;
     bool changed;   /* state that must outlive the GCS changed: keep it, then send */
-    bool acks;      /* a raylet is told that earlier frames were taken: keep those first, too */
+    bool acks;      /* it rests on earlier changes: keep those first, too */
     bool head_lost; /* the head node's raylet is gone */
     struct gcs_probe probes[GCS_PROBES];
     uint32_t probe_count;
@@ -116,6 +116,7 @@ struct gcs_records {
 
 /* Add what changed since the last take. Between steps only. false: nothing did. */
 bool gcs_records_take(struct gcs *g, struct gcs_records *ret);
+void gcs_records_kept(struct gcs *g); /* all that was taken is durable */
 /* The next take gives everything there is. */
 void gcs_records_all(struct gcs *g);
 void gcs_records_release(struct gcs_records *r);

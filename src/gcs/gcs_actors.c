@@ -390,6 +390,7 @@ void gcs_actor_sub(struct gcs *g, const struct gcs_from *from, const struct wire
         gcs_reply_status(g, from, -SKATE_EFULL, "the cluster has its most subscriptions");
         return;
     }
+    if (a) gcs_says(g, a->batch);
     wire_init(&b, NULL, 0);
     if (a)
         gcs_actor_frame(a, &b);
@@ -456,6 +457,7 @@ void gcs_actor_by_name(struct gcs *g, const struct gcs_from *from,
     struct gcs_actor *a = find_name(g, name, name_len, space, space_len);
     struct wire_buf b;
 
+    if (a) gcs_says(g, a->batch);
     wire_init(&b, NULL, 0);
     if (a)
         gcs_actor_frame(a, &b);

@@ -18,6 +18,7 @@ struct gcs_node {
     bool alive, stale; /* stale: it refused an actor, or is away, since its last report */
     bool draining;     /* nothing new goes there: it is to be ended (node_drain) */
     bool returning;    /* its link is back, its node_state is not there yet */
+    uint64_t batch;    /* of records, the one that has its latest change; the same below */
     uint64_t link;     /* 0: away, until away_until_ns at most */
     int64_t away_until_ns;
     uint32_t ungot;    /* frames of it on this link since the last lane_got */
@@ -37,7 +38,7 @@ struct gcs_node {
 struct gcs_job {
     uint32_t number;
     bool live, dirty, ending;
-    uint64_t driver;
+    uint64_t driver, batch;
     char *space;
     void *config;
     uint32_t space_len, config_len, pid, entry_len;
@@ -52,7 +53,7 @@ enum gcs_actor_state { GCS_PENDING, GCS_STARTING, GCS_ALIVE, GCS_DEAD };
 struct gcs_actor {
     struct skate_id id;
     enum gcs_actor_state state;
-    uint64_t owner, proc;
+    uint64_t owner, proc, batch;
     uint32_t job, flags, node, pid, incarnation, restarts;
     int32_t max_restarts, max_task_retries;
     bool restarting; /* it was alive once: the wire's state 2 while not alive */
@@ -130,6 +131,7 @@ struct gcs {
     struct map value_keys;
     struct gcs_groups groups;
     uint64_t serial; /* the last `order` given */
+    uint64_t taken, kept; /* batches of records: given to be kept, and kept */
     struct gcs_dirty *dirty;
     uint32_t dirty_count, dirty_cap;
     struct gcs_restoring *restoring;

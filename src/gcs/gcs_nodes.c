@@ -59,6 +59,7 @@ void gcs_node_frame(const struct gcs_node *n, struct wire_buf *b) {
 static void tell_node(struct gcs *g, const struct gcs_node *about, uint64_t link) {
     struct wire_buf b;
 
+    gcs_says(g, about->batch);
     wire_init(&b, NULL, 0);
     gcs_node_frame(about, &b);
     gcs_send_link(g, link, &b);
@@ -67,6 +68,7 @@ static void tell_node(struct gcs *g, const struct gcs_node *about, uint64_t link
 static void tell_all(struct gcs *g, const struct gcs_node *n, uint32_t but) {
     struct wire_buf b;
 
+    gcs_says(g, n->batch);
     wire_init(&b, NULL, 0);
     gcs_node_frame(n, &b);
     gcs_send_nodes(g, &b, but);
@@ -156,6 +158,7 @@ void gcs_node_tell_all(struct gcs *g, const struct gcs_node *n) {
     for (uint32_t i = 0; i < g->job_count; i++) {
         struct wire_buf b;
 
+        gcs_says(g, g->jobs[i]->batch);
         if (!g->jobs[i]->live) { /* what works for its detached actors may come there */
             gcs_job_tell_ended(g, i + 1, n->link);
             continue;

@@ -24,16 +24,19 @@ static void note(struct gcs *g, uint32_t table, struct skate_id id, const char *
 void gcs_dirty_node(struct gcs *g, struct gcs_node *n) {
     if (!n->dirty || !g->opts.records) note(g, GCS_NODES, map_key(n->number), NULL, 0);
     n->dirty = true;
+    n->batch = g->taken + 1;
 }
 
 void gcs_dirty_job(struct gcs *g, struct gcs_job *j) {
     if (!j->dirty || !g->opts.records) note(g, GCS_JOBS, map_key(j->number), NULL, 0);
     j->dirty = true;
+    j->batch = g->taken + 1;
 }
 
 void gcs_dirty_actor(struct gcs *g, struct gcs_actor *a) {
     if (!a->dirty || !g->opts.records) note(g, GCS_ACTORS, a->id, NULL, 0);
     a->dirty = true;
+    a->batch = g->taken + 1;
 }
 
 void gcs_dirty_spec(struct gcs *g, struct gcs_actor *a) {
@@ -49,6 +52,10 @@ void gcs_dirty_group(struct gcs *g, struct gcs_group *p) {
 void gcs_dirty_value(struct gcs *g, struct gcs_value *v) {
     if (!v->dirty || !g->opts.records) note(g, GCS_VALUES, v->key, v->name, v->name_len);
     v->dirty = true;
+}
+
+void gcs_says(struct gcs *g, uint64_t batch) {
+    if (g->opts.records && batch > g->kept) g->out->acks = true;
 }
 
 static void dirty_forget(struct gcs *g) {
@@ -299,8 +306,11 @@ bool gcs_records_take(struct gcs *g, struct gcs_records *ret) {
     }
     dirty_forget(g);
     add_meta(g, ret);
+    g->taken++;
     return true;
 }
+
+void gcs_records_kept(struct gcs *g) { g->kept = g->taken; }
 
 void gcs_records_release(struct gcs_records *r) {
     free(r->v);

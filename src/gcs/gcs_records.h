@@ -17,6 +17,9 @@ void gcs_dirty_spec(struct gcs *g, struct gcs_actor *a);
 void gcs_dirty_group(struct gcs *g, struct gcs_group *p);
 void gcs_dirty_value(struct gcs *g, struct gcs_value *v);
 void gcs_dirty_release(struct gcs *g);
+/* The step says something of a thing whose latest change is in this batch: that waits until it is
+ * kept, though the step itself changes nothing. */
+void gcs_says(struct gcs *g, uint64_t batch);
 
 /* gcs_jobs.c */
 struct gcs_job *gcs_job_find(struct gcs *g, uint32_t number); /* live; NULL */

@@ -384,6 +384,7 @@ static int write_anew(struct gcs_log *l, struct gcs *g, struct skate_error *err)
     free(rows);
     free(sums);
     gcs_records_release(&all);
+    if (r == 0) gcs_records_kept(g);
     return r;
 }
 

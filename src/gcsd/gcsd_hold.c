@@ -69,6 +69,7 @@ static void on_done(void *arg, int status, const char *text) {
     h->failing = false;
     gcs_refuse_changes(h->gcs, "");
     h->durable = h->given;
+    gcs_records_kept(h->gcs);
     give_batch(h); /* first: the disk works while we send */
     let_go(h);
 }

@@ -403,9 +403,56 @@ static void refusing(void **state) {
     forget_all();
 }
 
+/* Does the answer wait for the log? */
+static bool node_waits(uint32_t node) {
+    struct wire_buf b;
+
+    wire_init(&b, NULL, 0);
+    ((struct wire_node_get *)wire_begin(&b, WIRE_NODE_GET))->node = node;
+    give(1, 0, &b);
+    assert_non_null(sent(1, WIRE_NODE_INFO));
+    assert_false(out.changed);
+    return out.acks;
+}
+
+static bool actor_waits(uint64_t seq) {
+    subscribe(seq, WORKER);
+    assert_non_null(sent(WORKER, WIRE_ACTOR_STATE));
+    assert_false(out.changed);
+    return out.acks;
+}
+
+/* Nobody hears of a node or an actor that a GCS which dies now would not remember: its number, its
+ * next start would be another's. */
+static void said_when_kept(void **state) {
+    struct gcs_opts opts = {.records = true};
+
+    (void)state;
+    g = gcs_free(g);
+    assert_int_equal(gcs_new(&opts, &g), 0);
+    join(1, 4);
+    assert_int_equal(job(DRIVER), 1);
+    assert_int_equal(create((struct spec){.seq = 1, .placing = 1}), 0);
+    take();
+    assert_true(node_waits(1)); /* given to the log, which may still be lost */
+    gcs_records_kept(g);
+    assert_false(node_waits(1));
+    assert_false(actor_waits(1));
+    join(2, 4);
+    assert_true(node_waits(2));
+    assert_false(node_waits(1));
+    ready(1, WORKER, 1, 0);
+    assert_true(actor_waits(1));
+    take();
+    assert_true(node_waits(2) && actor_waits(1));
+    gcs_records_kept(g);
+    assert_false(node_waits(2) || actor_waits(1));
+    forget_all();
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {TEST(property), TEST(missing), TEST(damaged),
-                                       TEST(refusing)};
+                                       TEST(refusing), TEST(said_when_kept)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
