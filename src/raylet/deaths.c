@@ -251,7 +251,11 @@ void death_heard(struct raylet *r, const struct wire_proc_died *m) {
     const char *text;
     uint32_t len;
 
-    if (proc_node(m->proc) == r->node || proc_number(m->proc) == 0 || recall(r, m->proc)) return;
+    if (proc_node(m->proc) == r->node || proc_number(m->proc) == 0) return;
+    if (recall(r, m->proc)) {
+        grants_owner_died(r, m->proc); /* it was given something all the same */
+        return;
+    }
     text = wire_proc_died_text(m, &len);
     snprintf(copy, sizeof copy, "%.*s", (int)len, len ? text : "");
     remember(r, &d);

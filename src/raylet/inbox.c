@@ -145,6 +145,9 @@ void inbox_frame(struct raylet *r, uint64_t src, const struct wire_head *head) {
     case WIRE_EXTENTS_DONE:
         death_extents_done(r, m, src);
         return;
+    case WIRE_PROC_DIED: /* what we had for it came too late */
+        if (src == proc_raylet(((const struct wire_proc_died *)m)->proc)) death_heard(r, m);
+        return;
     case WIRE_WORKER_KILL:
         if (src == SKATE_GCS || src == r->self) actor_host_kill(r, m);
         return;

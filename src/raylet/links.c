@@ -316,7 +316,9 @@ uint32_t links_to_all(struct raylet *r, const void *frame, uint32_t len, uint64_
     struct peer *p;
 
     while ((p = table_next(&r->links->peers, &at, NULL))) {
-        if (p->state != PEER_ALIVE || lane_send(&p->control, frame, len) < 0) continue;
+        /* One that we have not heard of yet may have something to come of whoever this is about. */
+        if (p->state == PEER_UNKNOWN && !p->control.first) continue;
+        if (lane_send(&p->control, frame, len) < 0) continue;
         if (n < cap) out[n++] = proc_make(p->node, 0);
     }
     return n;

@@ -12,8 +12,8 @@ uint16_t links_port(const struct raylet *r);
  * -SKATE_EFULL: it takes nothing. A node that nobody has told of yet is waited for, shortly. */
 SKATE_NODISCARD int links_to_node(struct raylet *r, uint32_t node, const void *frame,
                                   uint32_t len);
-/* Send to every raylet that is alive; their process ids go to out (cap), for answers to come.
- * Returns how many. */
+/* Send to every raylet that is alive, or that something waits for; their process ids go to out
+ * (cap), for answers to come. Returns how many. */
 uint32_t links_to_all(struct raylet *r, const void *frame, uint32_t len, uint64_t *out,
                       uint32_t cap);
 /* The memory shared with a node of this machine, for chunks that come on the bulk connection to it;
