@@ -154,6 +154,7 @@ void gcs_node_state(struct gcs *g, struct gcs_node *n, const struct wire_node_st
     n->returning = false;
     gcs_groups_node_back(g, n, m);
     settle_actors(g, n, m);
+    if (!n->health.suspect && !n->draining) n->reason[0] = 0; /* why it was away */
     gcs_node_tell_all(g, n);
     wire_init(&b, NULL, 0);
     out = wire_begin(&b, WIRE_NODE_SYNCED);

@@ -109,6 +109,18 @@ def test_its_keeper_is_killed(site, ended):
     # What `skate stop` and `skate start --head` know it by.
     assert Path(f"/proc/{pids(site)[1]}/comm").read_text() == "skate-gcs\n"
     site.python(PROGRAM + "print('got', ray.get(f.remote(1)))", address).succeeds().expect("got 2")
+    assert [name_of(pid) for pid in pids(site)] == ["skate-keeper", "skate-gcs"]
+    until(lambda: nodes(site) == [("ALIVE", None)], 30, "the node is back, nothing is said of it")
+
+
+def name_of(pid):
+    """As ps and top show it, and `skate stop` looks for it."""
+    return Path(f"/proc/{pid}/comm").read_text().strip()
+
+
+def nodes(site):
+    found = json.loads("\n".join(site.skate("list", "nodes", "--format=json").succeeds().out))
+    return [(node["state"], node["state_message"]) for node in found]
 
 
 def test_a_new_start_finds_the_control_store_gone(site, ended):
