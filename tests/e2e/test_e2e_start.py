@@ -211,6 +211,10 @@ def test_a_second_head_and_other_programs_on_the_port(site, stopped):
             assert program.wait(20) == 1 and "a real Ray cluster" in program.err[-1]
     program = site.skate("start", f"--address={address}", f"--node-manager-port={port}")
     assert program.wait(20) == 1 and "--node-manager-port" in program.err[-1], program.text()
+    before = sorted(site.folder.glob("skate-*/*"))
+    program = site.skate("start", "--head", "--port=0", f"--node-manager-port={port}")
+    assert program.wait(20) == 1 and "--node-manager-port" in program.err[-1], program.text()
+    assert sorted(site.folder.glob("skate-*/*")) == before  # no log to go on from
 
 
 class listener:  # noqa: N801

@@ -18,6 +18,7 @@ class Head:
     folder: str
     settings: list[tuple[str, Any]]  # of skate-gcs
     goes_on: bool = False  # its log is there: this start continues it
+    is_new: bool = False  # there was no such folder
     key: str | None = None
     session_dir: str | None = None  # of its first node, which lives still
     raylet: dict[str, Any] = field(default_factory=dict)
@@ -45,16 +46,16 @@ def _redis(options: dict[str, Any]) -> list[tuple[str, Any]]:
 def plan(base: str, address: str, options: dict[str, Any]) -> Head:
     """How to start the head at this address: what it keeps, and whether that is there."""
     folder = _node.cluster_dir(base, address)
-    os.makedirs(folder, mode=0o700, exist_ok=True)
     log = os.path.join(folder, LOG)
     if len(log) > 240:
         raise ValueError(f"the folder {folder} has too long a path: set SKATE_TMPDIR to another")
     where = _redis(options) if options.get("redis_address") else [("log", log)]
     head = Head(folder, [*where, ("log_recover", int(bool(options.get("recover"))))])
+    head.is_new = not os.path.isdir(folder)
     record = _node._read_json(os.path.join(folder, "cluster.json")) or {}
     if pids(record):
         return head  # it runs: the port is taken, and that is said
-    if options.get("fresh"):
+    if options.get("fresh") and not head.is_new:
         forget_log(folder)
     head.goes_on = os.path.exists(log) and os.path.getsize(log) > 0
     if options.get("redis_address"):
@@ -91,6 +92,12 @@ def _name(pid: int) -> str:
     except OSError:
         return ""
     return name if _node.start_time(pid) else ""
+
+
+def undo(head: Head) -> None:
+    """A start that has failed leaves nothing that a later one would go on from."""
+    if head.is_new:
+        _node.remove_tree(head.folder)
 
 
 def forget_log(folder: str) -> None:

@@ -103,6 +103,7 @@ def _start_node(
     lasting = not options["block"]
     try:
         if kept:
+            os.makedirs(kept.folder, mode=0o700, exist_ok=True)
             _start_gcs(node, ip, port, lasting, kept.settings)
         else:
             node.gcs_address = str(found)
@@ -127,6 +128,8 @@ def _start_node(
         _commands._terminate([d.pid for d in (node.raylet, node.gcs) if d is not None])
         if not old:
             _node.remove_tree(node.session_dir)
+        if kept:
+            _head.undo(kept)
         raise
     _say_started(node, head, base, bool(options["redis_password"]))
     if kept and kept.goes_on:
