@@ -218,6 +218,8 @@ def test_start_twice(site, head):
     (("start", "--head", "--num-cpus=-1"), "num"),
     (("start", "--head", "--resources={broken"), "resources"),
     (("start", "--head", '--resources={"gold": -1}'), "gold"),
+    (("start", "--head", "--port=0", '--system-config={"health_check_timeout_ms": 1}'),
+     "health_check_timeout_ms"),
     (("start", "--address=127.0.0.1:1"), "127.0.0.1:1"),
     (("start", "--address=nonsense"), "nonsense"),
     (("no-such-command",), "no-such-command"),

@@ -90,9 +90,8 @@ def _start_node(
         ip, head, options["num_cpus"], options["num_gpus"], options["memory"], store_bytes,
         resources,
     )  # fmt: skip
-    more = _store_config.settings(
-        options["object_spilling_directory"], _json_of("--system-config", options["system_config"])
-    )
+    system = _json_of("--system-config", options["system_config"])
+    more = _store_config.settings(options["object_spilling_directory"], system)
     port = _head_port(ip, options) if head else _node.split_address(str(found))[1]
     kept = None
     if head:
@@ -104,7 +103,7 @@ def _start_node(
     try:
         if kept:
             os.makedirs(kept.folder, mode=0o700, exist_ok=True)
-            _start_gcs(node, ip, port, lasting, kept.settings)
+            _start_gcs(node, (ip, port), lasting, system, kept.settings)
         else:
             node.gcs_address = str(found)
         if kept and kept.raylet:  # only the control store was gone
@@ -236,10 +235,13 @@ def _key(base: str, cluster: str | None, port: int, options: dict[str, Any],
 # -------------------------------------------------------------------------------- start, and errors
 
 
-def _start_gcs(node: _node.Node, ip: str, port: int, lasting: bool,
-               kept: list[tuple[str, Any]]) -> None:  # fmt: skip
+def _start_gcs(
+    node: _node.Node, at: tuple[str, int], lasting: bool, system: dict[str, Any] | None,
+    kept: list[tuple[str, Any]],
+) -> None:  # fmt: skip
+    ip, port = at
     try:
-        node.start_gcs(ip, port, lasting, kept=kept)
+        node.start_gcs(ip, port, lasting, system=system, kept=kept)
     except _node.StartError as error:
         text = f"cannot start a cluster at {ip}:{port}: {error}"
         if "in use" in str(error):
