@@ -12,17 +12,16 @@ import threading
 import pytest
 from e2e_help import Site, until
 
-# The init script of an article about Ray on rented machines, with only the program's name changed
-# (and "sleep 40", which waits for the other machine's part, left out).
+# What each of several rented machines runs at its start, as written for Ray: with the same flags,
+# only the program's name is another.
 INIT_SCRIPT = """
-if [ ! -z $DB_IS_DRIVER ] && [ $DB_IS_DRIVER = TRUE ] ; then
-  echo "Starting the head node"
-  skate start  --min-worker-port=20000 --max-worker-port=25000 --temp-dir="$TEMP" --head --port=$RAY_PORT --redis-password="$REDIS_PASS"  --include-dashboard=false
+both="--min-worker-port=20000 --max-worker-port=25000 --temp-dir=$TEMP --redis-password=$REDIS_PASS"
+if [ "$ROLE" = head ]; then
+    ray start $both --head --port=$RAY_PORT --include-dashboard=false
 else
-  echo "Starting the non-head node - connecting to $DB_DRIVER_IP:$RAY_PORT"
-  skate start  --min-worker-port=20000 --max-worker-port=25000 --temp-dir="$TEMP" --address="$DB_DRIVER_IP:$RAY_PORT" --redis-password="$REDIS_PASS"
+    ray start $both --address=$HEAD_IP:$RAY_PORT
 fi
-"""  # noqa: E501
+"""
 PASSWORD = "correct-horse-battery-staple"
 NODES = """
 import sys
@@ -65,7 +64,7 @@ def start_head(site: Site, *more: str, **kw) -> str:
 
 def script(site: Site, **env: str):
     path = site.folder / "init.sh"
-    path.write_text('skate() { "$SKATE" "$@"; }\n' + INIT_SCRIPT)
+    path.write_text('ray() { "$SKATE" "$@"; }\n' + INIT_SCRIPT)
     skate = sys.executable.rpartition("/")[0] + "/skate"
     return site.start("/bin/bash", str(path), env={
         "SKATE": skate, "REDIS_PASS": PASSWORD, "TEMP": f"{site.folder}/t", **env})
@@ -76,15 +75,15 @@ def secret_in_processes(site: Site, secret: str) -> list[str]:
     return [p.command for p in site.processes() if secret in p.command]
 
 
-def test_the_init_script_of_the_article(site, other, stopped):
-    head = script(site, DB_IS_DRIVER="TRUE", RAY_PORT="0").succeeds()
+def test_an_init_script_written_for_ray(site, other, stopped):
+    head = script(site, ROLE="head", RAY_PORT="0").succeeds()
     ip, port = address_of(head).split(":")
     assert len(head.err) == 1 and "--min-worker-port, --max-worker-port" in head.err[0]
     assert not secret_in_processes(site, PASSWORD)
-    wrong = script(other, DB_IS_DRIVER="FALSE", DB_DRIVER_IP=ip, RAY_PORT=port,
+    wrong = script(other, HEAD_IP=ip, RAY_PORT=port,
                    REDIS_PASS="some-other-password")
     assert wrong.wait(20) == 1 and "--redis-password" in wrong.err[-1], wrong.text()
-    joined = script(other, DB_DRIVER_IP=ip, RAY_PORT=port).succeeds()
+    joined = script(other, HEAD_IP=ip, RAY_PORT=port).succeeds()
     assert "joined" in joined.text()
     assert not secret_in_processes(other, PASSWORD)
     site.python(NODES, "auto").succeeds().expect("nodes 2 got 7")
