@@ -611,6 +611,21 @@ def resolve(address: str) -> str:
     return f"{found[0][4][0]}:{port}"
 
 
+def resolve_here(base: str, address: str) -> str:
+    """The same; of a loopback address that of this machine's cluster with its head at this port,
+    if there is one: such a head listens on the machine's own address only."""
+    found = resolve(address)
+    if not found.startswith("127.") or os.path.isdir(cluster_dir(base, found)):
+        return found
+    port = found.rpartition(":")[2]
+    for name in sorted(os.listdir(base)):
+        own = name.removeprefix("cluster_").replace("_", ":")
+        is_head = os.path.exists(os.path.join(base, name, "cluster.json"))
+        if name.endswith(f"_{port}") and is_head and cluster_nodes(base, own):
+            return own
+    return found
+
+
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
 
 

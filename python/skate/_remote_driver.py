@@ -29,13 +29,13 @@ def socket_of(
 ) -> tuple[str, _node.Node | None]:
     """The Unix socket of a raylet of the cluster at this address (host:port): one of this machine,
     or an outpost that was started for it, which comes with it. ConnectionError with the reason."""
-    found = _node.local_raylet(base, _node.resolve(address))
+    found = _node.local_raylet(base, _node.resolve_here(base, address))
     if found is not None:
         return found, None
     try:
         node = _start(base, address, password, temp)
     except _node.StartError as error:
-        raise ConnectionError(_why_not(address, str(error))) from None
+        raise ConnectionError(_why_not(address, str(error), password)) from None
     return node.socket_path, node
 
 
@@ -85,7 +85,12 @@ def _key(base: str, resolved: str, address: str, password: str | None) -> str:
     return key
 
 
-def _why_not(address: str, text: str) -> str:
+def _why_not(address: str, text: str, password: str | None) -> str:
+    if "cluster key" in text and password and password not in _cluster_key.KNOWN_PASSWORDS:
+        return (
+            f"the cluster {address} refused this program: _redis_password is wrong. It must be the "
+            "--redis-password that `skate start --head` was given"
+        )
     if "cluster key" in text:
         return (
             f"the cluster {address} refused this program: its key is wrong. It must be a copy of "

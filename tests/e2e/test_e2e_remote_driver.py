@@ -252,7 +252,8 @@ def test_a_password_for_a_program(site):
         address = re.search(r"at (\S+:\d+)\.", started.text())[1]
         site.python(REFUSED, "ray://" + address, "a-rather-long-password").succeeds().expect(
             "joined")
-        site.python(REFUSED, address, "another-long-password").expect("refused .*key is wrong")
+        site.python(REFUSED, address, "another-long-password").expect(
+            "refused .*_redis_password is wrong")
         head.skate("stop").succeeds()
         head.assert_nothing_left()
     finally:

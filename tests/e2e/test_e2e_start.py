@@ -15,7 +15,8 @@ from e2e_help import Site, until
 # What each of several rented machines runs at its start, as written for Ray: with the same flags,
 # only the program's name is another.
 INIT_SCRIPT = """
-both="--min-worker-port=20000 --max-worker-port=25000 --temp-dir=$TEMP --redis-password=$REDIS_PASS"
+both="--min-worker-port=20000 --max-worker-port=25000 --temp-dir=$TEMP"
+both="$both --redis-password=$REDIS_PASS"
 if [ "$ROLE" = head ]; then
     ray start $both --head --port=$RAY_PORT --include-dashboard=false
 else
@@ -88,6 +89,14 @@ def test_an_init_script_written_for_ray(site, other, stopped):
     assert not secret_in_processes(other, PASSWORD)
     site.python(NODES, "auto").succeeds().expect("nodes 2 got 7")
     assert "--redis-password" in head.text() and PASSWORD not in head.text()
+
+
+def test_loopback_means_the_head_of_this_machine(site, stopped):
+    """It listens on the machine's own address only, but scripts say localhost on the head."""
+    port = start_head(site, "--node-ip-address=127.0.0.3").rpartition(":")[2]
+    site.skate("start", f"--address=127.0.0.1:{port}", "--num-cpus=1").succeeds()
+    site.python(NODES, f"localhost:{port}").succeeds().expect("nodes 2 got 7")
+    site.skate("status", "--address", f"127.0.0.1:{port}").succeeds()
 
 
 def test_the_password_is_not_seen_in_the_arguments(site):

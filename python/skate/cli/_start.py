@@ -180,7 +180,8 @@ def _head_port(ip: str, options: dict[str, Any]) -> int:
 def _find_cluster(base: str, address: str | None) -> str:
     """The address, with its host as a number, of the cluster to join."""
     assert address
-    found = _node.current_cluster(base) if address == "auto" else _node.resolve(address)
+    auto = address == "auto"
+    found = _node.current_cluster(base) if auto else _node.resolve_here(base, address)
     if found is None:
         raise ConnectionError(
             "no Skate cluster runs on this machine: give --address=host:port of one, or start one "
@@ -227,7 +228,8 @@ def _key(base: str, cluster: str | None, port: int, options: dict[str, Any],
         raise ConnectionError(
             f"the key of the cluster {cluster} is not on this machine: copy the file "
             f"{_node.cluster_dir(base, cluster)}/key of the head node, and name the copy with "
-            "--cluster-key-file (or paste the line that `skate start --head` has printed)"
+            "--cluster-key-file, or paste the line that `skate start --head` has printed (a head "
+            "that was given --redis-password: give the same here)"
         )
     return key
 
