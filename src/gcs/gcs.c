@@ -84,6 +84,7 @@ void gcs_actor_release(struct gcs_actor *a) {
 
 struct gcs *gcs_free(struct gcs *g) {
     if (!g) return NULL;
+    gcs_demand_release(g);
     for (uint32_t i = 0; i < g->node_count; i++) {
         free(g->nodes[i]->registered);
         free(g->nodes[i]->ip);
@@ -103,7 +104,6 @@ struct gcs *gcs_free(struct gcs *g) {
     gcs_groups_release(g);
     sched_view_release(&g->view);
     free(g->loaded);
-    gcs_demand_release(g);
     free(g->doubted);
     map_release(&g->links);
     map_release(&g->node_ids);

@@ -5,10 +5,11 @@
  * kinds of all raylets form a class, whose raylets are served in turn, TURN leases at a time. What
  * is placed is taken off the row of the node until its next report. A class is tried when it grows
  * and when a node that it fits on has more room: those that may go to that node alone are found by
- * it (waits), the others are few. A raylet counts what it has heard of (`seen`), so
- * that a report that crosses a placement asks for nothing twice. Nothing of this outlives the GCS:
- * raylets say it again. Bounds: DEMAND_ROWS, DEMAND_CLASSES; beyond, a raylet keeps its leases and
- * says so again later. Tests: tests/unit/gcs_demand_test.c, tests/e2e/test_demand.py. */
+ * it (waits), the others are few. A raylet counts what it has heard of (`seen`), so that a report
+ * that crosses a placement asks for nothing twice. Nothing of this outlives the GCS: raylets say it
+ * again. Bounds: LEASES_CLASSES_MAX rows of a raylet, DEMAND_ROWS, DEMAND_CLASSES; beyond, it is
+ * answered -SKATE_EFULL: the raylet keeps it and says so again a second later.
+ * Tests: tests/unit/gcs_demand_test.c, tests/e2e/test_demand.py. */
 #include "gcs/gcs_demand.h"
 
 #include <stdio.h>
@@ -129,6 +130,7 @@ static void row_drop(struct gcs *g, struct demand_row *w) {
         key = row_key(moved->node, moved->number);
         SKATE_ASSERT(map_put(&d->row_of, &key, moved->index) == 0);
     }
+    g->nodes[w->node - 1]->demands--;
     free(w);
     if (--c->rows == 0 && !c->wanted) class_drop(g, c);
 }
@@ -195,22 +197,24 @@ static struct demand_row *row_find(struct gcs *g, uint32_t node, uint64_t number
     return at == MAP_NONE ? NULL : g->demands->rows[at];
 }
 
-static struct demand_row *row_new(struct gcs *g, uint32_t node,
+static struct demand_row *row_new(struct gcs *g, struct gcs_node *n,
                                   const struct wire_demand_report *m) {
     struct gcs_demands *d = all(g);
-    struct skate_id key = row_key(node, m->cls);
-    struct demand_class *c = d->row_count < DEMAND_ROWS ? class_of(g, m) : NULL;
+    struct skate_id key = row_key(n->number, m->cls);
+    bool room = d->row_count < DEMAND_ROWS && n->demands < LEASES_CLASSES_MAX;
+    struct demand_class *c = room ? class_of(g, m) : NULL;
     struct demand_row *w;
 
     if (!c) return NULL;
     w = gcs_alloc(sizeof *w);
-    *w = (struct demand_row){.cls = c, .number = m->cls, .node = node, .placed = m->seen,
-                             .index = d->row_count};
+    *w = (struct demand_row){.cls = c, .number = m->cls, .node = n->number,
+                             .placed = m->seen, .index = d->row_count};
     if (d->row_count == d->row_cap)
         d->rows = gcs_grow(d->rows, &d->row_cap, sizeof(struct demand_row *));
     SKATE_ASSERT(map_put(&d->row_of, &key, d->row_count) == 0);
     d->rows[d->row_count++] = w;
     c->rows++;
+    n->demands++;
     return w;
 }
 
@@ -266,6 +270,19 @@ static void take_news(struct gcs *g, struct gcs_node *n, const struct wire_deman
     sched_view_touch(&g->view, full);
 }
 
+static void refuse(struct gcs *g, const struct gcs_node *n, uint64_t cls) {
+    static const char reason[] = "the control store holds no more different demands";
+    struct wire_demand_place *m;
+    struct wire_buf b;
+
+    wire_init(&b, NULL, 0);
+    m = wire_begin(&b, WIRE_DEMAND_PLACE);
+    m->cls = cls;
+    m->status = -SKATE_EFULL;
+    WIRE_PUT(&b, demand_place, reason, reason, sizeof reason - 1);
+    gcs_send_link(g, n->link, &b);
+}
+
 void gcs_demand_report(struct gcs *g, const struct gcs_from *from,
                        const struct wire_demand_report *m) {
     struct gcs_node *n = from->node;
@@ -280,8 +297,11 @@ void gcs_demand_report(struct gcs *g, const struct gcs_from *from,
         if (w) row_drop(g, w);
         return;
     }
-    if (!w) w = row_new(g, n->number, m);
-    if (!w) return;
+    if (!w) w = row_new(g, n, m);
+    if (!w) {
+        refuse(g, n, m->cls);
+        return;
+    }
     ahead = (int32_t)(w->placed - m->seen);
     if (ahead < 0) {
         ahead = 0;

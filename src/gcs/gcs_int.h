@@ -30,6 +30,7 @@ struct gcs_node {
     struct resources reserving;         /* bundles that it was asked to set aside */
     uint64_t arena_used;
     uint32_t charged, loaded_at; /* actors being started there; its place in `loaded` */
+    uint32_t demands;            /* kinds of leases that wait there (gcs_demand.c) */
     void *registered; /* its node_register frame, owned */
     char *ip;         /* when the frame names none, else NULL */
     char reason[GCS_REASON];

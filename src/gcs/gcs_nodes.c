@@ -235,7 +235,14 @@ void gcs_node_has(struct gcs *g, struct gcs_node *n, const struct resources *ava
     struct resources was = row->avail;
     bool room;
 
-    n->reported = row->avail = *avail;
+    row->avail = *avail;
+    for (uint32_t i = 0; i < row->avail.count; i++) { /* no more than it has is believed */
+        struct resource *e = &row->avail.v[i];
+        int64_t total = resources_amount(&row->total, e->name);
+
+        if (e->amount > total) e->amount = total;
+    }
+    n->reported = row->avail;
     resources_take(&row->avail, &n->loading);
     resources_take(&row->avail, &n->reserving);
     room = n->stale || has_more(&row->avail, &was);

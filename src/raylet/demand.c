@@ -85,6 +85,7 @@ static void tell(struct raylet *r, struct lease_class *c, uint32_t count, struct
     r->told = node_own(r)->avail;
     if (count > c->asked || c->full) c->asked_ns = loop_now_ns(r->loop);
     c->asked = count;
+    c->known = count > 0;
     c->full = 0;
     if (count == 0) c->asked_ns = 0;
 }
@@ -110,8 +111,9 @@ void demand_changed(struct raylet *r, bool beat) {
         uint32_t n;
 
         if (!c->first || beat) c->here = 0; /* it cannot run here after all, or does not wait */
+        if (beat && c->refused) c->asked = 0;
         n = c->first ? count_of(r, c) : 0;
-        if (n != c->asked) tell(r, c, n, (struct unused){0});
+        if (n != c->asked || (beat && n == 0 && c->known)) tell(r, c, n, (struct unused){0});
     }
 }
 
@@ -154,6 +156,7 @@ void demand_again(struct raylet *r) {
 
     for (uint32_t i = 0; (c = leases_class_at(r->leases, i)); i++) {
         c->asked = c->here = 0;
+        c->known = false;
         c->asked_ns = 0;
     }
     grants_wake(r);
@@ -190,6 +193,7 @@ void demand_placed(struct raylet *r, const struct wire_demand_place *m) {
     char why[512];
 
     if (!c) return;
+    c->refused = m->status == -SKATE_EFULL;
     for (uint32_t i = 0; i < count && i < n; i++) {
         c->placed += counts[i];
         c->asked -= counts[i] < c->asked ? counts[i] : c->asked;
@@ -201,8 +205,8 @@ void demand_placed(struct raylet *r, const struct wire_demand_place *m) {
         if (unused.count > 0) tell(r, c, c->first ? count_of(r, c) : 0, unused);
     }
     snprintf(why, sizeof why, "%.*s", len < sizeof why ? (int)len : (int)sizeof why - 1, reason);
-    if (m->status == 0 || m->status == -SKATE_EAGAIN || m->status == -SKATE_ENOENT)
-        c->asked_ns = 0;
+    if (m->status == 0 || m->status == -SKATE_EAGAIN || m->status == -SKATE_ENOENT || c->refused)
+        c->asked_ns = 0; /* refused: what fits here runs here */
     if (m->status == -SKATE_ENOENT) never(r, c, why);
     grants_wake(r);
 }

@@ -81,7 +81,8 @@ static struct lease_class *class_of(struct lease_queue *q, const struct lease_cl
 
     for (uint32_t i = 0; i < q->class_count; i++) {
         if (same_class(q->classes[i], want)) return q->classes[i];
-        if (!q->classes[i]->first && !q->classes[i]->asked) spare = q->classes[i];
+        if (!q->classes[i]->first && !q->classes[i]->asked && !q->classes[i]->known)
+            spare = q->classes[i];
     }
     if (q->class_count == LEASES_CLASSES_MAX) {
         c = spare;

@@ -42,6 +42,8 @@ struct lease_class {
     uint32_t placed;  /* so many of all times it has placed, as was heard */
     uint32_t here;    /* of these, to be granted here, and not yet granted */
     uint32_t full;    /* a node that sent back what was placed there, to be told */
+    bool known;       /* the GCS has a row of it */
+    bool refused;     /* the GCS holds no more different demands: it is told again later */
     int64_t asked_ns; /* since when it has not answered; 0: it has */
     uint32_t asks;
     struct lease_ask *first, *last;

@@ -93,12 +93,14 @@ bool resources_fit(const struct resources *have, const struct resources *want,
     return true;
 }
 
+/* Absurd amounts must not wrap round. */
 static void add(struct resources *have, const struct resources *want, int sign) {
     for (uint32_t i = 0; i < want->count; i++) {
         struct resource *e = find(have, want->v[i].name);
 
-        if (e && __builtin_add_overflow(e->amount, sign * want->v[i].amount, &e->amount))
-            e->amount = sign * INT64_MAX; /* absurd amounts must not wrap round */
+        if (e && (sign > 0 ? __builtin_add_overflow(e->amount, want->v[i].amount, &e->amount)
+                           : __builtin_sub_overflow(e->amount, want->v[i].amount, &e->amount)))
+            e->amount = (want->v[i].amount > 0) == (sign > 0) ? INT64_MAX : -INT64_MAX;
     }
 }
 

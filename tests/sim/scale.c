@@ -354,5 +354,14 @@ int main(int argc, char **argv) {
     run_until(all_quiet);
     if (check()) return 1;
     scale_print();
+    while (scale.event_count) {
+        struct event e = next_event();
+
+        if (e.kind <= TO_PEER) free(e.p);
+    }
+    free(scale.events);
+    gcs_out_release(&scale.out);
+    scale.gcs = gcs_free(scale.gcs);
+    scale_release();
     return 0;
 }

@@ -50,6 +50,7 @@ uint32_t scale_random(uint32_t n);
 
 /* scale_seams.c: what the raylet's files call, and what is measured */
 void scale_start(void);
+void scale_release(void);
 void scale_ended(struct raylet *r, void *placement); /* a task */
 void scale_timer(struct loop_timer *t);
 void scale_memory(void);   /* look at the process's size */

@@ -115,6 +115,18 @@ void scale_start(void) {
     }
 }
 
+void scale_release(void) {
+    for (uint32_t i = 1; i <= scale.node_count; i++) {
+        struct raylet *r = &scale.nodes[i].r;
+
+        r->leases = leases_free(r->leases);
+        sched_view_release(&r->view);
+        table_release(&r->jobs);
+        table_release(&r->reclaimed);
+    }
+    (void)munmap(scale.nodes, ((size_t)scale.node_count + 1) * sizeof *scale.nodes);
+}
+
 struct sched_node *node_own(struct raylet *r) { return sched_view_find(&r->view, r->node); }
 int64_t loop_now_ns(const struct loop *l) { return (void)l, scale.now; }
 bool loop_timer_is_active(const struct loop_timer *t) { return t->active; }

@@ -1,6 +1,7 @@
 /* gcs_demand_test.c - leases that wait at raylets: counted, placed, told of, forgotten.
  * links: base wire sched gcs. */
 #include "gcs_rig_actors.h"
+#include "sched/lease_queue.h"
 #include "sched/policy.h"
 
 struct say { /* a demand_report */
@@ -188,6 +189,55 @@ static void test_bad_input(void **state) {
     assert_int_equal(((const struct wire_rows *)sent(DRIVER, WIRE_ROWS))->count, 1);
 }
 
+/* One raylet with ever more kinds of demand fills its own part of the table, and nobody else's. */
+static void test_too_many_kinds(void **state) {
+    (void)state;
+    join(1, 1);
+    join(2, 1);
+    for (uint32_t i = 1; i <= LEASES_CLASSES_MAX; i++) {
+        say(1, (struct say){.cls = i, .cpus = 2 + i * 0.01, .count = 1, .free = -1});
+        assert_int_equal(placed(1, 1, -SKATE_ENOENT), 0);
+    }
+    for (uint32_t i = 1; i < 100; i++) {
+        say(1, (struct say){.cls = 10000 + i, .cpus = i * 0.001, .count = 1, .free = -1});
+        assert_int_equal(placed(1, 1, -SKATE_EFULL), 0);
+    }
+    say(2, (struct say){.cls = 1, .cpus = 1, .count = 1, .free = 0});
+    assert_int_equal(placed(2, 1, 0), 1);
+    say(1, (struct say){.cls = 5, .count = 0, .free = -1}); /* one is gone: there is room for one */
+    say(1, (struct say){.cls = 10001, .cpus = 1, .count = 1, .free = 1});
+    assert_int_equal(placed(1, 1, 0), 1);
+    say(1, (struct say){.cls = 10002, .cpus = 1, .count = 1, .free = 1});
+    assert_int_equal(placed(1, 1, -SKATE_EFULL), 0);
+}
+
+/* Numbers at the ends of their types: the books stay within what the nodes have. */
+static void test_absurd_numbers(void **state) {
+    static const uint32_t numbers[] = {1, INT32_MAX, UINT32_C(1) << 31, UINT32_MAX};
+    static const double amounts[] = {0.0001, 429496.7296, 1e13, 1e14};
+
+    (void)state;
+    join(1, 2);
+    join(2, 2);
+    for (uint32_t i = 0; i < 64; i++) {
+        struct say s = {.cls = i + 1, .cpus = amounts[i & 3], .count = numbers[i >> 2 & 3],
+                        .seen = numbers[i & 3], .unused = numbers[i >> 4], .not_there = 2,
+                        .full = numbers[i >> 4], .affinity = numbers[i & 3],
+                        .strategy = i % SCHED_STRATEGIES, .free = i & 1 ? 1e14 : 0};
+
+        say(1, s);
+        s.seen = numbers[i >> 4];
+        s.count = 0;
+        say(1, s);
+    }
+    /* It said that it had 1e14 CPUs free, and that those placed at node 2 were not wanted. */
+    report(1, 1e14);
+    say(2, (struct say){.cls = 1, .cpus = 1, .count = 10, .free = 2});
+    assert_int_equal(placed(2, 1, -SKATE_EAGAIN), 2);
+    ask_list();
+    assert_int_equal(((const struct wire_rows *)sent(DRIVER, WIRE_ROWS))->count, 1);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_placed_where_there_is_room, start, stop),
@@ -197,6 +247,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_in_turn, start, stop),
         cmocka_unit_test_setup_teardown(test_list, start, stop),
         cmocka_unit_test_setup_teardown(test_bad_input, start, stop),
+        cmocka_unit_test_setup_teardown(test_too_many_kinds, start, stop),
+        cmocka_unit_test_setup_teardown(test_absurd_numbers, start, stop),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
