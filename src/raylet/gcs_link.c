@@ -395,7 +395,7 @@ void gcs_link_bye(struct raylet *r, const char *why) {
     uint64_t room[128];
     struct wire_buf b;
 
-    if (!l || !r->node || l->state != LINK_OPEN) return;
+    if (!l || !l->conn || !r->node || l->state != LINK_OPEN) return;
     wire_init(&b, room, sizeof room);
     (void)wire_begin(&b, WIRE_NODE_BYE);
     WIRE_PUT(&b, node_bye, reason, why, strlen(why));
