@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import signal
 import socket
 import sys
 import threading
@@ -107,6 +108,19 @@ def test_the_password_is_not_seen_in_the_arguments(site):
     program.interrupt()
     program.wait(20)
     site.assert_nothing_left()
+
+
+@pytest.mark.parametrize("daemon", ["skate-raylet", "skate-keeper"])
+def test_block_says_which_daemon_was_killed(site, stopped, daemon):
+    """And by its status, so that who looks after it starts it again."""
+    program = site.skate("start", "--head", "--port=0", "--num-cpus=1", "--block")
+    program.expect("stop it:")
+    [found] = site.called(daemon)
+    os.kill(found.pid, signal.SIGKILL)
+    assert program.wait(20) == 1, program.text()
+    said = next(line for line in program.err if line.startswith("Error: "))
+    assert "signal 9" in said and "signal 11" not in said
+    assert not site.called("skate-raylet")
 
 
 def test_join_with_a_key_from_stdin_file_or_variable(site, other, stopped):

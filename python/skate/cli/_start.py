@@ -305,18 +305,24 @@ def _say_started(node: _node.Node, head: bool, base: str, password: bool) -> Non
 
 
 def _block(node: _node.Node) -> None:
-    """Until a signal comes or a daemon ends; then end the others."""
+    """Until a signal comes or a daemon ends; then end the others. ClickException: it was killed,
+    or it has failed."""
     daemons = [d for d in (node.gcs, node.raylet) if d is not None]
 
     def stop(*_: Any) -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, stop)
+    end = ""
     try:
         while all(_node.start_time(d.pid) for d in daemons):
             time.sleep(0.2)
-        click.echo("skate: a daemon has ended", err=True)
+        end = node.obituary()
     except KeyboardInterrupt:
         pass
     node.stop()
     _commands._forget([node.gcs_address], {d.pid for d in daemons})
+    if end and "exited with code 0" not in end:
+        _commands._fail(f"a daemon has ended: {end}")
+    if end:
+        click.echo("skate: the daemons were told to end", err=True)
