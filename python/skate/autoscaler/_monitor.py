@@ -1,7 +1,7 @@
 """The autoscaler's process: look, decide, act, once a second.
 
 It is told by one line of JSON on stdin: {"address", "config", "lasting"}, the cluster's key in
-"key"; it answers READY, or ERROR and why. With "lasting" it stays until a signal ends it, else
+"key"; it answers READY. With "lasting" it stays until a signal ends it, else
 until stdin is closed, and takes its nodes with it. It is no part of any decision about tasks: when
 it is gone, nodes neither come nor go, and nothing else changes.
 """
@@ -9,6 +9,7 @@ it is gone, nodes neither come nor go, and nothing else changes.
 from __future__ import annotations
 
 import json
+import os
 import select
 import signal
 import sys
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 LOOK_S = 1.0
 _DRAINED_S = 0.3  # a lease that was granted before the drain is in the node's report by then
 _OF_ONE_KIND = 200  # more of the same that waits changes no decision
-STATUS_KEY = "autoscaler:status"
 _FAILED_S = 10.0  # after a node could not be started
 
 
@@ -73,20 +73,17 @@ class Monitor:
 
     # ----------------------------------------------------------------------------------- act
 
-    def turn(self) -> _policy.Plan:
+    def turn(self) -> None:
         """Look, decide, act. What failed is said on stderr and tried again later."""
         with _state.attached(self.address):
-            state = self.look()
-            plan = _policy.decide(self.config, state)
+            plan = _policy.decide(self.config, self.look())
             self._tell_never(plan)
             for number in plan.end:
                 self._end(int(number))
-            self._write_status(state, plan)
         if time.monotonic() >= self._not_before:
             for name, count in plan.start.items():
                 for _ in range(count):
                     self._start(name)
-        return plan
 
     def _start(self, name: str) -> None:
         try:
@@ -118,15 +115,6 @@ class Monitor:
             if text not in self._told and len(self._told) < 1000:
                 self._told.add(text)
                 _say(text)
-
-    def _write_status(self, state: _policy.State, plan: _policy.Plan) -> None:
-        value = json.dumps({
-            "time": time.time(), "starting": plan.start, "ending": len(plan.end),
-            "workers": sum(1 for n in state.nodes if n.type),
-            "max_workers": self.config.max_workers,
-            "requested": len(state.requested), "never": [w.resources for w in plan.never[:20]],
-        }).encode()  # fmt: skip
-        _ask("kv_put", key=STATUS_KEY, value=value, overwrite=1)
 
 
 def _ask(kind: str, **fields: Any) -> dict[str, Any]:
@@ -185,21 +173,28 @@ def main() -> None:
     provider = _provider.LocalProvider(_node.base_dir(), told["address"], told["key"], lasting)
     monitor = Monitor(told["address"], config, provider)
     over = False
+    hear, tell = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    ends = [hear] if lasting else [hear, sys.stdin.fileno()]
 
     def stop(*_: Any) -> None:
         nonlocal over
         over = True
 
+    signal.set_wakeup_fd(tell)  # it ends the wait between two looks
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     print("READY", flush=True)
+    trouble = ""
     try:
         while not over:
             try:
                 monitor.turn()
+                trouble = ""
             except (OSError, RuntimeError, ValueError, KeyError) as error:
-                _say(f"could not look: {error}")  # the control store may be away for a while
-            ready, _, _ = select.select([] if lasting else [sys.stdin], [], [], LOOK_S)
+                if str(error) != trouble:  # the control store may be away for long
+                    trouble = str(error)
+                    _say(f"could not look: {trouble}")
+            ready, _, _ = select.select(ends, [], [], LOOK_S)
             over = over or bool(ready)
     finally:
         if not lasting:
