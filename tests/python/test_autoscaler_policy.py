@@ -134,6 +134,7 @@ def test_limits_hold_whatever_comes():
     ("change", "words"),
     [
         ({"provider": {"type": "aws"}}, "skate start --address"),
+        ({"provider": {"type": "local", "worker_ips": ["10.0.0.2"]}}, "skate start --address"),
         ({"available_node_types": {}}, "at least one"),
         ({"available_node_types": {"a": {}}}, "must have resources"),
         ({"available_node_types": {"a": {"resources": {"CPU": -1}}}}, "CPU must be"),
@@ -155,8 +156,13 @@ def test_files(tmp_path):
     path.write_text(json.dumps({"available_node_types": {"a": {"resources": CPU}}}))
     assert _config.check(_config.load(str(path))).types["a"].resources == CPU
     path.write_text("a: [")
-    with pytest.raises(ValueError, match="neither JSON nor YAML"):
+    with pytest.raises(ValueError, match="is not JSON: .*line 1"):
         _config.load(str(path))
+    yaml = tmp_path / "cluster.yaml"
+    yaml.write_text("a: [")
+    with pytest.raises(ValueError, match="neither JSON nor YAML|PyYAML") as raised:
+        _config.load(str(yaml))
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(

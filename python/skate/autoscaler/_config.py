@@ -23,6 +23,9 @@ _CLOUD = {
 }  # fmt: skip
 
 
+_MACHINES = ("head_ip", "worker_ips", "coordinator_address")  # of Ray's local provider
+
+
 @dataclass(frozen=True)
 class NodeType:
     """A kind of node that can be started."""
@@ -54,8 +57,9 @@ def load(path: str) -> Any:
         text = file.read()
     try:
         return json.loads(text)
-    except ValueError:
-        pass
+    except ValueError as error:
+        if path.endswith(".json"):
+            raise ValueError(f"{path} is not JSON: {error}") from None
     try:
         import yaml  # type: ignore[import-untyped]
     except ImportError:
@@ -66,7 +70,8 @@ def load(path: str) -> Any:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ValueError(f"{path} is neither JSON nor YAML: {error}") from None
+        said = " ".join(str(error).split())
+        raise ValueError(f"{path} is neither JSON nor YAML: {said}") from None
 
 
 def check(found: Any) -> Config:
@@ -77,7 +82,8 @@ def check(found: Any) -> Config:
     if unknown:
         raise ValueError(f"unknown: {', '.join(unknown)}; known are {', '.join(sorted(_KNOWN))}")
     provider = found.get("provider") or {"type": "local"}
-    if not isinstance(provider, dict) or provider.get("type") not in PROVIDERS:
+    far = isinstance(provider, dict) and any(key in provider for key in _MACHINES)
+    if not isinstance(provider, dict) or provider.get("type") not in PROVIDERS or far:
         raise ValueError(
             'provider must be {"type": "local"}: nodes on this machine. For other machines run '
             "`skate start --address=...` on each"
