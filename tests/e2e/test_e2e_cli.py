@@ -38,6 +38,12 @@ def test_version(site):
     program.expect(r"\d+\.\d+")
 
 
+def test_help_is_whole(site):
+    """Each command has a line that fits."""
+    text = site.skate("--help").succeeds().text()
+    assert "  start " in text and "..." not in text.partition("Commands:")[2], text
+
+
 def test_start_status_stop(site):
     site.skate("start", "--head", "--port=0", "--num-cpus=3").succeeds()
     assert site.raylets() and site.called("skate-gcs")

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from skate import _core, _node
-from skate.cli import _head
+from skate.cli import _flags, _head
 
 
 def _fail(text: str) -> Any:
@@ -87,7 +87,8 @@ def _forget(addresses: list[str], pids: set[int]) -> None:
 
 @skate.command()
 @click.option("--force", "-f", is_flag=True, help="Kill at once.")
-@click.option("--grace-period", "-g", type=float, default=3.0, help="Seconds before a kill.")
+@click.option("--grace-period", "-g", type=float, default=3.0, show_default=True,
+              help="Seconds before a kill.")  # fmt: skip
 def stop(force: bool, grace_period: float) -> None:
     """End every daemon that `skate start` has left on this machine."""
     try:
@@ -138,7 +139,7 @@ _MOST_FAILURES = 20
 
 
 @skate.command()
-@click.option("--address", envvar=["SKATE_ADDRESS", "RAY_ADDRESS"], help="host:port")
+@_flags.address_option
 @click.option("--verbose", "-v", is_flag=True, help="Each node too.")
 def status(address: str | None, verbose: bool) -> None:
     """Nodes and resources of the cluster, and what waits for them."""
@@ -197,7 +198,11 @@ def _usage(total: dict[str, float], free: dict[str, float]) -> list[str]:
     return out
 
 
-@skate.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+@skate.command(
+    short_help="Run a program written for Ray, unchanged.",
+    options_metavar="[-m MODULE | FILE] [ARG...]",
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+)
 def run() -> None:
     """Run a program written for Ray: skate run FILE [ARG...], or -m MODULE [ARG...].
 

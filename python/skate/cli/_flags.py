@@ -19,25 +19,25 @@ class _PortType(click.ParamType):
         return int(text)
 
 
-_PORT = _PortType()
+PORT = _PortType()
 _WORKERS = "workers listen nowhere"
 _ONE_PORT = "one port serves all"
 _NO_DASHBOARD = "there is no dashboard"
 # Flags of `ray start` without a meaning here: name -> (type, why). Each is accepted.
 NO_MEANING: dict[str, tuple[Any, str]] = {
-    "min-worker-port": (_PORT, _WORKERS),
-    "max-worker-port": (_PORT, _WORKERS),
+    "min-worker-port": (PORT, _WORKERS),
+    "max-worker-port": (PORT, _WORKERS),
     "worker-port-list": (str, _WORKERS),
-    "object-manager-port": (_PORT, _ONE_PORT),
-    "gcs-server-port": (_PORT, _ONE_PORT),
-    "ray-client-server-port": (_PORT, _ONE_PORT),
-    "runtime-env-agent-port": (_PORT, _ONE_PORT),
-    "metrics-export-port": (_PORT, _ONE_PORT),
+    "object-manager-port": (PORT, _ONE_PORT),
+    "gcs-server-port": (PORT, _ONE_PORT),
+    "ray-client-server-port": (PORT, _ONE_PORT),
+    "runtime-env-agent-port": (PORT, _ONE_PORT),
+    "metrics-export-port": (PORT, _ONE_PORT),
     "include-dashboard": (bool, _NO_DASHBOARD),
     "dashboard-host": (str, _NO_DASHBOARD),
-    "dashboard-port": (_PORT, _NO_DASHBOARD),
-    "dashboard-agent-listen-port": (_PORT, _NO_DASHBOARD),
-    "dashboard-agent-grpc-port": (_PORT, _NO_DASHBOARD),
+    "dashboard-port": (PORT, _NO_DASHBOARD),
+    "dashboard-agent-listen-port": (PORT, _NO_DASHBOARD),
+    "dashboard-agent-grpc-port": (PORT, _NO_DASHBOARD),
     "plasma-directory": (str, "the object store is anonymous memory"),
     "plasma-store-socket-name": (str, "a node has one socket"),
     "raylet-socket-name": (str, "it lies in the session's folder"),
@@ -82,6 +82,14 @@ class GroupedCommand(click.Command):
                 formatter.write_dl(records)
 
 
+def address_option(function: Any) -> Any:
+    """Decorator of the commands that look at a cluster: --address."""
+    return click.option(
+        "--address", envvar=["SKATE_ADDRESS", "RAY_ADDRESS"], metavar="HOST:PORT",
+        help="Of the cluster; the one of this machine by default.",
+    )(function)  # fmt: skip
+
+
 _GROUPS: dict[str, dict[str, dict[str, Any]]] = {
     "What to start (one of the two)": {
         "head": {"is_flag": True, "help": "A cluster: its control store and its first node."},
@@ -103,9 +111,9 @@ _GROUPS: dict[str, dict[str, dict[str, Any]]] = {
         "redis-username": {"metavar": "NAME", "help": "Of Redis."},
     },
     "Network": {
-        "port": {"type": _PORT, "metavar": "N", "help": "Of the cluster: 6379; 0: any free one."},
+        "port": {"type": PORT, "metavar": "N", "help": "Of the cluster: 6379; 0: any free one."},
         "node-ip-address": {"metavar": "IP", "help": "Address of this node for the others."},
-        "node-manager-port": {"type": _PORT, "metavar": "N",
+        "node-manager-port": {"type": PORT, "metavar": "N",
                               "help": "Of this node, for the other nodes: any free one."},
         "tls": {"is_flag": True, "help": "TLS on this machine, too (between machines it is always "
                 "there). Or SKATE_USE_TLS=1."},
@@ -128,7 +136,8 @@ _GROUPS: dict[str, dict[str, dict[str, Any]]] = {
         "temp-dir": {"metavar": "FOLDER", "help": "For the session's files: /tmp."},
         "object-spilling-directory": {"metavar": "WHERE", "help": "Folder or URI for objects "
                                       "beyond the store."},
-        "autoscaling-config": {"metavar": "FILE", "help": "With --head: nodes come and go as the "
+        "autoscaling-config": {"type": click.Path(exists=True, dir_okay=False), "metavar": "FILE",
+                               "help": "With --head: nodes come and go as the "
                                "file says (see `skate up`)."},
         "system-config": {"metavar": "JSON", "help": 'Settings of the node: {"name": value}.'},
     },

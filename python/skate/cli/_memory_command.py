@@ -10,10 +10,11 @@ import click
 
 from skate import _memory, _memory_text
 from skate.cli._commands import skate
-from skate.cli._state_commands import _address, _answer
+from skate.cli._flags import address_option
+from skate.cli._state_commands import _answer
 
 
-@skate.command()
+@skate.command(short_help="Who holds the memory, and what may be leaked.")
 @click.option("--group-by", type=click.Choice(list(_memory_text.GROUPS), case_sensitive=False),
               default="NODE_ADDRESS", show_default=True, help="A table for each.")  # fmt: skip
 @click.option("--sort-by", type=click.Choice(list(_memory_text.SORTS), case_sensitive=False),
@@ -30,7 +31,7 @@ from skate.cli._state_commands import _address, _answer
               help="Seconds after which what only refs or views hold may be leaked.")  # fmt: skip
 @click.option("--timeout", type=click.FloatRange(0.1), default=10.0, show_default=True,
               help="Seconds; who has not answered in half of them is left out.")  # fmt: skip
-@_address
+@address_option
 def memory(
     group_by: str, sort_by: str, units: str, form: str, no_format: bool, stats_only: bool,
     num_entries: int | None, leaks_after: float, timeout: float, address: str | None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import click
@@ -9,12 +10,12 @@ import click
 from skate import _node
 from skate.autoscaler import _config
 from skate.autoscaler import _start as _autoscaler
-from skate.cli import _commands, _start
+from skate.cli import _commands, _flags, _start
 
 
-@_commands.skate.command()
+@_commands.skate.command(short_help="Start a cluster here whose nodes come and go.")
 @click.argument("config_file", type=click.Path(exists=True, dir_okay=False))
-@click.option("--port", type=int, default=None, help="Of the cluster: 6379; 0: any free one.")
+@click.option("--port", type=_flags.PORT, metavar="N", help="Of the cluster: 6379; 0: any.")
 @click.option("--min-workers", type=int, help="Instead of what the file says, for every type.")
 @click.option("--max-workers", type=int, help="Instead of what the file says.")
 @click.option("--cluster-name", "-n", help="Instead of what the file says.")
@@ -39,10 +40,11 @@ def up(
         click.echo(f"skate: for machines of a cloud, ignored: {', '.join(config.ignored)}",
                    err=True)  # fmt: skip
     click.echo(f"  look at it:          skate status --address={node.gcs_address}")
-    click.echo(f"  end it:              skate down {config_file}")
+    named = f" --cluster-name={cluster_name}" if cluster_name else ""
+    click.echo(f"  end it:              skate down {config_file}{named}")
 
 
-@_commands.skate.command()
+@_commands.skate.command(short_help="End a cluster that `skate up` has started.")
 @click.argument("config_file", type=click.Path(exists=True, dir_okay=False))
 @click.option("--cluster-name", "-n", help="Instead of what the file says.")
 @click.option("--yes", "-y", is_flag=True, help="Nothing is asked, with or without it.")
@@ -82,8 +84,6 @@ def _read(
 
 def _head_options(config: _config.Config, port: int | None) -> dict[str, Any]:
     """As `skate start --head` would be given them."""
-    import json
-
     options: dict[str, Any] = dict.fromkeys(
         ("resources", "labels", "object_store_memory", "node_ip_address", "num_cpus", "num_gpus",
          "memory", "object_spilling_directory", "system_config", "temp_dir", "block", "node_name",

@@ -18,7 +18,8 @@ from skate.cli import _commands, _flags, _head
 DEFAULT_PORT = 6379
 
 
-@_commands.skate.command(cls=_flags.GroupedCommand)
+@_commands.skate.command(cls=_flags.GroupedCommand,
+                         short_help="Start a cluster here, or a node that joins one.")  # fmt: skip
 @_flags.start_flags
 def start(head: bool, address: str | None, **options: Any) -> None:
     """Start a cluster here (--head), or a node that joins one (--address).

@@ -16,19 +16,13 @@ import click
 
 from skate import _state
 from skate.cli._commands import skate
+from skate.cli._flags import address_option
 from skate.util.state import api
 from skate.util.state.exception import RayStateApiException
 
 _RESOURCES = [name.replace("_", "-") for name in api.RESOURCES]
 _FORMATS = ["default", "table", "json", "yaml"]
 _WIDEST = 60  # of a table's cell; other formats cut nothing
-
-
-def _address(function: Any) -> Any:
-    return click.option(
-        "--address", envvar=["SKATE_ADDRESS", "RAY_ADDRESS"], default=None,
-        help="host:port of the cluster; the one of this machine by default.",
-    )(function)  # fmt: skip
 
 
 def _timeout(function: Any) -> Any:
@@ -124,7 +118,7 @@ def _show(rows: list[dict[str, Any]], form: str, title: str) -> None:
 # ---------------------------------------------------------------------------- list, get, summary
 
 
-@skate.command("list")
+@skate.command("list", short_help="Rows about tasks, actors, objects, nodes and the like.")
 @click.argument("resource", metavar="RESOURCE", type=click.Choice(_RESOURCES))
 @click.option("--format", "form", type=click.Choice(_FORMATS), default="default",
               help="How rows are printed.")  # fmt: skip
@@ -134,7 +128,7 @@ def _show(rows: list[dict[str, Any]], form: str, title: str) -> None:
               help="How many rows at most.")  # fmt: skip
 @click.option("--detail", is_flag=True, help="All columns (as YAML by default).")
 @_timeout
-@_address
+@address_option
 def list_(
     resource: str, form: str, filters: tuple[str, ...], limit: int, detail: bool, timeout: float,
     address: str | None,
@@ -164,7 +158,7 @@ def list_(
 @click.argument("resource", metavar="RESOURCE", type=click.Choice(_RESOURCES))
 @click.argument("id", required=True)
 @_timeout
-@_address
+@address_option
 def get(resource: str, id: str, timeout: float, address: str | None) -> None:  # noqa: A002
     """All that is known of the one RESOURCE with this ID, as YAML.
 
@@ -184,7 +178,7 @@ def get(resource: str, id: str, timeout: float, address: str | None) -> None:  #
 @skate.command()
 @click.argument("resource", metavar="RESOURCE", type=click.Choice(["tasks", "actors", "objects"]))
 @_timeout
-@_address
+@address_option
 def summary(resource: str, timeout: float, address: str | None) -> None:
     """Counts of RESOURCE (tasks, actors, objects) by group and state."""
     whole = _answer(lambda: api.StateApiClient(address).summary(resource, timeout))["cluster"]
@@ -209,10 +203,10 @@ def summary(resource: str, timeout: float, address: str | None) -> None:
 # ------------------------------------------------------------------------------- timeline, stack
 
 
-@skate.command()
+@skate.command(short_help="Write what ran where and when, for a viewer.")
 @click.option("--output", "-o", type=click.Path(dir_okay=False), help="The file; in the temp "
               "folder by default.")  # fmt: skip
-@_address
+@address_option
 def timeline(output: str | None, address: str | None) -> None:
     """Write what ran where and when, for https://ui.perfetto.dev or chrome://tracing."""
     from skate import _timeline
@@ -229,11 +223,11 @@ def timeline(output: str | None, address: str | None) -> None:
     click.echo("Open it in https://ui.perfetto.dev or chrome://tracing.")
 
 
-@skate.command()
+@skate.command(short_help="Python stacks of this machine's workers.")
 @click.option("--timeout", type=float, default=5.0, show_default=True,
               help="Seconds for each process.")  # fmt: skip
 @click.argument("pids", nargs=-1, type=int)
-@_address
+@address_option
 def stack(timeout: float, pids: tuple[int, ...], address: str | None) -> None:
     """Python stacks of the workers of this machine: all of the cluster's, or these PIDS.
 
