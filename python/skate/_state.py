@@ -238,13 +238,15 @@ def _ms(ns: int) -> int | None:
 def demands(asked: Asked) -> list[dict[str, Any]]:
     """What waits for resources in the cluster and why, as the GCS knows it.
 
-    kind: "task" (`count` leases that wait at node number `node`), "actor" or "bundle" (of a
-    placement group). never: no node can ever hold it. strategy, affinity: as in a lease request.
+    kind: "task" (`count` leases that wait at node number `node`), "actor" or "bundle" (of the
+    placement group `id`). never: no node can ever hold it. strategy, affinity: as in a lease
+    request, or of the group.
     """
     kinds = ("task", "actor", "bundle")
     return [{
-        "kind": kinds[row["kind"]], "resources": _wire.unpack_resources(row["resources"]),
-        "labels": row["labels"], "count": row["count"], "job": row["job"], "node": row["node"],
+        "kind": kinds[row["kind"]], "id": row["id"], "labels": row["labels"],
+        "resources": _wire.unpack_resources(row["resources"]),
+        "count": row["count"], "job": row["job"], "node": row["node"],
         "strategy": row["strategy"], "affinity": row["affinity"],
         "name": f"actor {row['name']}" if row["kind"] == 1 else row["name"],
         "never": row["status"] == -_ENOENT, "reason": row["reason"],

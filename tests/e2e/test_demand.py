@@ -11,6 +11,7 @@ from e2e_help import until
 
 import skate
 from skate import _state
+from skate.cli import _commands
 from skate.cluster_utils import Cluster
 from skate.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
 
@@ -110,3 +111,25 @@ def test_all_nodes_get_their_share(cluster: Any, tmp_path: Any) -> None:
         assert len(set(skate.get([f.remote(round_) for _ in range(4)], timeout=90))) == 4
     shares = Counter(skate.get([one_of_many.remote() for _ in range(400)], timeout=90))
     assert len(shares) == 4 and min(shares.values()) >= 20, shares
+
+
+def test_status_puts_equal_demands_together(cluster: Any) -> None:
+    """What `skate status` says of what waits: a line for each shape, however many want it."""
+    f = where.options(num_cpus=0, resources={"side": 2})
+    refs = [f.remote(), f.remote(), f.options(num_gpus=1).remote()]
+    marked = where.options(num_cpus=0, label_selector={"zone": "mars"}).remote()
+    shapes: list[dict[str, float]] = [{"CPU": 1}, {"CPU": 1}, {"CPU": 2}]
+    groups = [skate.util.placement_group(shapes, "STRICT_SPREAD", name=n) for n in ("a", "b")]
+
+    def lines() -> list[str]:
+        return _commands._demands(_state.demands(_state.Asked(5.0)))
+
+    until(lambda: len(lines()) == 8, 20, "four kinds of demand, none of which can be met")
+    said = "\n".join(sorted(lines()[::2])), "\n".join(lines()[1::2])
+    assert "{'CPU': 1.0} * 2, {'CPU': 2.0} * 1 (STRICT_SPREAD): 2+ pending placement gr" in said[0]
+    assert "{'side': 2.0}: 2+ pending tasks/actors (where)" in said[0]
+    assert "{'GPU': 1.0, 'side': 2.0}: 1+ pending tasks/actors (where)" in said[0]
+    assert " {}: 1+ pending tasks/actors (where)" in said[0]
+    assert "can never hold all bundles" in said[1] and "zone in (mars)" in said[1]
+    assert "it needs 2 side, but the largest node has 0 side" in said[1]
+    del refs, marked, groups

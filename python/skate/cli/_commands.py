@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import os
 import signal
 import sys
@@ -136,6 +137,9 @@ def _stop_all(base: str, address: str | None, grace: float, force: bool) -> int:
 
 _IN_ORDER = "it ended: it was told to"  # by `skate stop` or the autoscaler: no failure
 _MOST_FAILURES = 20
+_MOST_NAMES = 4  # of who asks for the same
+_MOST_DEMANDS = 200
+_GROUP_STRATEGIES = ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")
 
 
 @skate.command()
@@ -176,13 +180,34 @@ def status(address: str | None, verbose: bool) -> None:
 
 
 def _demands(waiting: list[dict[str, Any]]) -> list[str]:
-    """A line for each kind of demand, and its reason when it can never be met."""
+    """A line for each kind of demand, with the names of who asks, and why it can never be met."""
+    bundles: dict[bytes, list[dict[str, Any]]] = {}
+    kinds: dict[tuple[str, str, str], tuple[int, dict[str, None]]] = {}
+
+    def add(what: str, row: dict[str, Any]) -> None:
+        key = (what, row["labels"], row["reason"] if row["never"] else "")
+        count, names = kinds.get(key, (0, {}))
+        kinds[key] = (count + row["count"], names | ({row["name"]: None} if row["name"] else {}))
+
+    for row in waiting:
+        if row["kind"] == "bundle":
+            bundles.setdefault(row["id"], []).append(row)
+        else:
+            add(f"{row['resources']}: {{}}+ pending tasks/actors", row)
+    for rows in bundles.values():
+        shapes = collections.Counter(str(row["resources"]) for row in rows)
+        add(", ".join(f"{shape} * {n}" for shape, n in shapes.items())
+            + f" ({_GROUP_STRATEGIES[rows[0]['strategy']]}): {{}}+ pending placement groups",
+            rows[0])  # fmt: skip
     out = []
-    for row in waiting[:100]:
-        out.append(f" {row['resources']}: {row['count']}+ pending tasks/actors ({row['name']})")
-        if row["never"]:
-            out.append(f"   {row['reason']}")
-    return out + ([f" ... and {len(waiting) - 100} more"] if len(waiting) > 100 else [])
+    for (what, _, why), (count, names) in kinds.items():
+        some = ", ".join([*names][:_MOST_NAMES]) + (", ..." if len(names) > _MOST_NAMES else "")
+        head, _, tail = what.rpartition("{}")
+        out.append(f" {head}{count}{tail}" + (f" ({some})" if some else ""))
+        if why:
+            out.append(f"   {why}")
+    more = len(out) - _MOST_DEMANDS
+    return out[:_MOST_DEMANDS] + ([f" ... and {more} more lines"] if more > 0 else [])
 
 
 def _usage(total: dict[str, float], free: dict[str, float]) -> list[str]:
