@@ -366,6 +366,14 @@ static void attempt_over(struct gcs *g, struct gcs_group *p) {
     tell(g, p);
 }
 
+/* Does the group have bundles on this node, set aside by that attempt? */
+static bool holds(const struct gcs_group *p, uint32_t node, uint32_t epoch) {
+    for (uint32_t k = 0; p && p->state != GROUP_REMOVED && k < p->count; k++)
+        if (p->b[k].node == node && p->phase[k] == BUNDLE_HELD && p->epochs[k] == epoch)
+            return true;
+    return false;
+}
+
 void gcs_group_reserved(struct gcs *g, const struct gcs_from *from,
                         const struct wire_group_reserved *m) {
     struct gcs_group *p = gcs_group_find(g, &m->group);
@@ -373,7 +381,7 @@ void gcs_group_reserved(struct gcs *g, const struct gcs_from *from,
 
     if (from->src) return; /* only raylets say so */
     if (!p || p->state == GROUP_REMOVED || p->epoch != m->epoch || !p->attempting) {
-        if (m->status >= 0) {
+        if (m->status >= 0 && !holds(p, node, m->epoch)) { /* else it is said again */
             struct gcs_group gone = {.id = m->group};
 
             release(g, &gone, node, m->epoch, "this attempt is over");
@@ -451,14 +459,10 @@ void gcs_groups_node_back(struct gcs *g, struct gcs_node *n, const struct wire_n
         if (!as_said(g->groups.v[i], n->number, m)) lose(g, g->groups.v[i], n->number);
     for (uint32_t i = 0; i < count && i < said; i++) {
         struct gcs_group *p = gcs_group_find(g, &ids[i]), gone = {.id = ids[i]};
-        bool wanted = false;
 
-        for (uint32_t k = 0; p && p->state != GROUP_REMOVED && k < p->count; k++)
-            wanted |= p->b[k].node == n->number && p->phase[k] == BUNDLE_HELD &&
-                      p->epochs[k] == epochs[i];
         if (!p || p->state == GROUP_REMOVED)
             release(g, &gone, n->number, 0, "its placement group was removed");
-        else if (!wanted)
+        else if (!holds(p, n->number, epochs[i]))
             release(g, &gone, n->number, epochs[i], "this attempt is over");
     }
 }
@@ -522,6 +526,7 @@ void gcs_group_get(struct gcs *g, const struct gcs_from *from, const struct wire
                                                : gcs_group_find(g, &m->group);
     struct wire_buf b;
 
+    if (p) gcs_says(g, p->batch);
     wire_init(&b, NULL, 0);
     if (p) {
         gcs_group_frame(p, &b);

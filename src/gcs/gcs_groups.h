@@ -12,7 +12,7 @@ enum gcs_bundle_phase { BUNDLE_NONE, BUNDLE_ASKED, BUNDLE_HELD };
 struct gcs_group {
     struct skate_id id, maker; /* maker: the actor that made it, nil: none */
     enum gcs_group_state state;
-    uint64_t creator, removed_at;
+    uint64_t creator, removed_at, batch;
     uint32_t job, strategy, flags, index;
     uint32_t epoch;         /* of the last attempt to place */
     uint32_t awaited;       /* raylets that have not answered */

@@ -9,11 +9,15 @@
 #include "base/assert.h"
 #include "gcs/gcs_groups.h"
 
+/* Also of what is noted already: what this step says must wait for it, too. */
+static void changed(struct gcs *g) {
+    if (g->out) g->out->changed = true;
+}
+
 static void note(struct gcs *g, uint32_t table, struct skate_id id, const char *name,
                  uint32_t name_len) {
     struct gcs_dirty *d;
 
-    if (g->out) g->out->changed = true;
     if (!g->opts.records) return;
     if (g->dirty_count == g->dirty_cap) g->dirty = gcs_grow(g->dirty, &g->dirty_cap, sizeof *d);
     d = &g->dirty[g->dirty_count++];
@@ -22,35 +26,42 @@ static void note(struct gcs *g, uint32_t table, struct skate_id id, const char *
 }
 
 void gcs_dirty_node(struct gcs *g, struct gcs_node *n) {
-    if (!n->dirty || !g->opts.records) note(g, GCS_NODES, map_key(n->number), NULL, 0);
+    changed(g);
+    if (!n->dirty) note(g, GCS_NODES, map_key(n->number), NULL, 0);
     n->dirty = true;
     n->batch = g->taken + 1;
 }
 
 void gcs_dirty_job(struct gcs *g, struct gcs_job *j) {
-    if (!j->dirty || !g->opts.records) note(g, GCS_JOBS, map_key(j->number), NULL, 0);
+    changed(g);
+    if (!j->dirty) note(g, GCS_JOBS, map_key(j->number), NULL, 0);
     j->dirty = true;
     j->batch = g->taken + 1;
 }
 
 void gcs_dirty_actor(struct gcs *g, struct gcs_actor *a) {
-    if (!a->dirty || !g->opts.records) note(g, GCS_ACTORS, a->id, NULL, 0);
+    changed(g);
+    if (!a->dirty) note(g, GCS_ACTORS, a->id, NULL, 0);
     a->dirty = true;
     a->batch = g->taken + 1;
 }
 
 void gcs_dirty_spec(struct gcs *g, struct gcs_actor *a) {
+    changed(g);
     note(g, GCS_SPECS, a->id, NULL, 0); /* twice in its life */
     a->spec_dirty = true;
 }
 
 void gcs_dirty_group(struct gcs *g, struct gcs_group *p) {
-    if (!p->dirty || !g->opts.records) note(g, GCS_GROUPS, p->id, NULL, 0);
+    changed(g);
+    if (!p->dirty) note(g, GCS_GROUPS, p->id, NULL, 0);
     p->dirty = true;
+    p->batch = g->taken + 1;
 }
 
 void gcs_dirty_value(struct gcs *g, struct gcs_value *v) {
-    if (!v->dirty || !g->opts.records) note(g, GCS_VALUES, v->key, v->name, v->name_len);
+    changed(g);
+    if (!v->dirty) note(g, GCS_VALUES, v->key, v->name, v->name_len);
     v->dirty = true;
 }
 

@@ -143,7 +143,8 @@ static void group_is_placed(void **state) {
     assert_int_equal(nodes[0], 1);
     assert_int_equal(nodes[1], 1);
     assert_int_equal(look(0, "g", NULL), CREATED);
-    reserved(1, 1, 1, 0); /* said twice: given back, the group stays */
+    reserved(1, 1, 1, 0); /* said again after a break: what the group holds is not given back */
+    assert_null(sent(1, WIRE_GROUP_RELEASE));
     assert_int_equal(look(1, "", nodes), CREATED);
 }
 

@@ -442,6 +442,9 @@ static void said_when_kept(void **state) {
     assert_true(node_waits(2));
     assert_false(node_waits(1));
     ready(1, WORKER, 1, 0);
+    assert_true(out.changed);
+    died(WORKER, SIGKILL, false);
+    assert_true(out.changed); /* again, before the first change was taken */
     assert_true(actor_waits(1));
     take();
     assert_true(node_waits(2) && actor_waits(1));
