@@ -136,6 +136,18 @@ static void complain(struct raylet *r) {
     procs_tell_drivers(r, 2, text);
 }
 
+/* One of its workers that has ended, whose end it had heard of and not told. NULL: no more. */
+static struct proc *untold(struct raylet *r) {
+    uint32_t at = 0;
+    struct proc *p;
+
+    while ((p = table_next(&r->procs, &at, NULL)))
+        if (p->role == PROC_WORKER && p->zygote == r->zygote_number && p->pid &&
+            kill((pid_t)p->pid, SIGKILL) < 0 && errno == ESRCH)
+            return p;
+    return NULL;
+}
+
 void zygote_gone(struct raylet *r, int wait_status) {
     struct proc *lost[RAYLET_STARTING_MAX], *p;
     uint32_t count = 0, at = 0;
@@ -149,12 +161,10 @@ void zygote_gone(struct raylet *r, int wait_status) {
     r->zygote_pid = 0;
     while ((p = table_next(&r->procs, &at, NULL))) {
         if (p->role != PROC_WORKER || p->zygote != r->zygote_number) continue;
-        if (p->pid) /* dying anyway; its own end follows by SIGCHLD */
-            kill((pid_t)p->pid, SIGKILL);
-        else if (count < RAYLET_STARTING_MAX)
-            lost[count++] = p;
+        if (!p->pid && count < RAYLET_STARTING_MAX) lost[count++] = p;
     }
     while (count > 0) pool_fork_lost(r, lost[--count]);
+    while ((p = untold(r))) death_of(p, -1, -1); /* the others' ends follow by SIGCHLD */
     r->zygote_fails = useless ? r->zygote_fails + 1 : 0;
     if (r->zygote_fails == QUICK_DEATHS_MAX) complain(r);
     loop_timer_start(r->zygote_timer, r->zygote_fails >= QUICK_DEATHS_MAX ? RETRY_MS : 0, 0);

@@ -36,6 +36,10 @@ void death_of_pid(struct raylet *r, pid_t pid, int status, uint64_t peak) {
     (void)r;
     noted += (uint64_t)pid + (uint64_t)status + peak;
 }
+void death_of(struct proc *p, int sig, int code) {
+    p->pid = 0;
+    noted += (uint64_t)(sig + code);
+}
 void pool_kick(struct raylet *r, struct job *j) { (void)r, (void)j; }
 void procs_tell_drivers(struct raylet *r, uint32_t kind, const char *text) {
     (void)r, (void)kind;
