@@ -52,3 +52,9 @@ def test_faults() -> None:
     """Each seed chooses kinds of faults: all right in the end, nothing hangs, nothing is left."""
     code, said = run("--seeds", "50", "--mix", "all", "--fault-s", "4")
     assert code == 0, said
+
+
+def test_faults_with_groups() -> None:
+    """The same, with placement groups."""
+    code, said = run("--seeds", "101-125", "--groups", "--mix", "all", "--fault-s", "4")
+    assert code == 0, said

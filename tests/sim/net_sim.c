@@ -616,7 +616,7 @@ void sim_nets_end(struct sim_proc *p, bool power) {
 static void on_broken(void *arg) { ends(arg, -SKATE_EDEAD, "the connection broke"); }
 
 static void break_soon(struct conn *c, int64_t most) {
-    if (!c || c->dead || !c->ready || c->end_text) return;
+    if (!c || c->dead || c->end_text) return;
     sim_event_cancel(&c->later);
     sim_event_init(&c->later, on_broken, c);
     sim_event_at(&c->later, sim_now + (int64_t)sim_below((uint64_t)most));

@@ -69,8 +69,8 @@ int __wrap_kill(pid_t pid, int signal);
 int __wrap_kill(pid_t pid, int signal) {
     struct sim_proc *p = pid > 0 ? sim_proc_by_pid((uint32_t)pid) : NULL;
 
-    if (!p || p->dead) return errno = ESRCH, -1;
-    if (signal) sim_kill(p, signal);
+    if (!p) return errno = ESRCH, -1;
+    if (signal && !p->dead) sim_kill(p, signal); /* a zombie takes it, too */
     return 0;
 }
 

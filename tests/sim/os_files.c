@@ -454,8 +454,14 @@ static void tell_frame(const struct sim_file *to, const void *p) {
     printf("%12.6f %-14s -> process %u: %s%s%s", (double)sim_now / 1e9,
            sim_cur ? sim_cur->name : "-", to->pid, wire_name(head.kind), inner.kind ? " of " : "",
            inner.kind ? wire_name(inner.kind) : "");
-    if (inner.kind)
+    if (inner.kind) {
         printf(" for %llx from %llx", (unsigned long long)m.dst, (unsigned long long)m.src);
+    } else {
+        uint64_t copy[32] = {0}; /* what is told lies in the fixed part */
+
+        memcpy(copy, p, head.fixed < sizeof copy ? head.fixed : sizeof copy);
+        sim_tell_inner(copy);
+    }
     printf("\n");
 }
 

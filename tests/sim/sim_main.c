@@ -1,6 +1,7 @@
 /* sim_main.c - skate-sim: one seed, one run.
  *
- * usage: skate-sim [--seed N] [--trace] [--nodes N] [--tasks N] [--drivers N] */
+ * usage: skate-sim [--seed N] [--trace] [--nodes N] [--tasks N] [--drivers N] [--groups]
+ *                  [--faults KINDS | --mix KINDS] [--fault-s S] */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -101,6 +102,10 @@ int main(int argc, char **argv) {
             sim_tracing = true;
             continue;
         }
+        if (!strcmp(argv[i], "--groups")) {
+            sim_groups = true;
+            continue;
+        }
         if (!strcmp(argv[i], "--seed")) o.seed = strtoull(value, NULL, 0);
         else if (!strcmp(argv[i], "--nodes")) o.nodes = (uint32_t)strtoul(value, NULL, 0);
         else if (!strcmp(argv[i], "--tasks")) o.tasks = (uint32_t)strtoul(value, NULL, 0);
@@ -110,7 +115,8 @@ int main(int argc, char **argv) {
         else if (!strcmp(argv[i], "--fault-s")) o.fault_s = (int64_t)strtoul(value, NULL, 0);
         else {
             fprintf(stderr, "usage: skate-sim [--seed N] [--trace] [--nodes N] [--tasks N] "
-                            "[--drivers N]\n");
+                            "[--drivers N] [--groups] [--faults KINDS | --mix KINDS] "
+                            "[--fault-s S]\n");
             return 2;
         }
         i++;

@@ -3,6 +3,7 @@
 #include "users.h"
 
 #include "sim_os.h"
+#include "users_int.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,7 +14,6 @@
 #include "sched/resources.h"
 #include "wire/wire_gen.h"
 
-enum { FN_ADD = 1, FN_SLEEP, FN_BIG, FN_NEST, FN_FAIL, FN_COUNTER, FN_READ, FNS };
 enum { CONNECT_S = 30, BIG_BYTES = 20000, TRIES = 60 };
 
 struct sim_driver *sim_drivers;
@@ -36,8 +36,7 @@ static int wait_for(struct core *c, const struct skate_id *ids, uint32_t n) {
     return r;
 }
 
-/* 0: *ret is its number; 1: it is an error; negative. */
-static int read_number(struct core *c, const struct skate_id *id, int64_t *ret) {
+int sim_read_number(struct core *c, const struct skate_id *id, int64_t *ret) {
     uint8_t copy[LIMIT_INLINE_VALUE] __attribute__((aligned(64)));
     struct core_view v;
     int r = wait_for(c, id, 1);
@@ -154,7 +153,7 @@ static int64_t nest(struct core *c, int64_t arg) {
     for (int i = 0; i < 3; i++)
         if (submit(c, FN_ADD, arg, NULL, 0, &ids[i]) < 0) sim_exit(1);
     for (int i = 0; i < 3; i++) {
-        int r = read_number(c, &ids[i], &x);
+        int r = sim_read_number(c, &ids[i], &x);
 
         if (r < 0) sim_exit(1); /* its node is gone */
         sum += r ? -1000000 : x;
@@ -172,7 +171,7 @@ static bool read_inner(struct core *c, const struct core_view *args, int64_t *su
     if (args->size < sizeof x + sizeof id) return false;
     memcpy(&id, (const uint8_t *)args->data + sizeof x, sizeof id);
     core_ref_add(c, &id);
-    r = read_number(c, &id, &x);
+    r = sim_read_number(c, &id, &x);
     if (r < 0) sim_exit(1);
     core_ref_drop(c, &id);
     *sum += x;
@@ -326,7 +325,7 @@ static void do_tasks(struct sim_driver *d, struct core *c) {
             sent++;
         }
         a = &v[got % AHEAD];
-        r = read_number(c, &a->id, &x);
+        r = sim_read_number(c, &a->id, &x);
         judge(d, r, x, a->want);
         core_ref_drop(c, &a->id);
         got++;
@@ -339,6 +338,36 @@ struct sim_name *sim_names;
 
 /* An actor's number at its owner, as the trace shows it. */
 static unsigned shown(const struct skate_id *id) { return (unsigned)(id->seq >> 16); }
+
+static void tell_lease(const void *frame) {
+    const struct wire_lease_req *ask = frame; /* all but lease_return begin so */
+    const struct wire_lease_grant *grant = frame;
+    const struct wire_group_info *group = frame; /* those of raylets begin so */
+
+    switch (ask->head.kind) {
+    case WIRE_LEASE_REQ:
+        printf(" req %llx of %llx, %u times, hops %u, group %llx.%d", (unsigned long long)ask->req,
+               (unsigned long long)ask->owner, ask->count, ask->hops,
+               (unsigned long long)ask->group.owner, ask->bundle);
+        break;
+    case WIRE_LEASE_GRANT:
+        printf(" req %llx is %llx", (unsigned long long)grant->req,
+               (unsigned long long)grant->worker);
+        break;
+    case WIRE_LEASE_CANCEL: printf(" req %llx", (unsigned long long)ask->req); break;
+    case WIRE_LEASE_RETURN:
+        printf(" of %llx", (unsigned long long)((const struct wire_lease_return *)frame)->worker);
+        break;
+    case WIRE_GROUP_RESERVE:
+    case WIRE_GROUP_RESERVED:
+    case WIRE_GROUP_RELEASE:
+    case WIRE_GROUP_INFO:
+        printf(" group %llx, %u", (unsigned long long)group->group.owner, group->epoch);
+        if (group->head.kind == WIRE_GROUP_INFO) printf(" state %u", group->state);
+        break;
+    default: break;
+    }
+}
 
 void sim_tell_inner(const void *frame) {
     const struct wire_actor_state *state = frame;
@@ -363,7 +392,7 @@ void sim_tell_inner(const void *frame) {
         printf(" node %u state %u", m->node, m->state);
         break;
     }
-    default: break;
+    default: tell_lease(frame); break;
     }
 }
 
@@ -436,7 +465,7 @@ static void do_actor(struct sim_driver *d, struct core *c) {
                 return;
             }
         for (uint32_t i = 0; i < n; i++) {
-            int r = read_number(c, &ids[i], &x);
+            int r = sim_read_number(c, &ids[i], &x);
 
             core_ref_drop(c, &ids[i]);
             if (refused) continue;
@@ -488,7 +517,7 @@ static void check_name(struct core *c, struct sim_name *n) {
     free(answer);
     core_ref_add(c, &n->actor);
     r = call(c, &n->actor, &id);
-    if (r == 0) r = read_number(c, &id, &x);
+    if (r == 0) r = sim_read_number(c, &id, &x);
     if (r != 0) sim_fail("the actor %s does not answer", n->name);
     core_ref_drop(c, &id);
     core_ref_drop(c, &n->actor);
@@ -516,6 +545,7 @@ static void *driver_main(void *arg) {
     for (;;) {
         do_tasks(d, c);
         if (d->actors && !d->trouble[0]) do_actor(d, c);
+        if (sim_groups && !d->trouble[0]) sim_do_group(d, c);
         if (faults_over() || d->trouble[0]) break;
         sim_sleep((int64_t)sim_below(400 * SIM_MS));
         d->tasks += 1 + (uint32_t)sim_below(60);

@@ -19,6 +19,7 @@ struct sim_driver {
     char trouble[600];
 };
 extern struct sim_driver *sim_drivers;
+extern bool sim_groups; /* drivers make placement groups, too */
 
 /* A detached actor whose making was acknowledged: it keeps its name for ever. */
 struct sim_name {
