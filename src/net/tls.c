@@ -137,9 +137,10 @@ static int psk_find(SSL *ssl, const unsigned char *id, size_t id_len, SSL_SESSIO
 /* ------------------------------------------------------------------ what a net shares */
 
 static const char *last_reason(void) {
-    unsigned long e = ERR_peek_last_error();
+    unsigned long first = ERR_peek_error(), e = ERR_peek_last_error();
     const char *text = e ? ERR_reason_error_string(e) : NULL;
 
+    if (first && ERR_SYSTEM_ERROR(first)) return strerror((int)ERR_GET_REASON(first));
     return text ? text : "no reason was given";
 }
 

@@ -152,3 +152,6 @@ def test_certificates(site, certificates):
     program = site.skate("start", "--head", "--port=0", "--node-ip-address=127.0.0.1", env=bad)
     assert program.wait(60) == 1
     assert "TLS authority" in program.text(), program.text()
+    bad = certificates | {"RAY_TLS_SERVER_CERT": str(site.folder / "nothing")}
+    program = site.skate("start", "--head", "--port=0", "--node-ip-address=127.0.0.1", env=bad)
+    assert program.wait(60) == 1 and "No such file" in program.text(), program.text()
