@@ -7,7 +7,7 @@ import sys
 
 from skate import _core, _wire
 from skate._generator import ObjectRefGenerator
-from skate.exceptions import ActorHandleNotFoundError, RaySystemError
+from skate.exceptions import ActorHandleNotFoundError, GetTimeoutError, RaySystemError
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
@@ -330,7 +330,7 @@ def _system_settings(given: Any) -> dict[str, int]:
 def _join(
     node: Any, socket_path: str, config: dict[str, Any], show: bool
 ) -> RayContext:
-    from skate import _logs, _memory_config, _runtime_env
+    from skate import _away, _logs, _memory_config, _runtime_env
 
     _core.connect(socket_path, _CALL_TIMEOUT_S)
     if "max_lineage_bytes" in config:
@@ -342,10 +342,12 @@ def _join(
 
         _env_packages.take(config["runtime_env"], node is None or node.is_outpost)
     config["namespace"] = config["namespace"] or _random_name()
-    name, started = _call(
-        _wire.GCS, "job_start", driver=info["proc"], pid=os.getpid(),
-        namespace=config["namespace"], entrypoint=" ".join(sys.argv), config=_core.pack(config),
-    )  # fmt: skip
+    with _away.Warned(node is None or node.is_outpost):
+        name, started = _call(
+            _wire.GCS, "job_start", driver=info["proc"], pid=os.getpid(),
+            namespace=config["namespace"], entrypoint=" ".join(sys.argv),
+            config=_core.pack(config),
+        )  # fmt: skip
     if name != "job_started" or started["status"] < 0:
         raise ConnectionError(f"the cluster refused this program: {started.get('reason', name)}")
     _core.set_job(started["job"])
@@ -657,8 +659,15 @@ def _read_meta(raw: bytes) -> Any:
 
 
 def _call(destination: int, name: str, /, **fields: Any) -> tuple[str, dict[str, Any]]:
-    """Send a control frame and wait for its answer."""
-    return _wire.parse(_core.call(destination, _wire.build(name, **fields), _CALL_TIMEOUT_S))
+    """Send a control frame and wait for its answer. GetTimeoutError: none came."""
+    try:
+        answer = _core.call(destination, _wire.build(name, **fields), _CALL_TIMEOUT_S)
+    except TimeoutError:
+        from skate import _away
+
+        who = _away.TEXT if destination == _wire.GCS else "the process that was asked is silent"
+        raise GetTimeoutError(f"{who} (no answer in {_CALL_TIMEOUT_S:.0f} s)") from None
+    return _wire.parse(answer)
 
 
 def info() -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from contextlib import contextmanager
 
-from skate import _api, _core, _wire
+from skate import _api, _away, _core, _wire
 from skate._wire import GCS
 
 TYPE_CHECKING = False  # typing is slow to import
@@ -165,7 +165,10 @@ class Asked:
     def _list(self, what: int) -> list[dict[str, Any]]:
         if ("list", what) not in self._kept:
             frame = _wire.build("list", what=what)
-            _, answer = _wire.parse(_core.call(GCS, frame, self._left()))
+            try:
+                _, answer = _wire.parse(_core.call(GCS, frame, self._left()))
+            except TimeoutError:
+                raise Unreachable(_away.TEXT) from None
             self._kept["list", what] = [row for _, row in _wire.frames(answer["frames"])]
         rows: list[dict[str, Any]] = self._kept["list", what]
         return rows

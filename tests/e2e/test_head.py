@@ -131,8 +131,13 @@ print("pid", ray.get(a.pid.remote()))
 """, address).succeeds()
     raylets = [p.pid for p in site.raylets()]
     kill_both(site)
+    status = site.skate("status")
+    waits = site.python(PROGRAM + "print('got', ray.get(f.remote(1)))", address)
+    assert status.wait(30) == 1 and "skate start --head" in status.err[-1], status.text()
+    waits.expect("warning: .*control store does not answer.*waiting", 30, stream="err")
     _, program = start_head(site, address.rpartition(":")[2])
     program.expect("runs again")
+    waits.succeeds().expect("got 2")
     assert [p.pid for p in site.raylets()] == raylets
     site.python(PROGRAM + "print('n', ray.get(ray.get_actor('a').add.remote()))",
                 address).succeeds().expect("n 1")
