@@ -133,3 +133,21 @@ def test_status_puts_equal_demands_together(cluster: Any) -> None:
     assert "can never hold all bundles" in said[1] and "zone in (mars)" in said[1]
     assert "it needs 2 side, but the largest node has 0 side" in said[1]
     del refs, marked, groups
+
+
+def test_nodes_come_and_go_while_tasks_wait(cluster: Any, tmp_path: Any) -> None:
+    """Nodes that join take part in what waits already; what one took along runs elsewhere."""
+
+    @skate.remote(max_retries=-1)
+    def work(i: int) -> int:
+        (tmp_path / skate.get_runtime_context().get_node_id()).touch()
+        until(lambda: len(list(tmp_path.iterdir())) == 6, 60, "all six nodes run tasks")
+        time.sleep(0.002)
+        return i
+
+    refs = [work.remote(i) for i in range(1000)]
+    nodes = [cluster.add_node(num_cpus=1) for _ in range(5)]
+    skate.wait(refs, num_returns=50, timeout=90)
+    cluster.remove_node(nodes[0], allow_graceful=False)
+    nodes[1].kill_raylet()
+    assert skate.get(refs, timeout=90) == list(range(1000))
