@@ -13,8 +13,8 @@
 #include "base/assert.h"
 
 /* LOOK_NS: a few hops between processes of one machine. After VAIN_FREE looks in vain in a row two
- * calls are passed over, then four, up to 64. */
-enum { LOOK_NS = 60 * 1000, VAIN_FREE = 3, VAIN_MOST = VAIN_FREE + 6 };
+ * calls are passed over, then four, up to 64; at once when the core was away for SLOW_NS. */
+enum { LOOK_NS = 60 * 1000, SLOW_NS = 200 * 1000, VAIN_FREE = 3, VAIN_MOST = VAIN_FREE + 6 };
 
 /* Every handle is in a list of its loop, so that loop_free() finds what was left. */
 struct handle {
@@ -42,9 +42,11 @@ struct loop {
     uv_idle_t idle;
     uv_timer_t limit; /* of loop_run_once() */
     uv_idle_t hot;    /* active: looking without sleeping */
-    uint64_t hot_until;
-    bool hot_found, hot_last;    /* found: since it began; last: it ends after one more look */
-    uint32_t hot_vain, hot_skip; /* in vain, in a row; how many calls are passed over for it */
+    uint64_t hot_until, hot_seen; /* seen: when it last looked */
+    bool hot_last;                /* it ends after one more look */
+    struct look {
+        uint32_t vain, skip; /* in vain, in a row; how many calls are passed over for it */
+    } looks[LOOP_WHATS], *look; /* look: what is expected now */
     struct loop_task *tasks, **tasks_end;
     struct handle *watches, *timers;
 };
@@ -127,7 +129,7 @@ static void on_poll(uv_poll_t *poll, int status, int ready) {
         if (ready & UV_WRITABLE) events |= LOOP_WRITE;
         events &= w->events;
     }
-    w->handle.loop->hot_found = true;
+    if (loop_expects(w->handle.loop)) w->handle.loop->look->vain = 0; /* not in vain */
     if (events) w->on_event(w->arg, events);
 }
 
@@ -222,37 +224,44 @@ struct loop_timer *loop_timer_free(struct loop_timer *t) {
 
 /* ------------------------------------------------------------------ the loop */
 
+static void look_less(struct look *k) {
+    if (++k->vain <= VAIN_FREE) return;
+    if (k->vain > VAIN_MOST) k->vain = VAIN_MOST;
+    k->skip = 1u << (k->vain - VAIN_FREE);
+}
+
 static void on_hot(uv_idle_t *hot) {
     struct loop *l = hot->data;
+    uint64_t now = uv_hrtime(), gap = now - l->hot_seen;
 
-    if (uv_hrtime() < l->hot_until) {
+    l->hot_seen = now;
+    if (gap > SLOW_NS) {
+        (void)uv_idle_stop(hot); /* a busy one had the core: who sleeps gets it back sooner */
+        if (l->look->vain < VAIN_FREE) l->look->vain = VAIN_FREE;
+        look_less(l->look);
+    } else if (now < l->hot_until) {
         (void)sched_yield(); /* on few cores the answer comes from one who needs this one */
-        return;
-    }
-    if (!l->hot_last) {
+    } else if (!l->hot_last) {
         l->hot_last = true; /* time passed elsewhere: one more look */
-        return;
-    }
-    (void)uv_idle_stop(hot);
-    if (l->hot_found)
-        l->hot_vain = 0;
-    else if (++l->hot_vain > VAIN_FREE) {
-        if (l->hot_vain > VAIN_MOST) l->hot_vain = VAIN_MOST;
-        l->hot_skip = 1u << (l->hot_vain - VAIN_FREE);
+    } else {
+        (void)uv_idle_stop(hot);
+        look_less(l->look);
     }
 }
 
-void loop_expect(struct loop *l) {
-    if (!uv_is_active((const uv_handle_t *)&l->hot)) {
-        if (l->hot_skip > 0) {
-            l->hot_skip--;
-            return;
-        }
-        l->hot_found = false;
-        (void)uv_idle_start(&l->hot, on_hot);
+void loop_expect(struct loop *l, enum loop_what what) {
+    struct look *k = &l->looks[what];
+
+    l->look = k;
+    if (k->skip > 0) {
+        k->skip--;
+        (void)uv_idle_stop(&l->hot);
+        return;
     }
     l->hot_last = false;
-    l->hot_until = uv_hrtime() + LOOK_NS;
+    l->hot_seen = uv_hrtime();
+    l->hot_until = l->hot_seen + LOOK_NS;
+    (void)uv_idle_start(&l->hot, on_hot);
 }
 
 bool loop_expects(const struct loop *l) {
@@ -274,6 +283,7 @@ int loop_new(struct loop **ret) {
     l->idle.data = l;
     (void)uv_timer_init(&l->uv, &l->limit);
     (void)uv_idle_init(&l->uv, &l->hot);
+    l->look = &l->looks[0];
     l->hot.data = l;
     *ret = l;
     return 0;

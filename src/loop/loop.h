@@ -33,9 +33,10 @@ void loop_run_once(struct loop *l, uint32_t timeout_ms);
 void loop_stop(struct loop *l);
 /* Something is likely to come within microseconds: look for it for a moment (60 us from the last
  * call) before sleeping, since a wake-up of an idle core costs more than the work of a short
- * message. Learns: where nothing comes it is done ever more seldom. Gives the core to whoever
- * else wants it. */
-void loop_expect(struct loop *l);
+ * message. Learns for each `what` apart: where nothing comes in time, or the cores are busy, it is
+ * done ever more seldom. Gives the core to whoever else wants it. */
+enum loop_what { LOOP_FROM_HERE, LOOP_FROM_FAR, LOOP_WHATS }; /* a process here, another machine */
+void loop_expect(struct loop *l, enum loop_what what);
 bool loop_expects(const struct loop *l); /* is it looking now? */
 /* CLOCK_MONOTONIC now, in nanoseconds. */
 int64_t loop_now_ns(const struct loop *l);

@@ -62,10 +62,10 @@ void route_frame(struct raylet *r, const struct wire_route *m, uint64_t from) {
         if (p) note_actor(r, p, m);
     } else if (proc_node(m->dst) == r->node) {
         to_here(r, m);
-        if (!from && proc_number(m->dst)) loop_expect(r->loop); /* the answer to another node */
+        if (!from && proc_number(m->dst)) loop_expect(r->loop, LOOP_FROM_HERE);
     } else {
         to_node(r, m);
-        if (from) loop_expect(r->loop);
+        if (from) loop_expect(r->loop, LOOP_FROM_FAR);
     }
 }
 

@@ -386,7 +386,8 @@ void loop_run(struct loop *l) {
     }
 }
 
-void loop_expect(struct loop *l) { (void)l; } /* nobody's sleep costs anything here */
+/* Nobody's sleep costs anything here. */
+void loop_expect(struct loop *l, enum loop_what what) { (void)l, (void)what; }
 bool loop_expects(const struct loop *l) { return (void)l, false; }
 
 void loop_stop(struct loop *l) { l->stop = true; }

@@ -180,28 +180,35 @@ static void expecting(void **state) {
 
     (void)state;
     assert_false(loop_expects(loop));
-    loop_expect(loop);
+    loop_expect(loop, LOOP_FROM_HERE);
     assert_true(loop_expects(loop));
     loop_run(loop); /* it keeps no loop alive for ever */
     assert_false(loop_expects(loop));
-    while (loop_expect(loop), loop_expects(loop)) { /* nothing ever comes */
+    while (loop_expect(loop, LOOP_FROM_HERE), loop_expects(loop)) { /* nothing ever comes */
         loop_run(loop);
         assert_true(++tries < 100);
     }
-    assert_int_equal(tries, 3);
-    loop_expect(loop);
-    loop_expect(loop);
-    assert_true(loop_expects(loop)); /* tried again, later */
+    loop_expect(loop, LOOP_FROM_FAR);
+    assert_true(loop_expects(loop)); /* that is something else */
+    loop_expect(loop, LOOP_FROM_HERE);
+    assert_false(loop_expects(loop)); /* the last word counts */
+    for (tries = 0; !loop_expects(loop); tries++) { /* tried again, later */
+        loop_expect(loop, LOOP_FROM_HERE);
+        assert_true(tries < 100);
+    }
     assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
     assert_int_equal(loop_watch_fd(loop, fds[0], LOOP_READ, on_event, &in, &in.watch), 0);
     assert_int_equal(write(fds[1], "x", 1), 1);
     loop_run(loop);
     assert_int_equal(in.calls, 1);
-    for (tries = 0; tries < 3; tries++) { /* that was luck: all is forgotten */
-        loop_expect(loop);
-        assert_true(loop_expects(loop));
-        loop_run(loop);
-    }
+    while (loop_expect(loop, LOOP_FROM_FAR), loop_expects(loop)) loop_run(loop);
+    assert_int_equal(loop_watch_fd(loop, fds[0], LOOP_READ, on_event, &in, &in.watch), 0);
+    loop_run(loop); /* that was not found by looking: nothing is forgotten */
+    assert_int_equal(in.calls, 2);
+    while (!loop_expects(loop)) loop_expect(loop, LOOP_FROM_FAR);
+    loop_run(loop);
+    loop_expect(loop, LOOP_FROM_FAR);
+    assert_false(loop_expects(loop));
     close(fds[0]);
     close(fds[1]);
 }
