@@ -546,6 +546,13 @@ void gcs_group_get(struct gcs *g, const struct gcs_from *from, const struct wire
 
 /* ------------------------------------------------------------------ its actors */
 
+/* One that comes back has yet to say what is being started there; then its report places anew. */
+static bool is_here(struct gcs *g, uint32_t node) {
+    const struct gcs_node *n = gcs_node_find(g, node);
+
+    return n && n->link && !n->returning;
+}
+
 /* Where an actor of a group may be started: 0 and the node, -SKATE_EAGAIN: it waits, -SKATE_ENOENT:
  * the group is gone. Which bundle is the raylet's business; a refusal tries the next node. */
 int gcs_group_pick(struct gcs *g, const struct gcs_actor *a, const struct resources *want,
@@ -560,6 +567,7 @@ int gcs_group_pick(struct gcs *g, const struct gcs_actor *a, const struct resour
         if (k >= p->count || p->phase[k] != BUNDLE_HELD || p->epochs[k] == 0) continue;
         if (p->attempting && p->epochs[k] == p->epoch) continue; /* not committed yet */
         if (!resources_fit(&p->b[k].want, want, NULL)) continue;
+        if (!is_here(g, p->b[k].node)) continue;
         *ret_node = p->b[k].node;
         return 0;
     }

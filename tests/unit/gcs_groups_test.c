@@ -333,8 +333,48 @@ static void bundles_have_a_budget(void **state) {
     assert_true(counts.spec_bytes - before.spec_bytes < 4 * 4000);
 }
 
+/* A node that comes back has not said yet what runs there: an actor of a group waits until it has,
+ * else it would be started twice. */
+static void actor_waits_for_its_nodes_return(void **state) {
+    struct gcs_opts opts = {.away_ms = 1000};
+    struct skate_id id = group_id(1);
+    struct wire_node_register *m;
+    uint32_t epoch = 1;
+    struct wire_buf b;
+
+    (void)state;
+    g = gcs_free(g);
+    assert_int_equal(gcs_new(&opts, &g), 0);
+    node_and_job(4);
+    join(2, 0);
+    make(1, 0, "", (double[]){1}, 1);
+    reserved(1, 1, 1, 0);
+    assert_int_equal(told_state(1), CREATED);
+    event(GCS_LINK_DOWN, 1, NULL, 0);
+    create((struct spec){.seq = 1, .placing = 1, .owner = proc_make(2, 5), .group = group_id(1)});
+    wire_init(&b, NULL, 0);
+    m = wire_begin(&b, WIRE_NODE_REGISTER);
+    m->node_id = (struct skate_id){101, 1};
+    m->version = WIRE_VERSION;
+    m->node = 1;
+    give(101, 0, &b);
+    assert_non_null(sent(101, WIRE_NODE_WELCOME));
+    create((struct spec){.seq = 2, .placing = 1, .owner = proc_make(2, 5), .group = group_id(1)});
+    assert_null(sent(101, WIRE_ACTOR_START));
+    wire_init(&b, NULL, 0);
+    (void)wire_begin(&b, WIRE_NODE_STATE);
+    WIRE_PUT(&b, node_state, groups, &id, sizeof id);
+    WIRE_PUT(&b, node_state, group_epochs, &epoch, sizeof epoch);
+    give(101, 0, &b);
+    assert_null(sent(101, WIRE_ACTOR_START));
+    report(101, 3);
+    assert_non_null(sent_nth(101, WIRE_ACTOR_START, 1));
+    assert_null(sent_nth(101, WIRE_ACTOR_START, 2));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        TEST(actor_waits_for_its_nodes_return),
         TEST(group_is_placed),   TEST(half_an_attempt_is_released),
         TEST(node_is_lost),      TEST(what_is_reserved_is_taken),
         TEST(group_is_removed),  TEST(asked_node_is_lost),

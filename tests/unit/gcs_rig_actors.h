@@ -30,6 +30,7 @@ struct spec {
     int32_t restarts;
     double held, placing;
     uint64_t affinity, owner;
+    struct skate_id group; /* nil: none */
 };
 
 RIG struct skate_id actor_id(uint64_t seq) {
@@ -55,6 +56,8 @@ RIG int create(struct spec s) {
     m->max_restarts = s.restarts;
     m->strategy = s.strategy;
     m->affinity = s.affinity;
+    m->group = s.group;
+    m->bundle = -1;
     if (s.name) WIRE_PUT(&b, actor_create, name, s.name, strlen(s.name));
     WIRE_PUT(&b, actor_create, namespace, "space", 5);
     WIRE_PUT(&b, actor_create, cls, "Counter", 7);
