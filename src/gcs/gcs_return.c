@@ -48,14 +48,25 @@ static void tell_got(struct gcs *g, struct gcs_node *n) {
     gcs_send_link(g, n->link, &b);
 }
 
+/* Of a GCS that says nothing its raylets think that it is gone. */
+static void tell_alive(struct gcs *g, const struct gcs_node *n) {
+    struct wire_buf b;
+
+    wire_init(&b, NULL, 0);
+    (void)wire_begin(&b, WIRE_PING);
+    gcs_send_link(g, n->link, &b);
+}
+
 void gcs_node_got(struct gcs *g, struct gcs_node *n, uint32_t kind) {
     if (!g->opts.away_ms) return; /* a link that ends is the end: nobody keeps anything */
     if (wire_is_kept(kind)) {
         n->got++;
         n->ungot++;
     }
-    if (n->ungot >= GOT_EACH ||
-        (kind == WIRE_NODE_REPORT && (n->ungot || g->now - n->got_told_ns >= GOT_NS)))
+    if (kind == WIRE_NODE_REPORT && g->refusing) /* what acknowledges waits for the log */
+        tell_alive(g, n);
+    else if (n->ungot >= GOT_EACH ||
+             (kind == WIRE_NODE_REPORT && (n->ungot || g->now - n->got_told_ns >= GOT_NS)))
         tell_got(g, n);
 }
 

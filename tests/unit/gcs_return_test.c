@@ -183,6 +183,26 @@ static void acknowledges(void **state) {
     assert_int_equal(((const struct wire_lane_got *)sent(1, WIRE_LANE_GOT))->count, 65);
 }
 
+/* While the log takes nothing, raylets hear all the same that the GCS is there: else each would
+ * think it gone, and dial anew, again and again. */
+static void is_there_while_nothing_can_be_kept(void **state) {
+    (void)state;
+    join(1, 4);
+    assert_int_equal(job(DRIVER), 1);
+    gcs_refuse_changes(g, "the disk is full");
+    for (int i = 0; i < 5; i++) {
+        now += SECOND;
+        report(1, 4);
+        assert_int_equal(out.count, 1);
+        assert_non_null(sent(1, WIRE_PING));
+        assert_false(out.acks || out.changed); /* it waits for nothing */
+    }
+    gcs_refuse_changes(g, "");
+    report(1, 4);
+    assert_int_equal(((const struct wire_lane_got *)sent(1, WIRE_LANE_GOT))->count, 1);
+    assert_true(out.acks);
+}
+
 /* A raylet that has seen a later GCS: this one has been replaced. */
 static void fenced(void **state) {
     (void)state;
@@ -196,6 +216,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST_AWAY(comes_back), TEST_AWAY(stays_away),   TEST_AWAY(overtakes), TEST_AWAY(actors),
         TEST_AWAY(said_again), TEST_AWAY(acknowledges), TEST_AWAY(fenced),
+        TEST_AWAY(is_there_while_nothing_can_be_kept),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
