@@ -197,17 +197,22 @@ void actor_host_made(struct proc *p, struct placement *pl) {
     proc_send(p, pl->start, pl->start->head.size);
 }
 
-static bool is_actor(const struct placement *pl, const void *arg) {
-    return pl->is_actor && id_equal(&pl->start->actor, arg);
+bool actor_host_is_meant(const struct wire_actor_start *start, const struct wire_worker_kill *m) {
+    return id_equal(&start->actor, &m->actor) &&
+           (!m->incarnation || start->incarnation == m->incarnation);
+}
+
+static bool is_meant(const struct placement *pl, const void *arg) {
+    return pl->is_actor && actor_host_is_meant(pl->start, arg);
 }
 
 /* Not started yet: forget it. */
-static void cancel_start(struct raylet *r, const struct skate_id *actor) {
+static void cancel_start(struct raylet *r, const struct wire_worker_kill *m) {
     struct placement *pl;
 
-    if (groups_actor_cancel(r, actor)) return;
+    if (groups_actor_cancel(r, m)) return;
     for (struct actor_wait **w = &r->actor_waits; *w; w = &(*w)->next)
-        if (id_equal(&(*w)->pl->start->actor, actor)) {
+        if (is_meant((*w)->pl, m)) {
             struct actor_wait *gone = *w;
 
             *w = gone->next;
@@ -215,7 +220,7 @@ static void cancel_start(struct raylet *r, const struct skate_id *actor) {
             free(gone);
             return;
         }
-    pl = pool_withdraw(r, is_actor, actor);
+    pl = pool_withdraw(r, is_meant, m);
     if (pl) placement_free(pl);
 }
 
@@ -233,7 +238,7 @@ void actor_host_kill(struct raylet *r, const struct wire_worker_kill *m) {
             (!m->incarnation || q->incarnation == m->incarnation))
             p = q;
     if (!p) {
-        if (!m->proc && !id_is_nil(&m->actor)) cancel_start(r, &m->actor);
+        if (!m->proc && !id_is_nil(&m->actor)) cancel_start(r, m);
         return;
     }
     if (p->role != PROC_WORKER) return;

@@ -7,6 +7,8 @@
 void actor_host_start(struct raylet *r, const struct wire_actor_start *m);
 void actor_host_made(struct proc *worker, struct placement *pl);
 void actor_host_kill(struct raylet *r, const struct wire_worker_kill *m);
+/* Is it this start that is to end? */
+bool actor_host_is_meant(const struct wire_actor_start *start, const struct wire_worker_kill *m);
 void actor_host_state(struct raylet *r, struct wire_buf *b); /* its part of node_state */
 void actor_host_refuse(struct raylet *r, const struct skate_id *actor, uint32_t incarnation,
                        const char *reason);

@@ -380,11 +380,11 @@ void groups_actor_start(struct raylet *r, struct placement *pl, const struct res
     grants_reclaim(r);
 }
 
-bool groups_actor_cancel(struct raylet *r, const struct skate_id *actor) {
+bool groups_actor_cancel(struct raylet *r, const struct wire_worker_kill *m) {
     for (struct group_actor **at = &r->groups->actors; *at; at = &(*at)->next) {
         struct group_actor *w = *at;
 
-        if (!id_equal(&w->pl->start->actor, actor)) continue;
+        if (!actor_host_is_meant(w->pl->start, m)) continue;
         *at = w->next;
         placement_free(w->pl);
         free(w);

@@ -60,7 +60,7 @@ void groups_state(struct raylet *r, struct wire_buf *b); /* their part of node_s
 /* The n-th actor that waits for room in a bundle; NULL: there are not so many. */
 const struct wire_actor_start *groups_actor_at(const struct raylet *r, uint32_t n);
 void groups_back(struct raylet *r); /* the GCS is back: ask again what we want to know */
-bool groups_actor_cancel(struct raylet *r, const struct skate_id *actor);
+bool groups_actor_cancel(struct raylet *r, const struct wire_worker_kill *m); /* if it is there */
 
 /* group_asks.c */
 void group_asks_back(struct raylet *r, struct group *g); /* the GCS is back: ask it again */
