@@ -193,6 +193,10 @@ static void set_epoch(struct raylet *r, uint64_t epoch) {
     beats_epoch(r->beats, epoch);
 }
 
+bool gcs_link_knows(const struct raylet *r) {
+    return r->gcs_link && r->gcs_link->state == LINK_OPEN && !r->gcs_link->lost_ns;
+}
+
 uint64_t gcs_link_epoch(const struct raylet *r) { return r->gcs_link->epoch; }
 
 static void on_welcome(struct raylet *r, const struct wire_node_welcome *m) {
@@ -213,11 +217,17 @@ static void on_welcome(struct raylet *r, const struct wire_node_welcome *m) {
         memcpy(text, reason, len);
         text[len] = 0;
         if (r->node) node_rejoin(r, len ? text : "it has gone on without this node");
+        if (m->status == -SKATE_EEXIST && r->set.rejoin.again) {
+            broke(r->gcs_link); /* we live there: a welcome to us was lost. It is convicted soon */
+            return;
+        }
         node_fail(r, -m->status, len ? text : "the GCS refused this node");
     }
     if (r->node) return;
     set_epoch(r, m->epoch);
     r->gcs_link->state = LINK_OPEN;
+    r->gcs_link->lost_ns = 0;
+    r->gcs_link->redial_ms = REDIAL_MS;
     r->node = r->view.self = m->node;
     r->self = proc_make(m->node, 0);
     own = sched_view_add(&r->view, m->node);

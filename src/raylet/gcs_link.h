@@ -16,6 +16,8 @@ void gcs_link_bye(struct raylet *r, const char *why);
 /* Once a second: a silent GCS, a dial that leads nowhere. */
 void gcs_link_beat(struct raylet *r);
 
+/* Is it there, and has it told us of all that we may have missed? */
+bool gcs_link_knows(const struct raylet *r);
 /* The highest epoch of a GCS that was seen. */
 uint64_t gcs_link_epoch(const struct raylet *r);
 

@@ -49,7 +49,7 @@ struct peer {
     char ip[16];
     uint16_t port;
     bool named; /* by the GCS, since links_mark() */
-    uint32_t beats;  /* while unknown */
+    uint32_t beats;  /* while unknown, and the GCS can be asked */
     uint32_t guests; /* its accepted connections */
     uint64_t got;    /* its control frames, on all connections */
     struct guest_link *voice; /* its newest one: what still comes on others comes again */
@@ -408,7 +408,8 @@ void links_beat(struct raylet *r) {
     gateway_beat(r);
     while ((p = table_next(&r->links->peers, &at, NULL))) {
         if (p->state == PEER_UNKNOWN) ask_who(r, p->node);
-        if (p->state == PEER_UNKNOWN && ++p->beats > UNKNOWN_BEATS && n < UNKNOWN_MAX)
+        if (p->state == PEER_UNKNOWN && gcs_link_knows(r) && ++p->beats > UNKNOWN_BEATS &&
+            n < UNKNOWN_MAX)
             lost[n++] = p;
         retry(&p->control);
         retry(&p->bulk);
