@@ -47,9 +47,17 @@ struct gcs_log {
     pthread_cond_t told;
     struct gcs_records batch;
     bool has_batch, ending, has_news;
+    bool anew; /* the batch is all there is */
     int news;
     char news_text[512];
 };
+
+uint64_t log_epoch_least(void) {
+    struct timespec t;
+
+    clock_gettime(CLOCK_REALTIME, &t);
+    return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+}
 
 /* ------------------------------------------------------------------ the ledger */
 
@@ -113,11 +121,12 @@ static void ledger_remove(struct ledger *l, const struct skate_id *key) {
     l->free_v[l->free_count++] = i;
 }
 
-static void ledger_release(struct ledger *l) {
+/* Commits are counted on. */
+static void ledger_clear(struct ledger *l) {
     map_release(&l->rows);
     free(l->v);
     free(l->free_v);
-    *l = (struct ledger){0};
+    *l = (struct ledger){.seq = l->seq};
 }
 
 /* ------------------------------------------------------------------ one commit */
@@ -204,7 +213,7 @@ static int commit_at_last(struct gcs_log *l, const struct log_batch *batch) {
         int r = l->place->commit(l->self, batch, &err);
 
         if (r == 0) return 0;
-        if (r == -SKATE_ESTALE || r == -SKATE_EPROTO) {
+        if (r == -SKATE_ESTALE || r == -SKATE_EPROTO || r == -SKATE_ENOENT) {
             tell(l, r, err.text);
             return r;
         }
@@ -215,12 +224,17 @@ static int commit_at_last(struct gcs_log *l, const struct log_batch *batch) {
     }
 }
 
-static int commit_batch(struct gcs_log *l, struct gcs_records *batch) {
+static int commit_batch(struct gcs_log *l, struct gcs_records *batch, bool anew) {
     struct wire_rec_log own;
+    struct log_row *rows;
+    struct log_batch b;
     struct sum *sums;
-    struct log_row *rows = rows_of(l, batch, &sums, &own);
-    struct log_batch b = {l->epoch, own.seq, rows, batch->count + 1};
-    int r = commit_at_last(l, &b);
+    int r;
+
+    if (anew) ledger_clear(&l->ledger);
+    rows = rows_of(l, batch, &sums, &own);
+    b = (struct log_batch){l->epoch, own.seq, rows, batch->count + 1, anew};
+    r = commit_at_last(l, &b);
 
     free(rows);
     free(sums);
@@ -232,8 +246,9 @@ static void *serve(void *arg) {
     struct gcs_log *l = arg;
     int r = 0;
 
-    while (r == 0) {
+    while (r == 0 || r == -SKATE_ENOENT) {
         struct gcs_records batch;
+        bool anew;
 
         (void)pthread_mutex_lock(&l->lock);
         while (!l->has_batch && !l->ending) (void)pthread_cond_wait(&l->told, &l->lock);
@@ -242,10 +257,11 @@ static void *serve(void *arg) {
             break;
         }
         batch = l->batch;
+        anew = l->anew;
         l->batch = (struct gcs_records){0};
-        l->has_batch = false;
+        l->has_batch = l->anew = false;
         (void)pthread_mutex_unlock(&l->lock);
-        r = commit_batch(l, &batch);
+        r = commit_batch(l, &batch, anew);
         if (r == 0) tell(l, 0, "");
     }
     return NULL;
@@ -269,15 +285,20 @@ static void on_wake(void *arg, unsigned events) {
     if (has) l->opts.on_done(l->opts.arg, news, text);
 }
 
-void gcs_log_commit(struct gcs_log *l, struct gcs_records *batch) {
+static void give(struct gcs_log *l, struct gcs_records *batch, bool anew) {
     (void)pthread_mutex_lock(&l->lock);
     SKATE_ASSERT(!l->has_batch);
     l->batch = *batch;
     l->has_batch = true;
+    l->anew = anew;
     (void)pthread_cond_signal(&l->told);
     (void)pthread_mutex_unlock(&l->lock);
     *batch = (struct gcs_records){0};
 }
+
+void gcs_log_commit(struct gcs_log *l, struct gcs_records *batch) { give(l, batch, false); }
+
+void gcs_log_commit_all(struct gcs_log *l, struct gcs_records *all) { give(l, all, true); }
 
 /* ------------------------------------------------------------------ start and end */
 
@@ -375,11 +396,11 @@ static int write_anew(struct gcs_log *l, struct gcs *g, struct skate_error *err)
     int r = l->place->renew(l->self, l->epoch, err);
 
     if (r < 0) return r;
-    ledger_release(&l->ledger);
+    ledger_clear(&l->ledger);
     gcs_records_all(g);
     (void)gcs_records_take(g, &all);
     rows = rows_of(l, &all, &sums, &own);
-    r = l->place->commit(l->self, &(struct log_batch){l->epoch, own.seq, rows, all.count + 1},
+    r = l->place->commit(l->self, &(struct log_batch){l->epoch, own.seq, rows, all.count + 1, true},
                          err);
     free(rows);
     free(sums);
@@ -434,7 +455,7 @@ struct gcs_log *gcs_log_free(struct gcs_log *l) {
     if (l->self) l->place->close(l->self);
     if (l->wake_fd >= 0) (void)close(l->wake_fd);
     gcs_records_release(&l->batch);
-    ledger_release(&l->ledger);
+    ledger_clear(&l->ledger);
     (void)pthread_cond_destroy(&l->told);
     (void)pthread_mutex_destroy(&l->lock);
     free(l);

@@ -24,7 +24,8 @@ struct gcs_log_opts {
     bool recover;          /* go on without records that are damaged or do not fit */
     /* 0: the batch is durable. -SKATE_EIO: it is not yet, and is tried again and again (told once,
      * and when the reason changes). -SKATE_ESTALE: another has opened this log; -SKATE_EPROTO: it
-     * is damaged; after these two nothing is committed any more. */
+     * is damaged; after these two nothing is committed any more. -SKATE_ENOENT: the place has lost
+     * what it had, the batch too: gcs_log_commit_all() is next. */
     void (*on_done)(void *arg, int status, const char *text);
     void *arg;
 };
@@ -40,6 +41,8 @@ SKATE_NODISCARD int gcs_log_load(struct gcs_log *l, struct gcs *g, int64_t now_n
                                  struct skate_error *err);
 /* Write these; their memory is the log's from now on. One batch at a time: until on_done(0). */
 void gcs_log_commit(struct gcs_log *l, struct gcs_records *batch);
+/* The same, of all records that there are, in the place of what the log has. */
+void gcs_log_commit_all(struct gcs_log *l, struct gcs_records *all);
 /* Ends after the attempt that runs. NULL is fine; NULL back. */
 struct gcs_log *gcs_log_free(struct gcs_log *l);
 

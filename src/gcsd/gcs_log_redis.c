@@ -1,7 +1,8 @@
 /* gcs_log_redis.c - the log in a Redis server: one hash of rows, and the epoch beside it.
  *
  * A field is the table's number and the key, its value the row's sum and value. A commit is WATCH
- * of the epoch, then MULTI ... EXEC: it does not happen when somebody has raised the epoch. The
+ * of the epoch, then MULTI ... EXEC: it does not happen when somebody has raised the epoch. It
+ * leaves its number beside the epoch, by which the next one sees that Redis has lost it. The
  * connection is a plain blocking socket of the log's thread, made anew after any failure; a commit
  * whose answer was lost is said again, which changes nothing. Durable means: as Redis is set up
  * (appendonly yes, appendfsync always). Of hiredis only the writer and reader of its protocol. */
@@ -28,7 +29,8 @@ enum { WAIT_S = 10, FIELD_MAX = 2048, ELEMENTS_MAX = 100000, ARGS_MAX = 2002 };
 #define PART_BYTES (UINT64_C(4) << 20) /* of fields and values in one command */
 
 struct redis {
-    char host[256], port[16], user[128], password[512], log_key[320], epoch_key[320];
+    char host[256], port[16], user[128], password[512];
+    char log_key[320], epoch_key[320], seq_key[320];
     int fd; /* -1: not connected */
     redisReader *reader;
     redisReplyObjectFunctions functions;
@@ -235,6 +237,7 @@ static int place_open(const struct gcs_log_opts *opts, void **ret, struct skate_
     (void)snprintf(r->password, sizeof r->password, "%s", opts->password ? opts->password : "");
     (void)snprintf(r->log_key, sizeof r->log_key, "skate:{%s}:log", name);
     (void)snprintf(r->epoch_key, sizeof r->epoch_key, "skate:{%s}:epoch", name);
+    (void)snprintf(r->seq_key, sizeof r->seq_key, "skate:{%s}:seq", name);
     e = connected(r, err);
     if (e < 0) {
         place_close(r);
@@ -244,19 +247,92 @@ static int place_open(const struct gcs_log_opts *opts, void **ret, struct skate_
     return 0;
 }
 
+/* A number that is kept beside the rows; 0: it is not there. -SKATE_EPROTO: it is none. */
+static int number_of(struct redis *r, redisReply *reply, uint64_t *ret, struct skate_error *err) {
+    char *end = NULL;
+
+    *ret = 0;
+    if (reply->type == REDIS_REPLY_STRING && reply->str[0] >= '0' && reply->str[0] <= '9')
+        *ret = strtoull(reply->str, &end, 10);
+    if (reply->type == REDIS_REPLY_NIL || (end && *end == 0)) return 0;
+    return err_fail(err, -SKATE_EPROTO, "Redis at %s:%s: what lies under %s is not ours", r->host,
+                    r->port, r->epoch_key);
+}
+
+struct seen { /* beside the rows */
+    uint64_t epoch, seq; /* seq: of the last commit */
+    bool rows;           /* there are some */
+};
+
+/* Watch the epoch from now on, and see what is there. */
+static int look(struct redis *r, struct seen *ret, struct skate_error *err) {
+    uint64_t *const to[] = {&ret->epoch, &ret->seq};
+    redisReply *reply;
+    int e;
+
+    say(r, "WATCH", r->epoch_key, NULL);
+    say(r, "EXISTS", r->log_key, NULL);
+    say(r, "GET", r->epoch_key, NULL);
+    say(r, "GET", r->seq_key, NULL);
+    e = ask(r, &reply, err);
+    if (e < 0) return e;
+    freeReplyObject(reply);
+    e = answer(r, &reply, err);
+    if (e < 0) return e;
+    ret->rows = reply->type == REDIS_REPLY_INTEGER && reply->integer == 1;
+    freeReplyObject(reply);
+    for (int i = 0; i < 2; i++) {
+        int bad;
+
+        e = answer(r, &reply, err);
+        if (e < 0) return e;
+        bad = number_of(r, reply, to[i], err);
+        freeReplyObject(reply);
+        if (bad < 0) return bad;
+    }
+    return 0;
+}
+
+/* EXEC after `commands` of it; -SKATE_EIO: it was not done, the next try sees why. */
+static int exec(struct redis *r, uint32_t commands, struct skate_error *err) {
+    redisReply *reply;
+    bool done;
+    int e;
+
+    say(r, "EXEC", NULL);
+    e = flush(r, err);
+    for (; e == 0 && commands > 0; commands--) {
+        e = answer(r, &reply, err);
+        if (e == 0) freeReplyObject(reply);
+    }
+    if (e == 0) e = answer(r, &reply, err);
+    if (e < 0) return e;
+    done = reply->type == REDIS_REPLY_ARRAY;
+    for (size_t i = 0; done && i < reply->elements; i++)
+        done = reply->element[i]->type != REDIS_REPLY_ERROR;
+    freeReplyObject(reply);
+    return done ? 0 : trouble(r, err, "the transaction was not done");
+}
+
+static void say_number(struct redis *r, const char *key, uint64_t number) {
+    char text[32];
+
+    (void)snprintf(text, sizeof text, "%llu", (unsigned long long)number);
+    say(r, "SET", key, text, NULL);
+}
+
 static int place_raise(void *self, uint64_t *ret_epoch, struct skate_error *err) {
     struct redis *r = self;
-    redisReply *reply;
+    uint64_t least = log_epoch_least();
+    struct seen was;
     int e = connected(r, err);
 
-    if (e == 0) {
-        say(r, "INCR", r->epoch_key, NULL);
-        e = ask(r, &reply, err);
-    }
+    if (e == 0) e = look(r, &was, err);
     if (e < 0) return e;
-    *ret_epoch = reply->type == REDIS_REPLY_INTEGER ? (uint64_t)reply->integer : 0;
-    freeReplyObject(reply);
-    return *ret_epoch ? 0 : trouble(r, err, "its epoch is no number");
+    *ret_epoch = was.epoch + 1 > least ? was.epoch + 1 : least;
+    say(r, "MULTI", NULL);
+    say_number(r, r->epoch_key, *ret_epoch);
+    return exec(r, 2, err);
 }
 
 /* ------------------------------------------------------------------ rows */
@@ -306,26 +382,19 @@ static int place_load(void *self, void (*on_row)(void *arg, const struct log_row
     return e;
 }
 
-/* Is the epoch still ours? It is watched from now on. */
-static int check_fence(struct redis *r, uint64_t epoch, struct skate_error *err) {
-    redisReply *reply;
-    char text[32];
-    bool ours;
-    int e;
+/* Is the epoch still ours, and all that we have committed there? It is watched from now on. */
+static int check_fence(struct redis *r, const struct log_batch *b, struct skate_error *err) {
+    struct seen is;
+    int e = look(r, &is, err);
 
-    say(r, "WATCH", r->epoch_key, NULL);
-    say(r, "GET", r->epoch_key, NULL);
-    e = ask(r, &reply, err);
     if (e < 0) return e;
-    freeReplyObject(reply);
-    e = answer(r, &reply, err);
-    if (e < 0) return e;
-    (void)snprintf(text, sizeof text, "%llu", (unsigned long long)epoch);
-    ours = reply->type == REDIS_REPLY_STRING && !strcmp(reply->str, text);
-    freeReplyObject(reply);
-    if (ours) return 0;
-    return err_fail(err, -SKATE_ESTALE, "another head has opened the log in Redis at %s:%s",
-                    r->host, r->port);
+    if (is.epoch > b->epoch)
+        return err_fail(err, -SKATE_ESTALE, "another head has opened the log in Redis at %s:%s",
+                        r->host, r->port);
+    if (b->anew || (is.epoch == b->epoch && is.rows == (is.seq > 0) &&
+                    (is.seq + 1 == b->seq || is.seq == b->seq)))
+        return 0;
+    return err_fail(err, -SKATE_ENOENT, "Redis at %s:%s has lost what it had", r->host, r->port);
 }
 
 /* One HSET or HDEL of rows from `from` on that are of one kind; which row comes next. */
@@ -374,36 +443,30 @@ static uint32_t put_some(struct redis *r, const struct log_batch *b, uint32_t fr
 
 static int place_commit(void *self, const struct log_batch *b, struct skate_error *err) {
     struct redis *r = self;
-    uint32_t commands = 1, at = 0;
-    redisReply *reply;
+    uint32_t commands = 2, at = 0;
     int e = connected(r, err);
-    bool done;
 
-    if (e == 0) e = check_fence(r, b->epoch, err);
+    if (e == 0) e = check_fence(r, b, err);
     if (e < 0) return e;
     say(r, "MULTI", NULL);
+    say_number(r, r->seq_key, b->seq);
+    if (b->anew) {
+        say_number(r, r->epoch_key, b->epoch);
+        say(r, "DEL", r->log_key, NULL);
+        commands += 2;
+    }
     while (at < b->count) {
         at = put_some(r, b, at);
         commands++;
     }
-    say(r, "EXEC", NULL);
-    e = flush(r, err);
-    for (; e == 0 && commands > 0; commands--) {
-        e = answer(r, &reply, err);
-        if (e == 0) freeReplyObject(reply);
-    }
-    if (e == 0) e = answer(r, &reply, err);
-    if (e < 0) return e;
-    done = reply->type == REDIS_REPLY_ARRAY;
-    for (size_t i = 0; done && i < reply->elements; i++)
-        done = reply->element[i]->type == REDIS_REPLY_INTEGER;
-    freeReplyObject(reply);
-    return done ? 0 : trouble(r, err, "the transaction was not done"); /* the next try sees why */
+    return exec(r, commands, err);
 }
 
 static uint64_t place_witness(void *self) {
-    (void)self;
-    return 0;
+    struct skate_error unused = {""};
+    struct seen is;
+
+    return look(self, &is, &unused) < 0 ? 0 : is.seq;
 }
 
 static int place_renew(void *self, uint64_t epoch, struct skate_error *err) {

@@ -215,7 +215,7 @@ static int set_epoch(struct file *f, uint64_t least, uint64_t *ret, struct skate
 }
 
 static int file_raise(void *self, uint64_t *ret_epoch, struct skate_error *err) {
-    return set_epoch(self, 1, ret_epoch, err);
+    return set_epoch(self, log_epoch_least(), ret_epoch, err);
 }
 
 static int file_renew(void *self, uint64_t epoch, struct skate_error *err) {

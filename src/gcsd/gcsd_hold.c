@@ -35,6 +35,17 @@ static void give_batch(struct hold *h) {
     gcs_log_commit(h->log, &batch);
 }
 
+/* It has lost what it had: all of the store is one batch, and has what was to come in the next. */
+static void give_all(struct hold *h, const char *why) {
+    struct gcs_records all = {0};
+
+    (void)fprintf(stderr, "the log is written anew reason=\"%s\"\n", why);
+    gcs_records_all(h->gcs);
+    (void)gcs_records_take(h->gcs, &all);
+    h->given = h->newest;
+    gcs_log_commit_all(h->log, &all);
+}
+
 static void let_go(struct hold *h) {
     while (h->first && h->first->need <= h->durable) {
         struct held *x = h->first;
@@ -58,6 +69,10 @@ static void on_done(void *arg, int status, const char *text) {
         (void)fprintf(stderr, "the log cannot be written, trying on reason=\"%s\"\n", text);
         h->failing = true;
         gcs_refuse_changes(h->gcs, why);
+        return;
+    }
+    if (status == -SKATE_ENOENT) {
+        give_all(h, text);
         return;
     }
     if (status < 0) {
