@@ -371,7 +371,7 @@ static int serve(struct gcs *g, struct demand_row *w, uint32_t *picks) {
     struct turn t = {.n = 0};
     int r = 0;
 
-    while (w->count > 0 && t.n < TURN) {
+    while (w->count > 0 && t.n < TURN && *picks < STEP_PICKS) {
         struct sched_ask ask = ask_of(w);
         uint32_t node;
 

@@ -67,6 +67,28 @@ FUZZ size_t fuzz_resources(struct fuzz_in *in, void *out, size_t cap) {
     return resources_pack(&r, out, cap);
 }
 
+/* Bundles as bundles_pack() writes them. */
+FUZZ size_t fuzz_bundles(struct fuzz_in *in, uint8_t *out, size_t cap) {
+    uint32_t n = 1 + fuzz_below(in, 4), head[2];
+    size_t used = 0;
+
+    for (uint32_t i = 0; i < n && used + 1000 < cap; i++) {
+        head[0] = fuzz_below(in, 8) ? i : (uint32_t)fuzz_word(in);
+        head[1] = (uint32_t)fuzz_resources(in, out + used + sizeof head, 900);
+        memcpy(out + used, head, sizeof head);
+        used += (sizeof head + (size_t)head[1] + 7) & ~(size_t)7;
+    }
+    return used;
+}
+
+/* Is the span at this offset of such a message one of bundles? */
+FUZZ bool fuzz_is_bundles(uint32_t kind, uint16_t offset) {
+    return (kind == WIRE_GROUP_CREATE && offset == offsetof(struct wire_group_create, bundles)) ||
+           (kind == WIRE_GROUP_INFO && offset == offsetof(struct wire_group_info, bundles)) ||
+           (kind == WIRE_GROUP_RESERVE && offset == offsetof(struct wire_group_reserve, bundles)) ||
+           (kind == WIRE_REC_GROUP && offset == offsetof(struct wire_rec_group, bundles));
+}
+
 FUZZ void fuzz_val(struct fuzz_in *in, struct wire_val *v) {
     *v = (struct wire_val){.kind = (uint8_t)fuzz_below(in, 4), .format = FORMAT_RAW,
                            .flags = (uint16_t)fuzz_below(in, 4)};
@@ -107,7 +129,9 @@ FUZZ void fuzz_frame(struct fuzz_in *in, uint32_t kind, unsigned depth, struct w
         uint8_t room[9000] = {0};
         size_t len = 0;
 
-        if (size == 1 && n == 1)
+        if (size == 1 && n == 1 && fuzz_is_bundles(kind, info->spans[i].offset))
+            len = fuzz_bundles(in, room, sizeof room);
+        else if (size == 1 && n == 1)
             len = fuzz_resources(in, room, sizeof room);
         else if (size == 1 && n == 2 && depth > 0) {
             struct wire_buf inner;

@@ -332,6 +332,134 @@ static void give_frame(struct fuzz_in *in) {
     wire_release(&r);
 }
 
+static uint32_t job_of(uint32_t i) {
+    const struct proc *p = proc_find(ray, end_procs[i]);
+
+    return p ? p->job : 0;
+}
+
+static void say_to_gcs(uint32_t i, struct wire_buf *b) {
+    struct wire_route *m;
+    struct wire_buf r;
+
+    wire_init(&r, NULL, 0);
+    m = wire_begin(&r, WIRE_ROUTE);
+    m->src = end_procs[i];
+    if (wire_end(b) < 0) abort();
+    WIRE_PUT(&r, route, frame, b->p, b->len);
+    if (wire_end(&r) == 0 && ends[i] > 0)
+        (void)send(ends[i], r.p, r.len, MSG_DONTWAIT | MSG_NOSIGNAL);
+    wire_release(&r);
+}
+
+/* A driver begins, and its first workers come. */
+static void true_job(uint32_t i) {
+    struct wire_job_start *m;
+    struct wire_buf b;
+
+    wire_init(&b, NULL, 0);
+    m = wire_begin(&b, WIRE_JOB_START);
+    m->driver = end_procs[i];
+    m->head.call = 1;
+    say_to_gcs(i, &b);
+    wire_release(&b);
+    for (int k = 0; k < 100 && !job_of(i); k++) turn();
+    be_zygote(false);
+}
+
+static struct skate_id one_of(struct fuzz_in *in, uint64_t kind) {
+    return (struct skate_id){end_procs[0], kind + fuzz_below(in, 4)};
+}
+
+static void true_group(uint32_t i, struct fuzz_in *in) {
+    struct wire_group_create *m;
+    uint8_t room[4096];
+    struct wire_buf b;
+
+    wire_init(&b, NULL, 0);
+    m = wire_begin(&b, WIRE_GROUP_CREATE);
+    m->group = one_of(in, 100);
+    m->creator = end_procs[i];
+    m->job = job_of(i);
+    m->strategy = fuzz_below(in, 4);
+    WIRE_PUT(&b, group_create, bundles, room, fuzz_bundles(in, room, sizeof room));
+    say_to_gcs(i, &b);
+    wire_release(&b);
+}
+
+static void true_actor(uint32_t i, struct fuzz_in *in) {
+    struct wire_actor_create *m;
+    struct resources want = {0};
+    uint8_t room[400];
+    struct wire_buf b;
+
+    wire_init(&b, NULL, 0);
+    m = wire_begin(&b, WIRE_ACTOR_CREATE);
+    m->actor = one_of(in, 200);
+    m->owner = end_procs[i];
+    m->job = job_of(i);
+    m->flags = fuzz_below(in, 4);
+    m->max_restarts = (int32_t)fuzz_below(in, 3) - 1;
+    if (fuzz_below(in, 4) == 1) m->group = one_of(in, 100);
+    m->bundle = (int32_t)fuzz_below(in, 3) - 1;
+    if (fuzz_below(in, 2) && resources_set(&want, "CPU", 10000) < 0) abort();
+    WIRE_PUT(&b, actor_create, held, room, resources_pack(&want, room, sizeof room));
+    WIRE_PUT(&b, actor_create, placing, room, resources_pack(&want, room, sizeof room));
+    say_to_gcs(i, &b);
+    wire_release(&b);
+}
+
+/* The worker at an end says that it has become an actor. */
+static void true_ready(uint32_t i, struct fuzz_in *in) {
+    struct wire_actor_ready *m;
+    struct wire_buf b;
+
+    wire_init(&b, NULL, 0);
+    m = wire_begin(&b, WIRE_ACTOR_READY);
+    m->actor = one_of(in, 200);
+    m->proc = end_procs[i];
+    m->incarnation = 1 + fuzz_below(in, 3);
+    m->status = fuzz_below(in, 4) ? 0 : -1;
+    say_to_gcs(i, &b);
+    wire_release(&b);
+}
+
+static void true_lease(uint32_t i, struct fuzz_in *in) {
+    struct wire_lease_req *m;
+    struct resources want = {0};
+    uint8_t room[400];
+    struct wire_buf b;
+
+    wire_init(&b, NULL, 0);
+    m = wire_begin(&b, WIRE_LEASE_REQ);
+    m->req = fuzz_below(in, 4);
+    m->owner = end_procs[i];
+    m->job = job_of(i);
+    m->count = fuzz_below(in, 4);
+    if (fuzz_below(in, 4) == 1) m->group = one_of(in, 100);
+    m->bundle = (int32_t)fuzz_below(in, 3) - 1;
+    if (fuzz_below(in, 2) && resources_set(&want, "CPU", 10000) < 0) abort();
+    WIRE_PUT(&b, lease_req, resources, room, resources_pack(&want, room, sizeof room));
+    if (wire_end(&b) < 0) abort();
+    give(i, b.p, b.len, in);
+    wire_release(&b);
+}
+
+/* What honest processes would do: so that there is a state to attack. */
+static void true_work(struct fuzz_in *in) {
+    uint32_t i = fuzz_below(in, 2);
+
+    if (!job_of(i)) true_job(i);
+    switch (fuzz_below(in, 4)) {
+    case 0: true_group(i, in); break;
+    case 1: true_actor(i, in); break;
+    case 2: true_ready(2 + i, in); break;
+    default: true_lease(i, in); break;
+    }
+    for (int k = 0; k < 4; k++) turn();
+    be_zygote(fuzz_below(in, 16) == 1);
+}
+
 static void one_step(struct fuzz_in *in) {
     switch (fuzz_below(in, 28)) {
     case 0: be_zygote(fuzz_below(in, 8) == 1); break;
@@ -353,6 +481,8 @@ static void one_step(struct fuzz_in *in) {
     case 11:
     case 12:
     case 13: give_true(fuzz_below(in, 2), in); break;
+    case 14:
+    case 15: true_work(in); break;
     case 6:
         grants_reclaim_tick(ray);
         (void)spill_evict(ray, fuzz_below(in, 8) * GRANULE_BYTES);

@@ -79,7 +79,8 @@ static struct gcs *rebuild(struct gcs_records *r, const struct gcs_opts *opts, s
 
 static int fuzz_one(const uint8_t *data, size_t len) {
     struct gcs_opts opts = {.actors_max = 8, .dead_max = 3, .subs_max = 12, .kv_bytes = 2000,
-                            .spec_bytes = 100000, .jobs_max = 6, .nodes_max = 12, .records = true};
+                            .spec_bytes = 100000, .jobs_max = 6, .nodes_max = 12, .records = true,
+                            .away_ms = len % 2 ? 3000 : 0};
     const uint64_t pool[] = {1, 2, 3, proc_make(1, 1), proc_make(1, 2), proc_make(2, 1),
                              proc_make(3, 1), 10000, 1, proc_make(1, 1)};
     struct fuzz_in in = {.p = data, .left = len, .pool = pool, .pool_count = 10};
@@ -87,9 +88,8 @@ static int fuzz_one(const uint8_t *data, size_t len) {
     struct gcs *n;
 
     if (gcs_new(&opts, &store) < 0) abort();
-    now = 1000000000;
-    next_link = 0;
-    for (uint32_t i = 0; i < 3; i++) join(i, i + 1);
+    start_over();
+    for (uint32_t i = 0; i < 3; i++) join(i, i + 1, 0);
     links[3] = 99;
     start_job(proc_make(1, 1));
     while (in.left > len / 2) one_event(&in);
@@ -100,7 +100,7 @@ static int fuzz_one(const uint8_t *data, size_t len) {
     if (n) {
         store = gcs_free(store);
         store = n;
-        for (uint32_t i = 0; i < 3; i++) join(i, i + 1);
+        for (uint32_t i = 0; i < 3; i++) join(i, i + 1, 0);
         while (in.left) one_event(&in);
         memset(&r, 0, sizeof r);
         gcs_records_all(store);

@@ -8,6 +8,8 @@
 
 #include <cmocka.h>
 
+#include "sched/policy.h"
+
 #include "hostile.c"
 
 static int start(void **state) {
@@ -16,9 +18,8 @@ static int start(void **state) {
 
     (void)state;
     assert_int_equal(gcs_new(&opts, &store), 0);
-    now = 1000000000;
-    next_link = 0;
-    for (uint32_t i = 0; i < 3; i++) join(i, i + 1);
+    start_over();
+    for (uint32_t i = 0; i < 3; i++) join(i, i + 1, 0);
     start_job(proc_make(1, 1));
     return 0;
 }
@@ -175,10 +176,48 @@ static void false_reservations(void **state) {
     group_gone(id);
 }
 
+/* Billions of leases that hold nothing, each for the next node, when one node is left: the store
+ * places some in each step, and serves. */
+static void spread_of_nothing(void **state) {
+    struct gcs_event down = {.kind = GCS_LINK_DOWN, .text = "cut"}, tick = {.kind = GCS_TICK};
+    struct wire_demand_report *m;
+    uint64_t placed = 0;
+    struct wire_buf b;
+
+    (void)state;
+    for (uint32_t i = 1; i < 3; i++) {
+        down.link = links[i];
+        give(&down);
+    }
+    wire_init(&b, NULL, 0);
+    m = wire_begin(&b, WIRE_DEMAND_REPORT);
+    m->cls = 1;
+    m->job = 1;
+    m->count = UINT32_MAX;
+    m->strategy = SCHED_SPREAD;
+    assert_int_equal(wire_end(&b), 0);
+    give_frame(links[0], 0, &b);
+    wire_release(&b);
+    for (uint32_t k = 0; k < 3; k++) {
+        for (uint32_t i = 0; i < out.count; i++) {
+            const struct wire_demand_place *p = (const void *)(out.bytes + out.sends[i].at);
+            const uint32_t *counts;
+            uint32_t n;
+
+            if (out.sends[i].close || p->head.kind != WIRE_DEMAND_PLACE) continue;
+            counts = wire_demand_place_counts(p, &n);
+            while (n-- > 0) placed += counts[n];
+        }
+        assert_in_range(placed, 100 * (k + 1), 100000 * (k + 1));
+        give(&tick);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(every_kind, start, stop),
         cmocka_unit_test_setup_teardown(false_reservations, start, stop),
+        cmocka_unit_test_setup_teardown(spread_of_nothing, start, stop),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
