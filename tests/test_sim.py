@@ -54,7 +54,14 @@ def test_faults() -> None:
     assert code == 0, said
 
 
-def test_faults_with_groups() -> None:
-    """The same, with placement groups."""
-    code, said = run("--seeds", "101-125", "--groups", "--mix", "all", "--fault-s", "4")
+def test_faults_with_places() -> None:
+    """The same, with placement groups, actors in them, spread tasks and such for one node."""
+    code, said = run("--seeds", "101-125", "--places", "--mix", "all", "--fault-s", "4")
     assert code == 0, said
+
+
+def test_nothing_outlives_a_gcs_without_a_log() -> None:
+    """It is killed: all nodes end, with all that runs there, in a cluster and in a session."""
+    for kind in ("--no-log", "--private"):
+        code, said = run("--seeds", "15", kind, "--places")
+        assert code == 0, said

@@ -34,8 +34,9 @@ static void gcs_main(void *arg) {
     (void)arg;
     memset(s.key, 7, sizeof s.key);
     snprintf(s.listen_ip, sizeof s.listen_ip, "%s", sim_cluster.machines[0]->ip);
-    snprintf(s.log, sizeof s.log, "/sim/gcs");
-    s.lasting = true;
+    if (!sim_cluster.no_log) snprintf(s.log, sizeof s.log, "/sim/gcs");
+    s.lasting = !sim_cluster.private;
+    s.local_session = sim_cluster.private;
     e = loop_new(&opts.loop);
     if (e == 0) e = gcsd_new(&opts, &sim_cluster.gcsd, &err);
     if (e < 0) {
@@ -193,6 +194,7 @@ static void raylet_main(void *arg) {
     r->set.store_wait_s = 1;
     r->set.spill_threshold = 0.8;
     r->set.is_head = m->is_head;
+    r->set.local_session = sim_cluster.private;
     r->set.no_lifeline = true;
     r->set.line_fd = memfd_create("settings", 0);
     r->set.rejoin = (struct rejoin){.again = m->again, .epoch = m->epoch};

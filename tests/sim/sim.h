@@ -168,6 +168,8 @@ struct sim_cluster {
     struct gcsd *gcsd;
     uint16_t gcs_port;
     uint32_t gcs_starts;
+    bool no_log;  /* what the GCS knows ends with it */
+    bool private; /* a session of its own, which ends with its GCS */
     /* The main thread of each worker: a descriptor of its socket. */
     void *(*worker)(void *fd);
 };

@@ -1,7 +1,9 @@
 /* sim_main.c - skate-sim: one seed, one run.
  *
- * usage: skate-sim [--seed N] [--trace] [--nodes N] [--tasks N] [--drivers N] [--groups]
+ * usage: skate-sim [--seed N] [--trace] [--nodes N] [--tasks N] [--drivers N]
+ *                  [--groups | --places] [--no-log | --private]
  *                  [--faults KINDS | --mix KINDS] [--fault-s S] */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,6 +61,26 @@ static void check_names(void) {
     (void)sim_run(sim_now + 60 * SIM_S, checks_quiet, NULL);
 }
 
+static void gcs_killed(void *arg) {
+    (void)arg;
+    sim_kill(sim_cluster.gcs_proc, SIGKILL);
+}
+
+static bool all_gone(void *arg) {
+    (void)arg;
+    for (const struct sim_proc *p = sim_procs; p; p = p->next)
+        if (!p->dead) return false;
+    return true;
+}
+
+/* A GCS that keeps no log is killed: nobody waits for it, and nothing is left. */
+static void run_to_the_end(void) {
+    sim_later((int64_t)sim_below(3 * SIM_S), gcs_killed, NULL);
+    if (sim_run(sim_now + PATIENCE_S * SIM_S, all_gone, NULL)) return;
+    for (const struct sim_proc *p = sim_procs; p; p = p->next)
+        if (!p->dead) sim_fail("%s lives on without the GCS", p->name);
+}
+
 static void run(const struct options *o) {
     sim_seed(o->seed);
     sim_cluster_new(o->nodes, sim_worker_main);
@@ -67,6 +89,10 @@ static void run(const struct options *o) {
     if (!sim_run(60 * SIM_S, all_ready, NULL)) sim_fail("the nodes are not ready after 60 s");
     for (uint32_t i = 0; i < o->drivers; i++)
         (void)sim_driver_new(sim_cluster.machines[sim_below(o->nodes)], o->tasks, 1);
+    if (sim_cluster.no_log) {
+        run_to_the_end();
+        return;
+    }
     faults_start(o->faults, o->fault_s * SIM_S);
     arrivals = ARRIVALS;
     tasks_each = o->tasks / 4 + 1;
@@ -102,8 +128,14 @@ int main(int argc, char **argv) {
             sim_tracing = true;
             continue;
         }
-        if (!strcmp(argv[i], "--groups")) {
+        if (!strcmp(argv[i], "--groups") || !strcmp(argv[i], "--places")) {
             sim_groups = true;
+            sim_places = argv[i][2] == 'p';
+            continue;
+        }
+        if (!strcmp(argv[i], "--no-log") || !strcmp(argv[i], "--private")) {
+            sim_cluster.no_log = true;
+            sim_cluster.private = argv[i][2] == 'p';
             continue;
         }
         if (!strcmp(argv[i], "--seed")) o.seed = strtoull(value, NULL, 0);
@@ -115,8 +147,8 @@ int main(int argc, char **argv) {
         else if (!strcmp(argv[i], "--fault-s")) o.fault_s = (int64_t)strtoul(value, NULL, 0);
         else {
             fprintf(stderr, "usage: skate-sim [--seed N] [--trace] [--nodes N] [--tasks N] "
-                            "[--drivers N] [--groups] [--faults KINDS | --mix KINDS] "
-                            "[--fault-s S]\n");
+                            "[--drivers N] [--groups | --places] [--no-log | --private] "
+                            "[--faults KINDS | --mix KINDS] [--fault-s S]\n");
             return 2;
         }
         i++;

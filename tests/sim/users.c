@@ -434,7 +434,7 @@ static int actor_new(struct sim_driver *d, struct core *c, bool named, struct sk
     return 0;
 }
 
-static int call(struct core *c, const struct skate_id *actor, struct skate_id *ret) {
+int sim_call(struct core *c, const struct skate_id *actor, struct skate_id *ret) {
     int64_t one = 1;
     struct core_part part = {&one, 8, 8};
     struct core_task t = {.actor = *actor, .returns = 1, .retries = -1, .name = "add",
@@ -460,7 +460,7 @@ static void do_actor(struct sim_driver *d, struct core *c) {
     if (actor_new(d, c, sim_below(3) == 0, &actor) < 0) return;
     while (rounds-- > 0 && !d->trouble[0] && !refused) {
         for (uint32_t i = 0; i < n; i++)
-            if (call(c, &actor, &ids[i]) < 0) {
+            if (sim_call(c, &actor, &ids[i]) < 0) {
                 snprintf(d->trouble, sizeof d->trouble, "an actor could not be called");
                 return;
             }
@@ -516,7 +516,7 @@ static void check_name(struct core *c, struct sim_name *n) {
     }
     free(answer);
     core_ref_add(c, &n->actor);
-    r = call(c, &n->actor, &id);
+    r = sim_call(c, &n->actor, &id);
     if (r == 0) r = sim_read_number(c, &id, &x);
     if (r != 0) sim_fail("the actor %s does not answer", n->name);
     core_ref_drop(c, &id);

@@ -20,6 +20,7 @@ struct sim_driver {
 };
 extern struct sim_driver *sim_drivers;
 extern bool sim_groups; /* drivers make placement groups, too */
+extern bool sim_places; /* ... with actors in them, and spread tasks and such for a node */
 
 /* A detached actor whose making was acknowledged: it keeps its name for ever. */
 struct sim_name {
