@@ -22,6 +22,7 @@ START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 2.0
 MAX_SOCKET_PATH = 107
 BY_START = "skate start"  # in the records of what `skate stop` may end
+SWEPT = ("session_", "cluster_127.")  # folders that sweep_dead() looks at
 
 
 # ------------------------------------------------------------------------------------- folders
@@ -65,7 +66,7 @@ def new_session_dir(temp: str | None = None, make: bool = True) -> str:
 
 def sweep_dead(base: str) -> None:
     """Remove the folders of sessions whose processes were all killed at once."""
-    if any(name.startswith("session_") for name in os.listdir(base)):
+    if any(name.startswith(SWEPT) for name in os.listdir(base)):
         from skate import _stale
 
         _stale.sweep(base)
@@ -500,6 +501,26 @@ def start_time(pid: int) -> int:
         return 0 if fields[0] in "ZX" else int(fields[19])
     except (OSError, ValueError, IndexError):
         return 0
+
+
+def store_pids(session_dir: str) -> list[int]:
+    """The processes of the control store of a `skate start` that live, as it has named them there:
+    its keeper, then the server."""
+    try:
+        with open(os.path.join(session_dir, "gcs.pids"), encoding="ascii") as file:
+            named = [int(word) for word in file.read().split()]
+    except (OSError, ValueError):
+        return []
+    return [pid for pid in named if _name(pid) in ("skate-keeper", "skate-gcs")]
+
+
+def _name(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/comm", encoding="ascii", errors="replace") as file:
+            name = file.read().strip()
+    except OSError:
+        return ""
+    return name if start_time(pid) else ""
 
 
 def cluster_dir(base: str, address: str) -> str:

@@ -73,25 +73,8 @@ def pids(record: dict[str, Any]) -> list[int]:
     out = []
     if record.get("pid") and _node.is_alive(record):
         out.append(record["pid"])
-    path = os.path.join(record.get("session_dir") or "/nowhere", "gcs.pids")
-    try:
-        with open(path, encoding="ascii") as file:
-            named = [int(word) for word in file.read().split()]
-    except (OSError, ValueError):
-        named = []
-    for pid in named:
-        if pid not in out and _name(pid) in ("skate-keeper", "skate-gcs"):
-            out.append(pid)
-    return out
-
-
-def _name(pid: int) -> str:
-    try:
-        with open(f"/proc/{pid}/comm", encoding="ascii", errors="replace") as file:
-            name = file.read().strip()
-    except OSError:
-        return ""
-    return name if _node.start_time(pid) else ""
+    named = _node.store_pids(record.get("session_dir") or "/nowhere")
+    return out + [pid for pid in named if pid not in out]
 
 
 def undo(head: Head) -> None:
