@@ -39,7 +39,7 @@ def from_file(path: str) -> str:
         with open(path, encoding="utf-8", errors="replace") as file:
             return _checked(file.read(4096), path)
     except OSError as error:
-        raise OSError(error.errno, f"cannot read the cluster's key: {error}") from None
+        raise type(error)(f"cannot read the cluster's key: {error}") from None
 
 
 def from_environment(environ: Mapping[str, str] = os.environ) -> str | None:

@@ -37,7 +37,7 @@ def base_dir(temp: str | None = None) -> str:
         os.makedirs(path, mode=0o700, exist_ok=True)
         found = os.stat(path)
     except OSError as error:
-        raise OSError(error.errno, f"cannot make the folder of Skate's sessions: {error}") from None
+        raise type(error)(f"cannot make the folder of Skate's sessions: {error}") from None
     if found.st_uid != os.getuid() or found.st_mode & 0o022:
         raise PermissionError(f"{path} belongs to somebody else or is writable by others")
     return path

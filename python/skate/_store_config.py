@@ -177,9 +177,8 @@ def _folder(path: str, name: str) -> str:
         os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         os.unlink(probe)
     except OSError as error:
-        raise OSError(
-            error.errno, f"{name}: cannot spill objects to the folder {path}: {error.strerror}"
-        ) from None
+        text = f"{name}: cannot spill objects to the folder {path}: {error.strerror}"
+        raise type(error)(text) from None
     return path
 
 

@@ -243,6 +243,14 @@ def test_bad_arguments(site, args, word):
     site.assert_nothing_left()
 
 
+@pytest.mark.parametrize("command", [("start", "--head", "--port=0"), ("status",), ("stop",)])
+def test_a_temp_folder_that_cannot_be_made(site, command):
+    program = site.skate(*command, env={"SKATE_TMPDIR": "/proc/nothing"})
+    assert program.wait(20) == 1
+    assert program.err == ["Error: cannot make the folder of Skate's sessions: "
+                           "[Errno 2] No such file or directory: '/proc/nothing'"]
+
+
 def test_status_and_stop_without_a_cluster(site):
     status = site.skate("status")
     assert status.wait(10) != 0

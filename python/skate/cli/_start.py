@@ -47,8 +47,7 @@ def start(head: bool, address: str | None, **options: Any) -> None:
         scale = _autoscaling(head, options["autoscaling_config"])
         node = _start_node(head, address, options, scale)
     except (OSError, ValueError, TypeError, RuntimeError, ImportError) as error:
-        plain = isinstance(error, OSError) and error.strerror and not error.filename
-        _commands._fail(error.strerror if plain else str(error))  # type: ignore[union-attr]
+        _commands._fail(str(error))
     if options["block"]:
         _block(node)
 
