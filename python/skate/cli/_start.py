@@ -75,27 +75,13 @@ def _start_autoscaler(base: str, node: _node.Node, scale: dict[str, Any], lastin
 def _start_node(
     head: bool, address: str | None, options: dict[str, Any], scale: dict[str, Any] | None = None
 ) -> _node.Node:
-    resources = _json_of("--resources", options["resources"])
-    labels = _labels.parse_node_labels(options["labels"] or "")
-    store = options["object_store_memory"]
-    if store is not None and store < 1 << 20:
-        raise ValueError(f"--object-store-memory must be at least 1 MiB, it is {store:.0f}")
-    if store is not None:
-        _node.check_store(store)
-    store_bytes = _node.default_store_bytes() if store is None else int(store)
     base = _node.base_dir()  # records lie there, wherever the session's files do
     found = None if head else _find_cluster(base, address)
     ip = _node_ip(options["node_ip_address"], found)
-    offered = _node.node_resources(
-        ip, head, options["num_cpus"], options["num_gpus"], options["memory"], store_bytes,
-        resources,
-    )  # fmt: skip
     system = _json_of("--system-config", options["system_config"])
-    more = _store_config.settings(options["object_spilling_directory"], system)
+    offer = _offer(ip, head, options, system)
     port = _head_port(ip, options) if head else _node.split_address(str(found))[1]
-    kept = None
-    if head:
-        kept = _head.plan(base, f"{ip}:{port}", options)
+    kept = _head.plan(base, f"{ip}:{port}", options) if head else None
     key = _key(base, found, port, options, kept.key if kept else None)
     old = kept.session_dir if kept else None
     node = _node.Node(old or _node.new_session_dir(options["temp_dir"]), key)
@@ -110,15 +96,10 @@ def _start_node(
             _node.record_cluster(base, node, kept.raylet)
             click.echo(f"The control store of the cluster {node.gcs_address} runs again.")
             return node
-        node.start_raylet(ip, offered, store_bytes, labels, options["node_name"] or "", head,
-                          lasting, port=options["node_manager_port"] or 0, more=more)  # fmt: skip
-        assert node.raylet is not None
-        try:
-            node.raylet.wait_ready()
-        except _node.StartError as error:
-            raise RuntimeError(_raylet_error(str(error), ip, found, options)) from None
+        _start_raylet(node, ip, found, options, offer)
         if head:
             _node.record_cluster(base, node)
+        assert node.raylet is not None
         _node.record_node(base, node.gcs_address, node.socket_path, node.raylet.pid,
                           node.session_dir, _node.BY_START)  # fmt: skip
         if scale:
@@ -134,6 +115,29 @@ def _start_node(
     if kept and kept.goes_on:
         click.echo("It goes on from the log that was there (--fresh starts an empty one).")
     return node
+
+
+def _offer(
+    ip: str, head: bool, options: dict[str, Any], system: dict[str, Any] | None
+) -> dict[str, Any]:
+    """What this node has, as Node.start_raylet() takes it. ValueError, TypeError."""
+    resources = _json_of("--resources", options["resources"])
+    store = options["object_store_memory"]
+    if store is not None and store < 1 << 20:
+        raise ValueError(f"--object-store-memory must be at least 1 MiB, it is {store:.0f}")
+    if store is not None:
+        _node.check_store(store)
+    store_bytes = _node.default_store_bytes() if store is None else int(store)
+    return {
+        "resources": _node.node_resources(
+            ip, head, options["num_cpus"], options["num_gpus"], options["memory"], store_bytes,
+            resources,
+        ),
+        "store_bytes": store_bytes,
+        "labels": _labels.parse_node_labels(options["labels"] or ""),
+        "head": head,
+        "more": _store_config.settings(options["object_spilling_directory"], system),
+    }  # fmt: skip
 
 
 def _json_of(flag: str, text: str | None) -> dict[str, Any] | None:
@@ -249,6 +253,18 @@ def _start_gcs(
         if "in use" in str(error):
             text = f"{ip}:{port} is in use{_who(ip, port)}"
         raise RuntimeError(text) from None
+
+
+def _start_raylet(
+    node: _node.Node, ip: str, cluster: str | None, options: dict[str, Any], offer: dict[str, Any]
+) -> None:
+    node.start_raylet(ip, **offer, name=options["node_name"] or "", lasting=not options["block"],
+                      port=options["node_manager_port"] or 0)  # fmt: skip
+    assert node.raylet is not None
+    try:
+        node.raylet.wait_ready()
+    except _node.StartError as error:
+        raise RuntimeError(_raylet_error(str(error), ip, cluster, options)) from None
 
 
 def _who(ip: str, port: int) -> str:
