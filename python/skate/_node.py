@@ -560,7 +560,7 @@ def record_cluster(base: str, node: Node, raylet: dict[str, Any] | None = None) 
     if node.raylet is not None:
         record["raylet"] = {"pid": node.raylet.pid, "start_time": start_time(node.raylet.pid)}
     write_private(os.path.join(folder, "cluster.json"), json.dumps(record))
-    write_private(os.path.join(base, "current_cluster"), node.gcs_address)
+    make_current(base, node.gcs_address)
 
 
 def record_node(base: str, address: str, socket_path: str, pid: int, session_dir: str,
@@ -590,8 +590,14 @@ def cluster_nodes(base: str, address: str) -> list[dict[str, Any]]:
     return sorted(living, key=lambda r: (r["start_time"], r["pid"]))  # a tick may hold two
 
 
+def make_current(base: str, address: str) -> None:
+    """Let this be the cluster that programs of this machine join by init()."""
+    write_private(os.path.join(base, "current_cluster"), address)
+
+
 def current_cluster(base: str) -> str | None:
-    """The address of the cluster that `skate start --head` left on this machine, if it lives."""
+    """The address of the cluster that the last `skate start` has begun or joined, if a node of it
+    lives on this machine."""
     try:
         with open(os.path.join(base, "current_cluster"), encoding="ascii") as file:
             address = file.read().strip()

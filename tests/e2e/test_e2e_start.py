@@ -89,6 +89,7 @@ def test_an_init_script_written_for_ray(site, other, stopped):
     assert "joined" in joined.text()
     assert not secret_in_processes(other, PASSWORD)
     site.python(NODES, "auto").succeeds().expect("nodes 2 got 7")
+    other.python(NODES, "auto").succeeds().expect("nodes 2 got 7")  # on the node's machine, too
     assert "--redis-password" in head.text() and PASSWORD not in head.text()
 
 

@@ -99,6 +99,8 @@ def _start_node(
         _start_raylet(node, ip, found, options, offer)
         if head:
             _node.record_cluster(base, node)
+        else:
+            _node.make_current(base, node.gcs_address)
         assert node.raylet is not None
         _node.record_node(base, node.gcs_address, node.socket_path, node.raylet.pid,
                           node.session_dir, _node.BY_START)  # fmt: skip
