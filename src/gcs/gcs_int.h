@@ -92,6 +92,7 @@ struct gcs_value {
     char *name;
     uint32_t name_len, len;
     void *bytes;
+    uint64_t batch;
     bool dirty;
 };
 

@@ -109,6 +109,7 @@ void gcs_kv_get(struct gcs *g, const struct gcs_from *from, const struct wire_kv
     const struct gcs_value *v = gcs_value_find(g, name, name_len);
     struct wire_buf b;
 
+    if (v) gcs_says(g, v->batch);
     wire_init(&b, NULL, 0);
     ((struct wire_kv_value *)wire_begin(&b, WIRE_KV_VALUE))->status = v ? 0 : -SKATE_ENOENT;
     if (v) WIRE_PUT(&b, kv_value, value, v->bytes, v->len);

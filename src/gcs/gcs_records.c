@@ -63,6 +63,7 @@ void gcs_dirty_value(struct gcs *g, struct gcs_value *v) {
     changed(g);
     if (!v->dirty) note(g, GCS_VALUES, v->key, v->name, v->name_len);
     v->dirty = true;
+    v->batch = g->taken + 1;
 }
 
 void gcs_says(struct gcs *g, uint64_t batch) {

@@ -422,6 +422,18 @@ static bool actor_waits(uint64_t seq) {
     return out.acks;
 }
 
+static bool value_waits(void) {
+    struct wire_buf b;
+
+    wire_init(&b, NULL, 0);
+    ((struct wire_kv_get *)wire_begin(&b, WIRE_KV_GET))->head.call = 6;
+    WIRE_PUT(&b, kv_get, key, "key:1", 5);
+    give(1, DRIVER, &b);
+    assert_non_null(sent(DRIVER, WIRE_KV_VALUE));
+    assert_false(out.changed);
+    return out.acks;
+}
+
 /* Nobody hears of a node or an actor that a GCS which dies now would not remember: its number, its
  * next start would be another's. */
 static void said_when_kept(void **state) {
@@ -450,6 +462,12 @@ static void said_when_kept(void **state) {
     assert_true(node_waits(2) && actor_waits(1));
     gcs_records_kept(g);
     assert_false(node_waits(2) || actor_waits(1));
+    value_say(1, 1);
+    assert_true(value_waits());
+    take();
+    assert_true(value_waits());
+    gcs_records_kept(g);
+    assert_false(value_waits());
     forget_all();
 }
 
