@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 
@@ -42,6 +43,7 @@ class _Session:
 
 
 _session = _Session()
+_kills = itertools.count(1)  # each has a number, should it come twice
 
 
 class RayContext:
@@ -582,7 +584,7 @@ def kill(actor: Any, *, no_restart: bool = True) -> None:
     except ValueError as error:
         raise ActorHandleNotFoundError(str(error)) from None
     frame = _wire.build(
-        "actor_kill", actor=actor._actor_id._raw(), no_restart=int(no_restart),
+        "actor_kill", actor=actor._actor_id._raw(), no_restart=int(no_restart), mark=next(_kills),
         reason=f"it was killed by ray.kill(), called by {_caller()}",
     )  # fmt: skip
     _core.send(_wire.GCS, frame)

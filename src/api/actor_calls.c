@@ -298,6 +298,7 @@ int skate_call(skate_session *s, skate_actor a, const char *method, const skate_
 }
 
 int skate_kill(skate_session *s, skate_actor a, bool restart) {
+    static uint32_t kills;
     struct skate_id id = api_id(a.process);
     struct wire_actor_kill *m;
     struct wire_buf b;
@@ -317,6 +318,7 @@ int skate_kill(skate_session *s, skate_actor a, bool restart) {
     if (m) {
         m->actor = id;
         m->no_restart = !restart;
+        m->mark = at_add_seq(&kills, 1) + 1;
     }
     WIRE_PUT(&b, actor_kill, reason, reason, strlen(reason));
     r = wire_end(&b);

@@ -418,6 +418,15 @@ void gcs_actor_kill(struct gcs *g, const struct gcs_from *from, const struct wir
         gcs_reply_status(g, from, -SKATE_ENOENT, "there is no such actor");
         return;
     }
+    if (from->again && m->mark && a->killer == from->src && a->kill_mark == m->mark) {
+        gcs_reply_status(g, from, 0, ""); /* its next incarnation is not meant */
+        return;
+    }
+    if (a->state != GCS_DEAD) {
+        a->killer = from->src;
+        a->kill_mark = m->mark;
+        gcs_dirty_actor(g, a);
+    }
     if (len)
         (void)snprintf(text, sizeof text, "%.*s", (int)len, reason);
     else

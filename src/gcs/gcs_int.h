@@ -74,6 +74,8 @@ struct gcs_actor {
     struct skate_id group; /* it runs in a bundle of this placement group */
     int32_t bundle;        /* -1: any */
     uint32_t cause;        /* of its death, as actor_state says */
+    uint64_t killer;       /* who asked for its end last, by which mark: said again, it is done */
+    uint32_t kill_mark;
 };
 
 struct gcs_group;

@@ -156,6 +156,8 @@ static void put_actor(const struct gcs_actor *a, struct wire_buf *b) {
     m->max_task_retries = a->max_task_retries;
     m->bundle = a->bundle;
     m->cause = a->cause;
+    m->killer = a->killer;
+    m->kill_mark = a->kill_mark;
     m->marks = (uint32_t)a->restarting | (uint32_t)a->unused << 1 | (uint32_t)a->init_failed << 2;
     PUT_TEXT(b, rec_actor, cls, a->texts);
     PUT_TEXT(b, rec_actor, name, a->name);

@@ -309,6 +309,8 @@ static bool build_actor(struct gcs *g, struct gcs_restoring *r, const struct wir
     a->max_task_retries = m->max_task_retries;
     a->bundle = m->bundle;
     a->cause = m->cause;
+    a->killer = m->killer;
+    a->kill_mark = m->kill_mark;
     a->restarting = m->marks & 1;
     a->unused = m->marks >> 1 & 1;
     a->init_failed = m->marks >> 2 & 1;

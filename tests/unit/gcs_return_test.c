@@ -168,6 +168,42 @@ static void said_again(void **state) {
     }
 }
 
+/* kill() with a restart left, said again after a break: the next incarnation lives on. */
+static void killed_once(void **state) {
+    struct wire_actor_kill *m;
+    struct wire_route *r;
+    struct wire_buf b, inner;
+
+    (void)state;
+    join(1, 4);
+    assert_int_equal(job(DRIVER), 1);
+    assert_int_equal(create((struct spec){.seq = 1, .restarts = 1}), 0);
+    ready(1, proc_make(1, 11), 1, 0);
+    for (int again = 0; again < 2; again++) {
+        wire_init(&inner, NULL, 0);
+        m = wire_begin(&inner, WIRE_ACTOR_KILL);
+        m->head.call = 8;
+        m->actor = actor_id(1);
+        m->mark = 8;
+        assert_int_equal(wire_end(&inner), 0);
+        wire_init(&b, NULL, 0);
+        r = wire_begin(&b, WIRE_ROUTE);
+        r->dst = SKATE_GCS;
+        r->src = DRIVER;
+        WIRE_PUT(&b, route, frame, inner.p, inner.len);
+        assert_int_equal(wire_end(&b), 0);
+        if (again) ((struct wire_head *)(void *)b.p)->flags |= WIRE_AGAIN;
+        event(GCS_FRAME, 1, b.p, b.len);
+        assert_int_equal(((const struct wire_status *)sent(DRIVER, WIRE_STATUS))->status, 0);
+        assert_true(again || sent(1, WIRE_WORKER_KILL));
+        wire_release(&b);
+        wire_release(&inner);
+        if (!again) ready(1, proc_make(1, 12), 2, 0);
+    }
+    assert_null(sent(1, WIRE_WORKER_KILL));
+    assert_int_equal(counts().actors_live, 1);
+}
+
 /* So many of the frames that it keeps are here: said with its report, and after 64. */
 static void acknowledges(void **state) {
     (void)state;
@@ -217,6 +253,7 @@ int main(void) {
         TEST_AWAY(comes_back), TEST_AWAY(stays_away),   TEST_AWAY(overtakes), TEST_AWAY(actors),
         TEST_AWAY(said_again), TEST_AWAY(acknowledges), TEST_AWAY(fenced),
         TEST_AWAY(is_there_while_nothing_can_be_kept),
+        TEST_AWAY(killed_once),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
