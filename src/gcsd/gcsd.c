@@ -217,6 +217,7 @@ static void on_link_frame(void *arg, struct conn *c, const void *frame, uint32_t
     step(d, &event);
     /* Whoever asks faster than it reads the answers waits (the link may be gone by now). */
     if (link_find(d, event.link) && conn_pending_bytes(c) > PAUSE_BYTES) conn_pause(c, true);
+    if (wire_head(frame)->kind == WIRE_BEAT) return; /* unheard, its node would be taken for dead */
     if (link_find(d, event.link) && d->hold && hold_bytes(d->hold) > HELD_PAUSE_BYTES) {
         d->all_paused = true;
         conn_pause(c, true);

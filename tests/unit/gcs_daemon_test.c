@@ -389,6 +389,56 @@ static void no_room(void **state) {
     assert_int_equal(b.node, 2);
 }
 
+static int start_impatient(void **state) {
+    assert_int_equal(start_kept(state), 0);
+    (void)stop(state);
+    return start_with(700, false);
+}
+
+static void ask_get(struct peer *p, uint32_t n) {
+    struct wire_buf b;
+
+    wire_init(&b, NULL, 0);
+    ((struct wire_kv_get *)wire_begin(&b, WIRE_KV_GET))->head.call = 3;
+    WIRE_PUT(&b, kv_get, key, &n, sizeof n);
+    ask(p, proc_make(p->node, 1), &b);
+}
+
+/* So much waits for the log that nothing more is read from raylets, but for their beats. */
+static void beats_are_read(void **state) {
+    struct wire_beat m = {.head = {.size = sizeof m, .kind = WIRE_BEAT, .fixed = sizeof m}};
+    struct rlimit old, small = {100000, RLIM_INFINITY};
+    struct peer a, beats = {0};
+    int64_t end, said = 0;
+
+    (void)state;
+    (void)signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+    small.rlim_max = old.rlim_max;
+    join(&a, true);
+    m.node = a.node;
+    m.node_id.owner = (uintptr_t)&a;
+    assert_int_equal(conn_connect(net, (struct net_address){"127.0.0.1", gcsd_port(gcsd)}, &events,
+                                  &beats, &beats.conn), 0);
+    UNTIL(beats.ready);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    ask_put(&a, 1, 4 << 20);
+    for (int i = 0; i < 18; i++) ask_get(&a, 1); /* not kept yet: 72 MB wait */
+    end = time_now_ns() + INT64_C(2000000000);
+    while (time_now_ns() < end) {
+        loop_run_once(loop, 20);
+        if (time_now_ns() - said < INT64_C(50000000)) continue;
+        said = time_now_ns();
+        m.turns++;
+        assert_int_equal(conn_send(beats.conn, &m, sizeof m), 0);
+    }
+    assert_int_equal(a.answers, 0);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+    UNTIL(a.answers == 19);
+    assert_int_equal(beats.kinds[WIRE_CONVICTED], 0);
+    assert_false(a.closed);
+}
+
 #define KEPT_TEST(name) cmocka_unit_test_setup_teardown(name, start_kept, stop_kept)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, start, stop)
 
@@ -398,7 +448,9 @@ int main(void) {
     const struct CMUnitTest tests[] = {TEST(session), TEST(silence),
                                        TEST_PATIENT(refused), TEST(strangers),
                                        TEST(settings), TEST(port_in_use),
-                                       KEPT_TEST(kept), KEPT_TEST(no_room)};
+                                       KEPT_TEST(kept), KEPT_TEST(no_room),
+                                       cmocka_unit_test_setup_teardown(
+                                           beats_are_read, start_impatient, stop_kept)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
