@@ -427,7 +427,8 @@ int gcs_log_load(struct gcs_log *l, struct gcs *g, int64_t now_ns, struct skate_
     }
     r = gcs_restore_end(g, now_ns, l->opts.recover, &dropped, &why);
     if (r < 0) return damaged(l, why.text, err);
-    l->ledger.seq = x.own.seq;
+    l->ledger.seq = l->place->witness(l->self);
+    if (l->ledger.seq < x.own.seq) l->ledger.seq = x.own.seq;
     if (!whole || dropped) {
         (void)fprintf(stderr, "the log was damaged records=%u altered=%u dropped=%u\n",
                       l->ledger.rows.count, x.bad, dropped);

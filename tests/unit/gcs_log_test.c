@@ -482,12 +482,59 @@ static void recovered(void **state) {
     for (int i = 0; i < 3; i++) free(images[i].bytes);
 }
 
+/* A recovery that ends at any of its writes leaves no empty log that looks whole. */
+static void recovery_ends(void **state) {
+    struct image images[3], m = {malloc(1 << 20), 0};
+    struct skate_error err = {""};
+    int status = -1;
+
+    (void)state;
+    crash_seed = 9;
+    crash_mode = CRASH_AFTER;
+    leave_log(images);
+    assert_int_equal(open_log(false, NULL), 0);
+    close_log();
+    free(images[0].bytes);
+    images[0] = read_file("");
+    do { /* until something is damaged that matters */
+        if (status == 0) close_log();
+        forget_files();
+        m.len = images[0].len;
+        memcpy(m.bytes, images[0].bytes, m.len);
+        m.bytes[m.len / 2 + chance((uint32_t)m.len / 2) % (m.len / 2)] ^= 0x55;
+        write_file("", &m, m.len);
+        write_file("-seq", &images[2], images[2].len);
+        status = open_log(false, &err);
+    } while (status == 0);
+    for (int n = 0; status != 0; n++) {
+        pid_t child;
+
+        forget_files();
+        write_file("", &m, m.len);
+        write_file("-seq", &images[2], images[2].len);
+        child = fork();
+        if (child == 0) {
+            crash_left = n;
+            _exit(open_log(true, &err) < 0);
+        }
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_true(WIFEXITED(status));
+        if (WEXITSTATUS(status) != 0) assert_int_equal(WEXITSTATUS(status), CRASH_EXIT);
+        if (open_log(false, &err) < 0) continue;
+        if (g->value_count == 0) fail_msg("write %d: all was lost", n);
+        close_log();
+    }
+    free(m.bytes);
+    for (int i = 0; i < 3; i++) free(images[i].bytes);
+}
+
 #define LOG_TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         LOG_TEST(reopened),    LOG_TEST(second_head), LOG_TEST(replaced),  LOG_TEST(full),
         LOG_TEST(every_write), LOG_TEST(mutations),   LOG_TEST(recovered), LOG_TEST(lost),
+        LOG_TEST(recovery_ends),
     };
 
     crash_vfs_begin();
