@@ -49,6 +49,7 @@ struct peer {
     char ip[16];
     uint16_t port;
     bool named; /* by the GCS, since links_mark() */
+    bool never; /* dead because the GCS knows no such node */
     uint32_t beats;  /* while unknown, and the GCS can be asked */
     uint32_t guests; /* its accepted connections */
     uint64_t got;    /* its control frames, on all connections */
@@ -400,6 +401,13 @@ static void peer_dead(struct peer *p, const char *why) {
     death_of_node(p->r, p->node, text);
 }
 
+/* One that never was, when it does not speak to us any more: names of it must not pile up. */
+static void forget(struct peer *p) {
+    if (!p->never || p->guests) return;
+    table_take(&p->r->links->peers, p->node);
+    free(p);
+}
+
 void links_beat(struct raylet *r) {
     uint32_t at = 0;
     struct peer *p, *lost[UNKNOWN_MAX];
@@ -419,9 +427,8 @@ void links_beat(struct raylet *r) {
     while (n > 0) {
         p = lost[--n];
         peer_dead(p, "the GCS knows no such node");
-        if (p->guests) continue;
-        table_take(&r->links->peers, p->node); /* it never was: names of it must not pile up */
-        free(p);
+        p->never = true;
+        forget(p);
     }
 }
 
@@ -441,6 +448,7 @@ static void guest_free(struct guest_link *g) {
     if (g->peer) {
         g->peer->guests--;
         if (g->peer->voice == g) g->peer->voice = NULL;
+        forget(g->peer);
     }
     free(g);
 }

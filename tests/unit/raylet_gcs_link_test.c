@@ -256,6 +256,31 @@ static void knows_nobody_alone(void **state) {
     assert_int_equal(((const struct wire_copy_told *)await_kind(&peer, WIRE_COPY_TOLD))->req, 7);
 }
 
+/* Nodes that nobody knows call: when they hang up nothing is left of them. */
+static void strangers_are_forgotten(void **state) {
+    struct wire_peer_hello hello = {.head = HEAD(wire_peer_hello, WIRE_PEER_HELLO),
+                                    .version = WIRE_VERSION};
+    struct net_address to = {.ip = "127.0.0.1", .port = links_port(ray)};
+    uint32_t before = links_count(ray);
+    static struct port strangers[8];
+
+    (void)state;
+    for (uint32_t i = 0; i < 8; i++) {
+        struct port *p = &strangers[i];
+
+        hello.node = 1000 + i;
+        assert_int_equal(conn_connect(net, to, &events, p, &p->conn), 0);
+        for (int k = 0; k < 1000 && !conn_is_ready(p->conn); k++) loop_run_once(ray->loop, 10);
+        say(p, &hello);
+        (void)await_kind(p, WIRE_LANE_GOT);
+    }
+    for (int i = 0; i < 20; i++) links_beat(ray);
+    assert_true(links_is_dead(ray, 1000));
+    for (uint32_t i = 0; i < 8; i++) break_off(&strangers[i]);
+    for (int i = 0; i < 1000 && links_count(ray) > before; i++) loop_run_once(ray->loop, 10);
+    assert_int_equal(links_count(ray), before);
+}
+
 static void start_actor(uint64_t seq, uint32_t incarnation) {
     struct resources want = {0};
     struct wire_actor_start *m;
@@ -295,6 +320,7 @@ static void later_incarnation_waits_on(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(joins_anew),
                                        cmocka_unit_test(knows_nobody_alone),
+                                       cmocka_unit_test(strangers_are_forgotten),
                                        cmocka_unit_test(later_incarnation_waits_on)};
 
     return cmocka_run_group_tests(tests, set_up, tear_down);
