@@ -122,10 +122,11 @@ def short():
     shutil.rmtree(path, ignore_errors=True)
 
 
-def test_up_and_down(short):
-    tmp_path = short
-    env = command_env(SKATE_TMPDIR=str(tmp_path))
-    file = tmp_path / "cluster.json"
+@pytest.fixture
+def up(short):
+    """skate up of a file with one worker; its environment, the file, the cluster's address."""
+    env = command_env(SKATE_TMPDIR=str(short))
+    file = short / "cluster.json"
     file.write_text(json.dumps({
         "cluster_name": "mine", "max_workers": 2, "head_node_type": "head",
         "available_node_types": {
@@ -135,13 +136,37 @@ def test_up_and_down(short):
     }))  # fmt: skip
     try:
         said = skate("up", str(file), "--port", "0", env=env).stdout
-        address = said.split("started at ")[1].split()[0].rstrip(".")
+        yield env, file, said.split("started at ")[1].split()[0].rstrip(".")
+    finally:
+        skate("stop", env=env)
+
+
+def test_the_autoscaler_outlives_the_nodes(up, short):
+    env, file, address = up
+    base = _node.base_dir(str(short))
+    assert eventually(lambda: len(_node.cluster_nodes(base, address)) == 2, PATIENCE)
+    monitor = _start.clusters(base)["mine"]
+    killed = _node.cluster_nodes(base, address)
+    for record in killed:
+        os.kill(record["pid"], signal.SIGKILL)
+    assert eventually(lambda: not any(_node.is_alive(record) for record in killed), PATIENCE)
+    assert eventually(lambda: _node.cluster_nodes(base, address), PATIENCE)  # it makes another
+    assert _node.is_alive(monitor)
+    again = skate("up", str(file), "--port", "0", env=env, check=False)
+    assert again.returncode == 1 and "runs already" in again.stderr
+    assert "of mine" in skate("down", str(file), env=env).stdout
+    assert eventually(lambda: not _node.is_alive(monitor), PATIENCE)
+
+
+def test_up_and_down(up, short):
+    env, file, address = up
+    try:
         again = skate("up", str(file), "--port", "0", env=env, check=False)
         assert again.returncode == 1 and "runs already" in again.stderr
         assert eventually(
             lambda: " worker (" in skate("status", "--address", address, env=env).stdout, PATIENCE
         )
-        base = _node.base_dir(str(tmp_path))
+        base = _node.base_dir(str(short))
         monitor = _start.clusters(base)["mine"]["pid"]
         pids = [r["pid"] for r in _node.cluster_nodes(base, address)]
         assert len(pids) == 2

@@ -190,7 +190,7 @@ def main() -> None:
             try:
                 monitor.turn()
                 trouble = ""
-            except (OSError, RuntimeError, ValueError, KeyError) as error:
+            except Exception as error:  # whatever it is: without this process no node comes
                 if str(error) != trouble:  # the control store may be away for long
                     trouble = str(error)
                     _say(f"could not look: {trouble}")

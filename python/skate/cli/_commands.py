@@ -100,6 +100,12 @@ def stop(force: bool, grace_period: float) -> None:
     click.echo(f"Stopped {stopped} daemon(s)." if stopped else "No Skate daemon was running.")
 
 
+def lives(address: str) -> bool:
+    """Does any daemon of this cluster run on this machine?"""
+    found = [record for _, record in _records(_node.base_dir()) if record["address"] == address]
+    return any(_node.is_alive(r) or ("socket" not in r and _head.pids(r)) for r in found)
+
+
 def stop_cluster(address: str) -> int:
     """End the daemons of one cluster on this machine. How many there were."""
     return _stop_all(_node.base_dir(), address, 3.0, False)

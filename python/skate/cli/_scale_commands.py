@@ -63,7 +63,7 @@ def down(config_file: str, cluster_name: str | None, yes: bool) -> None:
 
 def _running(name: str) -> dict[str, Any] | None:
     found = _autoscaler.clusters(_node.base_dir()).get(name)
-    return found if found and _node.cluster_nodes(_node.base_dir(), found["address"]) else None
+    return found if found and _commands.lives(found["address"]) else None
 
 
 def _read(
