@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from skate import _api, _away, _core, _wire
 from skate._wire import GCS
+from skate.exceptions import LocalRayletDiedError
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
@@ -40,8 +41,8 @@ _ERRORS = {
 }  # fmt: skip
 
 
-class Unreachable(Exception):
-    """No cluster to ask."""
+class Unreachable(ConnectionError):
+    """No cluster to ask, or it does not answer."""
 
 
 def _only_session(base: str) -> str:
@@ -82,10 +83,12 @@ def attached(address: str | None) -> Iterator[None]:
             if outpost is not None:
                 outpost.stop()
             raise
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, LocalRayletDiedError) as error:
         raise Unreachable(str(error)) from error
     try:
         yield
+    except LocalRayletDiedError as error:  # while it was asked
+        raise Unreachable(str(error)) from error
     finally:
         _core.close()
         if outpost is not None:

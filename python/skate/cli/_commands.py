@@ -153,15 +153,14 @@ _GROUP_STRATEGIES = ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")
 @click.option("--verbose", "-v", is_flag=True, help="Each node too.")
 def status(address: str | None, verbose: bool) -> None:
     """Nodes and resources of the cluster, and what waits for them."""
-    from skate import _api, _state, _wire
+    from skate import _state
 
     asked = _state.Asked(30.0)
     try:
         with _state.attached(address):
             rows = [row for row in asked.node_rows() if not row["outpost"]]  # but drivers' machines
             waiting = _state.demands(asked)
-            total, free = _api._sum_resources("total"), _api._sum_resources("available")
-    except (OSError, ValueError, RuntimeError, _state.Unreachable) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         _fail(str(error))
     living = [row for row in rows if row["state"] == 1]
     failed = [f" {row['name']}: {row['reason']}" for row in rows
@@ -174,14 +173,12 @@ def status(address: str | None, verbose: bool) -> None:
     lines += ["Pending:", " (no pending nodes)", "Recent failures:"]
     lines += failed[-_MOST_FAILURES:] or [" (no failures)"]
     lines += ["", "Resources", rule, "Total Usage:"]
-    lines += _usage(total, free)
+    lines += _usage(living)
     lines += ["", "Total Demands:"]
     lines += _demands(waiting) or [" (no resource demands)"]
     if verbose:
         for row in living:
-            lines += ["", f"Node {row['name']}:"]
-            lines += _usage(_wire.unpack_resources(row["total"]),
-                            _wire.unpack_resources(row["available"]))  # fmt: skip
+            lines += ["", f"Node {row['name']}:", *_usage([row])]
     click.echo("\n".join(lines))
 
 
@@ -216,12 +213,20 @@ def _demands(waiting: list[dict[str, Any]]) -> list[str]:
     return out[:_MOST_DEMANDS] + ([f" ... and {more} more lines"] if more > 0 else [])
 
 
-def _usage(total: dict[str, float], free: dict[str, float]) -> list[str]:
+def _usage(nodes: list[dict[str, Any]]) -> list[str]:
+    """What these have together, and how much of it is in use."""
+    from skate import _wire
+
+    sums: dict[str, list[float]] = {}  # name -> [all, free]
+    for row in nodes:
+        for at, column in enumerate(("total", "available")):
+            for name, amount in _wire.unpack_resources(row[column]).items():
+                sums.setdefault(name, [0.0, 0.0])[at] += amount
     out = []
-    for name in sorted(total):
+    for name, (all_, free) in sorted(sums.items()):
         if name.startswith("node:"):
             continue
-        used, all_ = total[name] - free.get(name, 0.0), total[name]
+        used = round(all_ - free, 4)
         if name in ("memory", "object_store_memory"):
             out.append(f" {used / 2**30:.2f}GiB/{all_ / 2**30:.2f}GiB {name}")
         else:

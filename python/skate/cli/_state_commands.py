@@ -38,7 +38,7 @@ def _answer(question: Any) -> Any:
         warnings.simplefilter("always")
         try:
             out = question()
-        except (RayStateApiException, _state.Unreachable, ValueError, OSError) as error:
+        except (RayStateApiException, ValueError, OSError) as error:
             raise click.ClickException(str(error)) from None
     for warning in caught:
         click.echo(f"skate: {warning.message}", err=True)
