@@ -393,6 +393,7 @@ class Node:
         self.key = key
         self.gcs: Daemon | None = None
         self.raylet: Daemon | None = None
+        self.autoscaler: Any = None  # its process: it ends when nobody holds this any more
         self.gcs_address = ""
         self.is_outpost = False  # _remote_driver.py
 

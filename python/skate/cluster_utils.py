@@ -264,10 +264,10 @@ class AutoscalingCluster:
 
     def shutdown(self) -> None:
         """End the autoscaler, its nodes and the head."""
+        from skate.autoscaler import _start
+
         if self._monitor is not None:
-            self._monitor.stdin.close()
-            self._monitor.wait()
-            self._monitor.stdout.close()
+            _start.stop(self._monitor)
             self._monitor = None
         if self._cluster is not None:
             self._cluster.shutdown()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -108,6 +109,28 @@ def test_the_password_is_not_seen_in_the_arguments(site):
     assert site.called("start --head") and not secret_in_processes(site, PASSWORD)
     program.interrupt()
     program.wait(20)
+    site.assert_nothing_left()
+
+
+def test_a_blocking_head_serves_one_program_after_the_other(site, stopped):
+    """And its control store is started again, as that of any head; with it end the nodes that its
+    autoscaler has started."""
+    file = site.folder / "cluster.json"
+    file.write_text(json.dumps({"available_node_types": {
+        "small": {"resources": {"CPU": 1}, "min_workers": 1}}}))  # fmt: skip
+    head = site.skate("start", "--head", "--port=0", "--num-cpus=1", "--block",
+                      f"--autoscaling-config={file}")
+    head.expect("stop it:")
+    until(lambda: len(site.raylets()) == 2, 30, "the autoscaler's node")
+    for _ in range(2):
+        site.python(NODES, "auto").succeeds().expect("nodes 2 got 7")
+        site.skate("status").succeeds()
+        [server] = site.called("skate-gcs")
+        os.kill(server.pid, signal.SIGKILL)
+        until(lambda old=server.pid: [p.pid for p in site.called("skate-gcs")] not in ([], [old]),
+              30, "another server")  # fmt: skip
+    head.interrupt()
+    assert head.wait(20) == 0, head.text()
     site.assert_nothing_left()
 
 

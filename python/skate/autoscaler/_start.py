@@ -44,6 +44,14 @@ def start(
     return process
 
 
+def stop(process: subprocess.Popen[str]) -> None:
+    """End one that is not lasting, and the nodes that it has started."""
+    assert process.stdin is not None and process.stdout is not None
+    process.stdin.close()
+    process.wait()
+    process.stdout.close()
+
+
 def record(base: str, address: str, name: str, pid: int) -> None:
     """Write down that it runs, for `skate stop`, `skate down` and `skate status`."""
     path = os.path.join(_node.cluster_dir(base, address), RECORD)

@@ -68,7 +68,9 @@ def _start_autoscaler(base: str, node: _node.Node, scale: dict[str, Any], lastin
     from skate.autoscaler import _start as autoscaler
 
     log = os.path.join(node.session_dir, "logs", "autoscaler.err")
-    made = autoscaler.start(node.gcs_address, node.key, scale, lasting, log)
+    node.autoscaler = made = autoscaler.start(
+        node.gcs_address, node.key, scale, lasting, log
+    )
     autoscaler.record(base, node.gcs_address, str(scale.get("cluster_name", "default")), made.pid)
 
 
@@ -249,7 +251,7 @@ def _start_gcs(
 ) -> None:  # fmt: skip
     ip, port = at
     try:
-        node.start_gcs(ip, port, lasting, system=system, kept=kept)
+        node.start_gcs(ip, port, lasting, alone=True, system=system, kept=kept)
     except _node.StartError as error:
         text = f"cannot start a cluster at {ip}:{port}: {error}"
         if "in use" in str(error):
@@ -261,7 +263,7 @@ def _start_raylet(
     node: _node.Node, ip: str, cluster: str | None, options: dict[str, Any], offer: dict[str, Any]
 ) -> None:
     node.start_raylet(ip, **offer, name=options["node_name"] or "", lasting=not options["block"],
-                      port=options["node_manager_port"] or 0)  # fmt: skip
+                      port=options["node_manager_port"] or 0, alone=True)  # fmt: skip
     assert node.raylet is not None
     try:
         node.raylet.wait_ready()
@@ -338,6 +340,10 @@ def _block(node: _node.Node) -> None:
         end = node.obituary()
     except KeyboardInterrupt:
         pass
+    if node.autoscaler is not None:
+        from skate.autoscaler import _start as autoscaler
+
+        autoscaler.stop(node.autoscaler)
     node.stop()
     _commands._forget([node.gcs_address], {d.pid for d in daemons})
     if end and "exited with code 0" not in end:
