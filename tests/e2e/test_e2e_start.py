@@ -263,6 +263,17 @@ def test_a_second_head_and_other_programs_on_the_port(site, stopped):
     assert sorted(site.folder.glob("skate-*/*")) == before  # no log to go on from
 
 
+def test_two_heads_at_once(site, stopped):
+    """One has the port; the other takes nothing of it away."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    both = [site.skate("start", "--head", f"--port={port}", "--num-cpus=1",
+                       "--node-ip-address=127.0.0.1") for _ in range(2)]  # fmt: skip
+    assert sorted(program.wait(30) for program in both) == [0, 1], [p.text() for p in both]
+    site.skate("start", f"--address=127.0.0.1:{port}", "--num-cpus=1").succeeds()
+    site.python(NODES, "auto").succeeds().expect("nodes 2 got 7")
+
+
 class listener:  # noqa: N801
     """A server on loopback that greets whoever connects; its port."""
 

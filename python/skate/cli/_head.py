@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,10 +79,21 @@ def pids(record: dict[str, Any]) -> list[int]:
     return out + [pid for pid in named if pid not in out]
 
 
-def undo(head: Head) -> None:
-    """A start that has failed leaves nothing that a later one would go on from."""
-    if head.is_new:
+def undo(head: Head, ip: str, port: int) -> None:
+    """A start that has failed leaves nothing that a later one would go on from. (Another's that
+    was quicker has the port: then the folder is that one's.)"""
+    if head.is_new and not _is_taken(ip, port):
         _node.remove_tree(head.folder)
+
+
+def _is_taken(ip: str, port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind((ip, port))
+        except OSError as error:
+            return error.errno == errno.EADDRINUSE
+    return False
 
 
 def forget_log(folder: str) -> None:

@@ -113,7 +113,7 @@ def _start_node(
         if not old:
             _node.remove_tree(node.session_dir)
         if kept:
-            _head.undo(kept)
+            _head.undo(kept, ip, port)
         raise
     _say_started(node, head, base, bool(options["redis_password"]))
     if kept and kept.goes_on:
