@@ -14,6 +14,7 @@
 
 #include "base/futex.h"
 #include "gcsd/gcsd.h"
+#include "net/net_int.h" /* to speak in the place of the GCS */
 #include "raylet/bundles.h"
 #include "raylet/links.h"
 #include "raylet/pulls.h"
@@ -460,6 +461,54 @@ static void true_work(struct fuzz_in *in) {
     be_zygote(fuzz_below(in, 16) == 1);
 }
 
+/* What ends a raylet when the GCS says it: by design, or so that it starts anew. */
+static bool is_an_end(const struct wire_buf *b) {
+    const struct wire_node_info *m = (const void *)b->p;
+
+    switch (m->head.kind) {
+    case WIRE_NODE_WELCOME:
+    case WIRE_CONVICTED:
+    case WIRE_STOP: return true;
+    case WIRE_NODE_INFO: return m->node == ray->node;
+    default: return false;
+    }
+}
+
+/* A frame of a GCS that is mistaken. */
+static void gcs_says(struct fuzz_in *in) {
+    static const uint16_t often[] = {
+        WIRE_JOB_INFO,     WIRE_JOB_END,      WIRE_ACTOR_START, WIRE_WORKER_KILL,
+        WIRE_PROC_DIED,    WIRE_DEMAND_PLACE, WIRE_GROUP_INFO,  WIRE_GROUP_RESERVE,
+        WIRE_GROUP_RELEASE, WIRE_NODE_INFO,   WIRE_NODE_DOUBT,  WIRE_NODE_SYNCED,
+        WIRE_LANE_GOT,     WIRE_ROUTE,        WIRE_ACTOR_START, WIRE_GROUP_INFO};
+    uint32_t kind = often[fuzz_below(in, sizeof often / sizeof *often)];
+    char gcs[24];
+    struct wire_buf b;
+
+    snprintf(gcs, sizeof gcs, "127.0.0.1:%u", gcsd_port(gcsd));
+    wire_init(&b, NULL, 0);
+    fuzz_frame(in, kind, 1, &b);
+    if (kind == WIRE_ACTOR_START && fuzz_below(in, 4)) {
+        struct wire_actor_start *m = (void *)b.p;
+
+        m->actor = one_of(in, 200);
+        m->job = job_of(fuzz_below(in, 2));
+    }
+    if (kind >= WIRE_GROUP_INFO && kind <= WIRE_GROUP_RELEASE && fuzz_below(in, 4)) {
+        struct wire_group_info *info = (void *)b.p;
+        struct wire_group_release *m = (void *)b.p; /* the group is the first of each */
+
+        m->group = one_of(in, 100);
+        *(kind == WIRE_GROUP_INFO ? &info->epoch : &m->epoch) = fuzz_below(in, 4);
+    }
+    for (struct conn *c = ray->net->conns; c && wire_check(b.p, b.len) == 0; c = c->next)
+        if (!c->accepted && strcmp(c->peer, gcs) == 0 && !is_an_end(&b)) {
+            c->events->on_frame(c->arg, c, b.p, b.len);
+            break;
+        }
+    wire_release(&b);
+}
+
 static void one_step(struct fuzz_in *in) {
     switch (fuzz_below(in, 28)) {
     case 0: be_zygote(fuzz_below(in, 8) == 1); break;
@@ -483,6 +532,7 @@ static void one_step(struct fuzz_in *in) {
     case 13: give_true(fuzz_below(in, 2), in); break;
     case 14:
     case 15: true_work(in); break;
+    case 16: gcs_says(in); break;
     case 6:
         grants_reclaim_tick(ray);
         (void)spill_evict(ray, fuzz_below(in, 8) * GRANULE_BYTES);
