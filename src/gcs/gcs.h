@@ -125,6 +125,9 @@ void gcs_records_release(struct gcs_records *r);
  * raylets say of deaths and ends goes on. */
 void gcs_refuse_changes(struct gcs *g, const char *why);
 
+/* The log takes long over what it was given: raylets hear all the same that the store is there. */
+void gcs_log_is_late(struct gcs *g, bool late);
+
 /* Build a store from records: each once, in any order, then the end, all before the first step.
  * The value is copied. -SKATE_EPROTO: not a record of this table. */
 SKATE_NODISCARD int gcs_restore_record(struct gcs *g, uint32_t table, const void *value,

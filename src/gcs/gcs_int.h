@@ -139,6 +139,7 @@ struct gcs {
     struct gcs_dirty *dirty;
     uint32_t dirty_count, dirty_cap;
     struct gcs_restoring *restoring;
+    bool late; /* the log takes long */
     char *refusing; /* why nothing may be changed by request now, or NULL */
     struct gcs_demands *demands; /* NULL: none yet */
 };

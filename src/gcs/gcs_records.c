@@ -332,6 +332,8 @@ void gcs_records_release(struct gcs_records *r) {
     *r = (struct gcs_records){0};
 }
 
+void gcs_log_is_late(struct gcs *g, bool late) { g->late = late; }
+
 void gcs_refuse_changes(struct gcs *g, const char *why) {
     free(g->refusing);
     g->refusing = *why ? gcs_copy(why, strlen(why) + 1) : NULL;

@@ -63,7 +63,7 @@ void gcs_node_got(struct gcs *g, struct gcs_node *n, uint32_t kind) {
         n->got++;
         n->ungot++;
     }
-    if (kind == WIRE_NODE_REPORT && g->refusing) /* what acknowledges waits for the log */
+    if (kind == WIRE_NODE_REPORT && (g->refusing || g->late)) /* what acknowledges waits */
         tell_alive(g, n);
     else if (n->ungot >= GOT_EACH ||
              (kind == WIRE_NODE_REPORT && (n->ungot || g->now - n->got_told_ns >= GOT_NS)))

@@ -8,6 +8,7 @@
 #include "base/assert.h"
 
 #define HELD_MAX (UINT64_C(512) << 20)
+#define LATE_NS INT64_C(1000000000) /* a commit that takes longer: what need not wait goes past */
 
 struct held {
     struct gcs_out out;
@@ -23,7 +24,8 @@ struct hold {
     uint64_t newest;         /* the batch that has the latest change, given or to come */
     struct held *first, **last;
     uint64_t bytes;
-    bool failing, ended;
+    int64_t given_ns;        /* when the one on its way was given */
+    bool failing, late, ended;
 };
 
 /* Give the log what is old, when it has nothing to do. */
@@ -32,6 +34,7 @@ static void give_batch(struct hold *h) {
 
     if (h->given != h->durable || h->ended || !gcs_records_take(h->gcs, &batch)) return;
     h->given++;
+    h->given_ns = loop_now_ns(h->opts.log.loop);
     gcs_log_commit(h->log, &batch);
 }
 
@@ -44,6 +47,12 @@ static void give_all(struct hold *h, const char *why) {
     (void)gcs_records_take(h->gcs, &all);
     h->given = h->newest;
     gcs_log_commit_all(h->log, &all);
+}
+
+static void look_if_late(struct hold *h) {
+    h->late = h->given != h->durable &&
+              loop_now_ns(h->opts.log.loop) - h->given_ns > LATE_NS;
+    gcs_log_is_late(h->gcs, h->late);
 }
 
 static void let_go(struct hold *h) {
@@ -86,6 +95,7 @@ static void on_done(void *arg, int status, const char *text) {
     h->durable = h->given;
     gcs_records_kept(h->gcs);
     give_batch(h); /* first: the disk works while we send */
+    look_if_late(h);
     let_go(h);
 }
 
@@ -110,8 +120,9 @@ void hold_step(struct hold *h, struct gcs_out *out) {
         if (h->given == h->durable) give_batch(h);
         if (h->newest < h->given) h->newest = h->given;
     }
+    look_if_late(h);
     if (out->count == 0 || h->ended) return;
-    if (h->newest <= h->durable || (h->failing && !out->changed && !out->acks))
+    if (h->newest <= h->durable || ((h->failing || h->late) && !out->changed && !out->acks))
         h->opts.deliver(h->opts.arg, out);
     else
         put_back(h, out, h->newest);

@@ -2,10 +2,10 @@
  *
  * Acknowledged means kept: while a commit is on its way, everything goes into one queue, in order,
  * and comes out when the batch is durable that has what the step changed. Steps that happen during
- * a commit share the next one. While the log cannot be written, what changed nothing and tells of
- * nothing that waits (gcs_out.acks) goes past the queue: questions are answered; whoever asks for a
- * change is refused, and the rest waits.
- * Loop thread only. Tests: tests/sim (faults gcs and disk), tests/e2e/test_head.py. */
+ * a commit share the next one. While a commit takes longer than a second, what changed nothing and
+ * tells of nothing that waits (gcs_out.acks) goes past the queue: questions are answered. While the
+ * log cannot be written, whoever asks for a change is refused besides, and the rest waits. Loop
+ * thread only. Tests: tests/unit/gcsd_hold_test.c, tests/sim (gcs, disk). */
 #ifndef SKATE_GCSD_HOLD_H
 #define SKATE_GCSD_HOLD_H
 

@@ -9,7 +9,8 @@
 static struct loop *loop;
 static struct hold *held;
 static uint32_t told;       /* frames that went out */
-static int place_says;      /* to a commit that is not of everything; atomic */
+enum { STALLS = 1 };
+static int place_says;      /* STALLS, or to a commit that is not of everything; atomic */
 static uint32_t rows, anew; /* of the last commit that was done; how many were of everything */
 
 static int place_open(const struct gcs_log_opts *opts, void **ret, struct skate_error *err) {
@@ -32,6 +33,11 @@ static int place_load(void *self, void (*on_row)(void *arg, const struct log_row
 
 static int place_commit(void *self, const struct log_batch *b, struct skate_error *err) {
     int status = b->anew ? 0 : __atomic_load_n(&place_says, __ATOMIC_SEQ_CST);
+
+    while (status == STALLS) {
+        (void)usleep(1000);
+        status = __atomic_load_n(&place_says, __ATOMIC_SEQ_CST);
+    }
 
     (void)self;
     if (status < 0) return err_fail(err, status, "no room");
@@ -83,6 +89,7 @@ static int begin(void **state) {
 }
 
 static int end(void **state) {
+    __atomic_store_n(&place_says, 0, __ATOMIC_SEQ_CST);
     held = hold_free(held);
     loop = loop_free(loop);
     return stop(state);
@@ -134,6 +141,36 @@ static void fails(void **state) {
     UNTIL(hold_bytes(held) == 0);
 }
 
+/* A commit takes long: who changes something waits, who asks does not, and raylets, to whom nothing
+ * is acknowledged, hear that the store is there. */
+static void is_late(void **state) {
+    uint32_t pings = 0;
+
+    (void)state;
+    join(1, 4);
+    (void)hand_over();
+    UNTIL(told > 0);
+    place_says = STALLS;
+    assert_int_equal(job(DRIVER), 1);
+    assert_int_equal(hand_over(), 0);
+    for (int i = 0; i < 3000 && !pings; i++) {
+        bool ping;
+
+        report(1, 4);
+        ping = sent(1, WIRE_PING) != NULL;
+        pings += hand_over() > 0 && ping;
+        loop_run_once(loop, 10);
+    }
+    assert_int_equal(pings, 1);
+    assert_true(hold_bytes(held) > 0);
+    __atomic_store_n(&place_says, 0, __ATOMIC_SEQ_CST);
+    UNTIL(hold_bytes(held) == 0);
+    now += 2 * (int64_t)SECOND;
+    report(1, 4);
+    assert_null(sent(1, WIRE_PING));
+    assert_non_null(sent(1, WIRE_LANE_GOT));
+}
+
 /* Its place has lost everything: all of the store is written, with what changed meanwhile. */
 static void is_lost(void **state) {
     (void)state;
@@ -157,7 +194,8 @@ static void is_lost(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {HOLD_TEST(waits), HOLD_TEST(fails), HOLD_TEST(is_lost)};
+    const struct CMUnitTest tests[] = {HOLD_TEST(waits), HOLD_TEST(fails), HOLD_TEST(is_late),
+                                       HOLD_TEST(is_lost)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
