@@ -330,6 +330,7 @@ static void say(struct gcs *g, struct demand_row *w, const struct turn *t, const
     struct wire_buf b;
 
     w->fresh = false;
+    for (uint32_t i = 0; i < t->n; i++) gcs_says(g, g->nodes[t->nodes[i] - 1]->batch);
     wire_init(&b, NULL, 0);
     m = wire_begin(&b, WIRE_DEMAND_PLACE);
     m->cls = w->number;

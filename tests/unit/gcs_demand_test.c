@@ -238,6 +238,34 @@ static void test_absurd_numbers(void **state) {
     assert_int_equal(((const struct wire_rows *)sent(DRIVER, WIRE_ROWS))->count, 1);
 }
 
+static void all_kept(void) {
+    struct gcs_records r = {0};
+
+    (void)gcs_records_take(g, &r);
+    gcs_records_release(&r);
+    gcs_records_kept(g);
+}
+
+/* A raylet is not sent to a node that the log does not have yet: it has not heard of it, and might
+ * never. */
+static void test_on_a_node_that_is_kept(void **state) {
+    struct gcs_opts opts = {.records = true};
+
+    (void)state;
+    g = gcs_free(g);
+    assert_int_equal(gcs_new(&opts, &g), 0);
+    join(1, 1);
+    all_kept();
+    join(2, 4);
+    say(1, (struct say){.cls = 7, .cpus = 1, .count = 2, .free = 0});
+    assert_int_equal(placed(1, 2, 0), 2);
+    assert_true(out.acks && !out.changed); /* it waits for the log */
+    all_kept();
+    say(1, (struct say){.cls = 7, .cpus = 1, .count = 2, .seen = 2, .free = 0});
+    assert_int_equal(placed(1, 2, 0), 2);
+    assert_false(out.acks || out.changed);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_placed_where_there_is_room, start, stop),
@@ -249,6 +277,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_bad_input, start, stop),
         cmocka_unit_test_setup_teardown(test_too_many_kinds, start, stop),
         cmocka_unit_test_setup_teardown(test_absurd_numbers, start, stop),
+        cmocka_unit_test_setup_teardown(test_on_a_node_that_is_kept, start, stop),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
