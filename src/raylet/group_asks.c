@@ -66,6 +66,7 @@ static int64_t elsewhere(struct raylet *r, struct group *g, const struct lease_a
         uint32_t k = a->bundle >= 0 ? (uint32_t)a->bundle : (g->turn + i) % g->count;
 
         if (k >= g->count || g->nodes[k] == 0 || g->nodes[k] == r->node || g->full[k]) continue;
+        if (links_is_dead(r, g->nodes[k])) continue; /* its next place will be told */
         g->turn = k;
         return k;
     }
