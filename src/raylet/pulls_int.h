@@ -65,6 +65,7 @@ struct pulls {
     uint32_t searches;
     struct loop_task kick;        /* the more urgent ones are here: on with the others */
     struct table senders;         /* pulls_serve.c: connection -> what it asked for */
+    struct sender *first_sender, *last_sender; /* of these: they are served by age */
     struct loop_task serve;
     struct broadcast *broadcast;
     uint32_t askers;

@@ -19,6 +19,7 @@ struct request {
     struct wire_bulk_get ask;
 };
 struct sender {
+    struct sender *younger, *older;
     struct conn *conn;
     struct near *near; /* it is on this machine */
     struct request *first, **end;
@@ -127,9 +128,8 @@ static void on_serve(void *arg) {
     struct sender *s;
     struct wire_bulk_get m;
     bool again = false;
-    uint32_t at = 0;
 
-    while ((s = table_next(&r->pulls->senders, &at, NULL))) {
+    for (s = r->pulls->first_sender; s; s = s->younger) {
         if (!s->first || conn_pending_bytes(s->conn) >= QUEUED_MOST) continue;
         take_first(s, &m);
         pulls_serve(r, s->conn, &m);
@@ -152,6 +152,9 @@ static struct sender *sender_of(struct raylet *r, struct conn *conn) {
         free(s);
         return NULL;
     }
+    s->older = r->pulls->last_sender;
+    *(s->older ? &s->older->younger : &r->pulls->first_sender) = s;
+    r->pulls->last_sender = s;
     conn_set_low(conn, QUEUED_MOST / 2);
     return s;
 }
@@ -192,6 +195,8 @@ void pulls_conn_closed(struct raylet *r, struct conn *conn) {
 
     broadcast_conn_closed(r, conn);
     if (!s) return;
+    *(s->older ? &s->older->younger : &r->pulls->first_sender) = s->younger;
+    *(s->younger ? &s->younger->older : &r->pulls->last_sender) = s->older;
     while (s->first) take_first(s, &m);
     near_free(s->near);
     free(s);
