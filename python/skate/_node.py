@@ -654,6 +654,11 @@ def resolve_here(base: str, address: str) -> str:
     return found
 
 
+NAMES = {
+    "ray": "a real Ray cluster (it speaks gRPC)",
+    "redis": "a Redis server (as Ray before 2.0 had one)",
+    "unknown": "another program",
+}
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
 
 
@@ -724,14 +729,11 @@ def find_raylet(base: str, address: str) -> str:
 def must_be_skate(address: str) -> None:
     """ConnectionError with the reason when there is no Skate cluster at this address."""
     kind = probe(resolve(address))
-    if kind in ("ray", "redis"):
+    if kind != "skate":
         raise ConnectionError(
-            f"{address} is the address of a real Ray cluster (it speaks "
-            f"{'gRPC' if kind == 'ray' else 'Redis'}), not of Skate: start one with "
+            f"what listens at {address} is {NAMES[kind]}, not a Skate cluster: start one with "
             "`skate start --head`, or call init() without an address"
         )
-    if kind != "skate":
-        raise ConnectionError(f"what listens at {address} is not a Skate cluster")
 
 
 def local_sessions(base: str) -> dict[str, str]:

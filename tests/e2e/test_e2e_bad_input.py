@@ -158,9 +158,9 @@ def server(greeting: bytes) -> Iterator[int]:
 @pytest.mark.parametrize("greeting, word", [
     # The first frame of a gRPC server: HTTP/2 SETTINGS. So does a real Ray's GCS greet.
     (bytes.fromhex("000012040000000000" "0004003fffff" "0005003fffff"), "Ray"),
-    (b"-ERR unknown command\r\n", ""),
-    (b"", ""),
-    (b"\xff" * 4096, ""),
+    (b"-ERR unknown command\r\n", "Redis"),
+    (b"", "another program"),
+    (b"\xff" * 4096, "another program"),
 ], ids=["grpc", "redis", "silent", "noise"])
 def test_an_address_of_something_else(site, greeting, word):
     with server(greeting) as port:

@@ -250,6 +250,10 @@ def test_a_second_head_and_other_programs_on_the_port(site, stopped):
         program = site.skate("start", "--head", f"--port={taken}",
                              "--node-ip-address=127.0.0.1")
         assert program.wait(20) == 1 and "another program" in program.err[-1], program.text()
+    with listener(b"-NOAUTH Authentication required.\r\n") as taken:
+        program = site.skate("start", "--head", f"--port={taken}",
+                             "--node-ip-address=127.0.0.1")
+        assert program.wait(20) == 1 and "a Redis server" in program.err[-1], program.text()
     with listener(bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))) as taken:  # as gRPC begins
         for args in (("--head", f"--port={taken}", "--node-ip-address=127.0.0.1"),
                      (f"--address=127.0.0.1:{taken}",)):

@@ -196,7 +196,7 @@ def _find_cluster(base: str, address: str | None) -> str:
             "with `skate start --head`"
         )
     kind = _node.probe(found)
-    if kind in ("ray", "redis"):
+    if kind == "ray":
         raise ConnectionError(
             f"what listens at {address} is a real Ray cluster, which a Skate node cannot join: "
             "start a Skate cluster on its head machine with `skate start --head` (and another "
@@ -204,8 +204,8 @@ def _find_cluster(base: str, address: str | None) -> str:
         )
     if kind != "skate":
         raise ConnectionError(
-            f"what listens at {address} is not a Skate cluster: give the address that "
-            "`skate start --head` has printed"
+            f"what listens at {address} is {_node.NAMES[kind]}, not a Skate cluster: give the "
+            "address that `skate start --head` has printed"
         )
     return found
 
@@ -280,8 +280,10 @@ def _who(ip: str, port: int) -> str:
     if kind == "skate":
         return (f": a Skate cluster is there. Join it with `skate start --address={ip}:{port}`, "
                 "end it with `skate stop`, or take another --port")  # fmt: skip
-    if kind in ("ray", "redis"):
+    if kind == "ray":
         return " by a real Ray cluster: end it with `ray stop`, or take another --port"
+    if kind == "redis":
+        return " by a Redis server: take another --port (0: any free one)"
     return " by another program: take another --port (0: any free one)"
 
 
