@@ -170,10 +170,21 @@ static bool refuse(struct gcs *g, const struct gcs_from *from, const void *m) {
     return true;
 }
 
-/* A message from a raylet or, unwrapped, from a process. */
+/* What raylets say for themselves, and no process. */
+static bool is_of_raylets(uint16_t kind) {
+    return kind == WIRE_ACTOR_REFUSED || kind == WIRE_NODE_GET || kind == WIRE_DEMAND_REPORT ||
+           kind == WIRE_GROUP_RESERVED;
+}
+
+/* A message from a raylet or, unwrapped, from a process. Each call of a process is answered: its
+ * raylet keeps it until then. */
 static void on_message(struct gcs *g, const struct gcs_from *from, const void *m) {
+    uint16_t kind = wire_head(m)->kind;
+
     if (g->refusing && refuse(g, from, m)) return;
-    switch (wire_head(m)->kind) {
+    if (kind == WIRE_JOB_END || kind == WIRE_ACTOR_READY || kind == WIRE_ACTOR_UNUSED)
+        gcs_reply_status(g, from, 0, ""); /* nobody asks, as a rule */
+    switch (from->src && is_of_raylets(kind) ? 0 : kind) {
         case WIRE_JOB_START: gcs_job_start(g, from, m); break;
         case WIRE_JOB_END: on_job_end(g, m); break;
         case WIRE_ACTOR_CREATE: gcs_actor_create(g, from, m); break;
