@@ -31,16 +31,9 @@ SOLVED = 200
 
 def train() -> Any:
     """The experiment."""
-    return tune.run(
-        "PPO",
-        stop={"episode_reward_mean": 200},
-        config={
-            "env": "CartPole-v0",
-            "num_gpus": 0,
-            "num_workers": 3,
-            "lr": tune.grid_search([0.01, 0.001, 0.0001]),
-        },
-    )
+    rates = [0.01, 0.003, 0.001]
+    settings = {"env": "CartPole-v0", "num_workers": 3, "lr": tune.grid_search(rates)}
+    return tune.run("PPO", config=settings, stop={"episode_reward_mean": SOLVED})
 
 
 def show_trials(analysis: Any) -> None:
