@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -76,7 +77,13 @@ def test_sessions_without_a_store(tmp_path, dead):
     assert _stale.sweep(str(tmp_path)) == [path]
     sleeper = tmp_path / "skate-gcs"
     shutil.copy(shutil.which("sleep"), sleeper)
-    with subprocess.Popen([str(sleeper), "600"]) as store:
+    store = subprocess.Popen([str(sleeper), "600"])
+    try:
+        comm = Path(f"/proc/{store.pid}/comm")  # the kernel writes it at the end of an exec
+        while comm.read_text().strip() != "skate-gcs":
+            assert store.poll() is None
         folder(tmp_path, name, {"gcs.pids": store.pid})
         assert _stale.sweep(str(tmp_path)) == []
+    finally:
         store.kill()
+        store.wait()
