@@ -97,7 +97,7 @@ ROWS: tuple[Row, ...] = (
     Row("nodes_pull_again", "  200 MB fetched, the next ones", "nodes", "GB/s", floor="memcpy"),
     Row("nodes_pull_sent", "  200 MB fetched as between machines, encrypted", "nodes", "GB/s",
         floor="memcpy"),
-    Row("broadcast_s", "1 GB to eight nodes of this machine at once", "broadcast", "s", True),
+    Row("broadcast_s", "1 GB to eight nodes of this machine", "broadcast", "s", True),
     Row("broadcast_single_s", "  to one at a time, the slower of two", "broadcast", "s", True),
     Row("broadcast_of_single", "  at once, in times of that", "broadcast", "x", True, limit=1.3),
     Row("broadcast_of_slowest", "  at once, in times of the slowest copy of it", "broadcast", "x",
