@@ -13,7 +13,6 @@ enum { GCS_REASON = 1920, GCS_NAME_MAX = 4096, GCS_KEY_MAX = 1024, GCS_ENTRY_MAX
 
 struct gcs_node {
     uint32_t number;
-    uint32_t waiting;  /* leases that wait there */
     bool dirty;        /* its record is old: see gcs_records.c; the same below */
     bool alive, stale; /* stale: it refused an actor, or is away, since its last report */
     bool draining;     /* nothing new goes there: it is to be ended (node_drain) */
@@ -166,7 +165,6 @@ void gcs_reply(struct gcs *g, const struct gcs_from *to, struct wire_buf *b);
 void gcs_reply_status(struct gcs *g, const struct gcs_from *to, int status, const char *reason);
 void gcs_close_link(struct gcs *g, uint64_t link);
 
-
 /* gcs_actors.c */
 struct gcs_actor *gcs_actor_find(struct gcs *g, const struct skate_id *id);
 void gcs_actor_insert(struct gcs *g, struct gcs_actor *a); /* into a free slot, by its id */
@@ -217,8 +215,7 @@ void gcs_actor_tell(struct gcs *g, const struct gcs_actor *a);
 int gcs_actor_subscribe(struct gcs *g, struct gcs_actor *a, uint64_t proc);
 void gcs_unsubscribe(struct gcs *g, uint64_t proc, bool node); /* of all actors */
 
-#include "gcs/gcs_records.h"
-
 #include "gcs/gcs_nodes.h"
+#include "gcs/gcs_records.h"
 
 #endif

@@ -260,7 +260,6 @@ void gcs_node_report(struct gcs *g, struct gcs_node *n, const struct wire_node_r
 
     if (resources_unpack(&avail, packed, len) < 0) return;
     n->arena_used = m->arena_used;
-    n->waiting = m->waiting;
     gcs_node_has(g, n, &avail);
 }
 

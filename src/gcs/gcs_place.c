@@ -128,7 +128,6 @@ void gcs_place_row(struct gcs *g, struct gcs_node *n) {
     struct sched_node *row = sched_view_find(&g->view, n->number);
     const struct wire_node_register *m = n->registered;
     bool alive = n->alive && !m->outpost; /* nothing is placed on an outpost */
-
     bool closed = n->stale || n->draining;
 
     if (row->alive == alive && row->closed == closed) return;

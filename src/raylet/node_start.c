@@ -352,7 +352,6 @@ static void report(struct raylet *r, bool beat) {
     wire_init(&b, room, sizeof room);
     m = wire_begin(&b, WIRE_NODE_REPORT);
     m->arena_used = extents_used(r->extents);
-    m->waiting = leases_waiting(r->leases);
     WIRE_PUT(&b, node_report, available, packed, len);
     if (wire_end(&b) == 0) gcs_link_send(r, b.p, b.len);
     wire_release(&b);

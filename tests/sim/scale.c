@@ -167,14 +167,12 @@ static void on_gcs_frame(struct node *n, const void *frame) {
 
 static void report(struct raylet *r, bool beat) {
     uint8_t packed[RESOURCES_MAX * 80];
-    struct wire_node_report *m;
     uint64_t room[256];
     struct wire_buf b;
 
     r->reported_ns = scale.now;
     wire_init(&b, room, sizeof room);
-    m = wire_begin(&b, WIRE_NODE_REPORT);
-    m->waiting = leases_waiting(r->leases);
+    (void)wire_begin(&b, WIRE_NODE_REPORT);
     WIRE_PUT(&b, node_report, available, packed,
              resources_pack(&node_own(r)->avail, packed, sizeof packed));
     SKATE_ASSERT(wire_end(&b) == 0);

@@ -260,23 +260,13 @@ static void job_ends(void **state) {
     assert_int_equal(look(0, "stays", NULL), CREATED);
 }
 
-static void report_waiting(uint64_t link, double cpus, uint32_t waiting) {
-    uint8_t packed[200];
-    struct wire_buf b;
-
-    wire_init(&b, NULL, 0);
-    ((struct wire_node_report *)wire_begin(&b, WIRE_NODE_REPORT))->waiting = waiting;
-    WIRE_PUT(&b, node_report, available, packed, pack("CPU", cpus, packed, sizeof packed));
-    give(link, 0, &b);
-}
-
 /* What is free on a node no other node is told: the GCS places what waits (gcs_demand_test.c). */
 static void free_amounts_are_not_told(void **state) {
     (void)state;
     join(1, 2);
     join(2, 2);
     report(2, 1);
-    report_waiting(1, 0, 3);
+    report(1, 0);
     assert_null(sent(1, WIRE_NODE_INFO));
     report(2, 2);
     assert_null(sent(1, WIRE_NODE_INFO));
