@@ -16,8 +16,6 @@
 #include "raylet/raylet.h"
 #include "raylet/spawn.h"
 
-extern char **environ;
-
 enum { QUICK_DEATH_MS = 1000, QUICK_DEATHS_MAX = 3, RETRY_MS = 1000 };
 
 static const char boot[] =

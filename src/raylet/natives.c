@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,8 +16,6 @@
 #include "base/futex.h"
 #include "raylet/raylet.h"
 #include "raylet/spawn.h"
-
-extern char **environ;
 
 #define NATIVE_ENV "skate-native"
 #define PROGRAM "skate-worker"

@@ -25,8 +25,6 @@
 #include "net/conn.h"
 #include "raylet/spawn.h"
 
-extern char **environ;
-
 enum { MAGIC = 0x31504B53, START = 1, WRITE = 2, READ = 3, REMOVE = 4, FIRST = 1, LAST = 2 };
 enum { OK = 0, TRANSIENT = 1, GONE = 2, FULL = 3, REFUSED = 4 };
 enum { SLOTS = 2, SLOT_BYTES = 8 << 20, TEXT_MAX = 2000 };
