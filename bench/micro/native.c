@@ -101,7 +101,7 @@ static double round_trips(const skate_function *f, bool asleep) {
     for (int64_t i = 0; n < sizeof took / sizeof *took && (now() < until || n < 100); i++) {
         double t;
 
-        if (asleep) nanosleep(&pause, NULL);
+        if (asleep) nanosleep(&pause, NULL); /* the worker shall sleep: that is the row */
         t = now();
         round_trip(f, i * 77, false);
         took[n++] = now() - t;

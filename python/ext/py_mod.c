@@ -182,7 +182,7 @@ static PyObject *mod_close(PyObject *module, PyObject *unused) {
         left = py.inside;
         save = PyEval_SaveThread();
         if (left == 0) break;
-        nanosleep(&pause, NULL);
+        nanosleep(&pause, NULL); /* see above */
     }
     PyEval_RestoreThread(save);
     py_creates_keep(c);

@@ -34,7 +34,7 @@ SKATE_TASK(crash) {
 SKATE_TASK(linger) {
     struct timespec pause = {0, 2000000};
 
-    while (!skate_task_cancelled(call)) (void)nanosleep(&pause, NULL);
+    while (!skate_task_cancelled(call)) (void)nanosleep(&pause, NULL); /* its work */
     return 0;
 }
 

@@ -76,7 +76,7 @@ static volatile bool interrupted;
 static void *interrupt(void *arg) {
     while (!interrupted) {
         skate_interrupt(arg);
-        usleep(1000);
+        usleep(1000); /* between two tries, see above */
     }
     return NULL;
 }
