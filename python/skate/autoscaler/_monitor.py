@@ -81,17 +81,19 @@ class Monitor:
             for number in plan.end:
                 self._end(int(number))
         if time.monotonic() >= self._not_before:
-            for name, count in plan.start.items():
-                for _ in range(count):
-                    self._start(name)
+            for name in [name for name, count in plan.start.items() for _ in range(count)]:
+                if not self._start(name):
+                    break
 
-    def _start(self, name: str) -> None:
+    def _start(self, name: str) -> bool:
         try:
             pid = self.provider.start(self.config.types[name])
             _say(f"started a node of type {name}, raylet process {pid}")
         except (OSError, RuntimeError, ValueError) as error:
             self._not_before = time.monotonic() + _FAILED_S
             _say(f"a node of type {name} could not be started: {error}")
+            return False
+        return True
 
     def _end(self, number: int) -> None:
         """Give it nothing new, look once more, end it."""
