@@ -12,12 +12,14 @@ is fixed.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CORPUS = ROOT / "tests/fuzz/corpus"
@@ -112,15 +114,36 @@ def build(target: str) -> int:
     return subprocess.run(command, check=False).returncode
 
 
-def fuzz(target: str, seconds: str, more: list[str]) -> int:
-    """Build and run one target; 0: nothing was found."""
-    built = build(target)
-    if built:
-        return built
+def fuzz(target: str, seconds: str, more: list[str], log: IO[bytes] | None = None) -> int:
+    """Run one target, which was built; 0: nothing was found. log: for what it says."""
     out = OUT / target
     folders = [out / "corpus", *([CORPUS / target] if (CORPUS / target).is_dir() else [])]
     command = [out / target, *folders, f"-max_total_time={seconds}", f"-artifact_prefix={out}/"]
-    return subprocess.run([*command, *RUN, *more], check=False).returncode
+    return subprocess.run([*command, *RUN, *more], check=False, stdout=log, stderr=log).returncode
+
+
+def fuzz_all(seconds: str, more: list[str]) -> int:
+    """All of them, as many at once as there are cores. A line for each; all that one said which
+    found something."""
+    built = {target: build(target) for target in LAYERS}
+    worst = max(built.values())
+
+    def one(target: str) -> str:
+        nonlocal worst
+        path = OUT / target / "last.log"
+        with open(path, "wb") as log:
+            code = fuzz(target, seconds, ["-print_final_stats=1", *more], log)
+        said = path.read_text(errors="replace")
+        runs = re.search(r"number_of_executed_units: (\d+)", said)
+        worst = worst or code
+        if code:
+            return f"{said}\nfuzz: {target}: exit code {code}, see above"
+        return f"fuzz: {target}: nothing found in {runs[1] if runs else '?'} runs, {seconds} s"
+
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        for line in pool.map(one, [target for target, code in built.items() if code == 0]):
+            print(line, flush=True)
+    return worst
 
 
 def keep(target: str) -> int:
@@ -150,20 +173,16 @@ def main(argv: list[str]) -> int:
     """Do what the first argument says."""
     if len(argv) == 2 and argv[0] == "keep" and argv[1] in LAYERS:
         return keep(argv[1])
-    targets = list(LAYERS) if argv[:1] == ["all"] else argv[:1]
-    if not targets or any(t not in LAYERS for t in targets):
+    if not argv or (argv[0] not in LAYERS and argv[0] != "all"):
         print(__doc__, file=sys.stderr)
         return 2
     if argv[0] == "all" and find_clang() is None:
         print("fuzz: no clang here: only the committed inputs are run, by the unit tests")
         return 0
     seconds = argv[1] if len(argv) > 1 else "60"
-    worst, quiet = 0, ["-verbosity=0", "-print_final_stats=1"] if argv[0] == "all" else []
-    for target in targets:
-        code = fuzz(target, seconds, [*quiet, *argv[2:]])
-        print(f"fuzz: {target}: {'nothing found' if code == 0 else f'exit code {code}'}")
-        worst = worst or code
-    return worst
+    if argv[0] == "all":
+        return fuzz_all(seconds, argv[2:])
+    return build(argv[0]) or fuzz(argv[0], seconds, argv[2:])
 
 
 if __name__ == "__main__":
