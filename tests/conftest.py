@@ -12,6 +12,7 @@ import faulthandler
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -115,6 +116,16 @@ def no_leaks() -> Iterator[None]:
         for name in left_files():
             shutil.rmtree(name, ignore_errors=True)
         pytest.fail("left behind by this module:\n  " + "\n  ".join(left), pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def simulators() -> None:
+    """The programs of tests/sim, built."""
+    build = Path(__file__).resolve().parent.parent / "tools" / "build.py"
+    done = subprocess.run(
+        [sys.executable, str(build), "sim"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.fixture()

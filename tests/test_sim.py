@@ -11,15 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 RUN = ROOT / "tests" / "sim" / "run_sim.py"
 
-
-@pytest.fixture(scope="module", autouse=True)
-def program() -> None:
-    """The simulator, built."""
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "tools" / "build.py"), "sim"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
+pytestmark = pytest.mark.usefixtures("simulators")
 
 
 def run(*options: str) -> tuple[int, str]:

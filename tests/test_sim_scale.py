@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = ROOT / "build" / "py" / "tests" / "sim" / "skate-scale"
 
-
-@pytest.fixture(scope="module", autouse=True)
-def program() -> None:
-    """The simulator, built."""
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "tools" / "build.py"), "sim"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
+pytestmark = pytest.mark.usefixtures("simulators")
 
 
 def scale(nodes: int, tasks: int) -> dict[str, Any]:

@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from cuts import Cuts
+
 HERE = Path(__file__).resolve().parent
 FOLDER = Path("/run/netns")
 PREFIX = "skf"
@@ -126,14 +128,13 @@ class Switch:
         self.popen.stdout.close()
 
 
-class Net:
+class Net(Cuts):
     """The namespaces of one run."""
 
     def __init__(self, folder: Path, switch: bool = False, seed: int = 1) -> None:
         """folder: for the compiled switch. switch: shaper.c instead of a bridge."""
+        super().__init__()
         sweep()
-        self.names: dict[int, str] = {}
-        self.deaf: dict[int, set[int]] = {}  # port: the ports that it does not hear
         self.lossy: dict[int, float] = {}  # port: percent
         Net.count = getattr(Net, "count", 0) + 1
         self.stem = f"{PREFIX}{os.getpid():x}-{Net.count}"
@@ -193,19 +194,8 @@ class Net:
 
     def drop(self, source: int, target: int) -> None:
         """target hears nothing of source any more; the other way is as it was."""
-        self.deaf[target].add(source)
+        super().drop(source, target)
         self._write(target)
-
-    def cut(self, one: int, other: int) -> None:
-        """Neither hears the other."""
-        self.drop(one, other)
-        self.drop(other, one)
-
-    def isolate(self, port: int) -> None:
-        """A machine off the net."""
-        for other in self.names:
-            if other != port:
-                self.cut(port, other)
 
     def loss(self, percent: float) -> None:
         """Every machine fails to hear so many of its packets, by chance."""

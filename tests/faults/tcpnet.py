@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from cuts import Cuts
 from netns import run
 
 HERE = Path(__file__).resolve().parent
@@ -24,18 +25,17 @@ PIECE = 1 << 18
 HELD_PIECES = 64  # of one direction; then the sender is not read any more
 
 
-class Net:
+class Net(Cuts):
     """The same calls as netns.Net, as far as TCP goes."""
 
     switch = None
 
     def __init__(self, folder: Path) -> None:
         """folder: for the compiled shim."""
+        super().__init__()
         self.shim = folder / "tcpshim.so"
         run("cc", "-O2", "-Wall", "-Wextra", "-Werror", "-std=gnu11", "-shared", "-fPIC", "-o",
             str(self.shim), str(HERE / "tcpshim.c"), "-ldl")  # fmt: skip
-        self.names: dict[int, str] = {}
-        self.deaf: dict[int, set[int]] = {}
         self.delay_s = 0.0
         self.forwarded = 0
         self.loop = asyncio.new_event_loop()
@@ -58,21 +58,6 @@ class Net:
     def add(self, port: int) -> None:
         """A machine more."""
         self.names[port], self.deaf[port] = self.ip(port), set()
-
-    def drop(self, source: int, target: int) -> None:
-        """target hears nothing of source any more."""
-        self.deaf[target].add(source)
-
-    def cut(self, one: int, other: int) -> None:
-        """Neither hears the other."""
-        self.drop(one, other)
-        self.drop(other, one)
-
-    def isolate(self, port: int) -> None:
-        """A machine off the net."""
-        for other in self.names:
-            if other != port:
-                self.cut(port, other)
 
     def shape(self, delay_ms: float = 0.0) -> None:
         """Everything comes so much later."""
