@@ -14,7 +14,7 @@ help:
 	@echo 'make compat      the compat tests on Skate and on real Ray, row by row (about 20 minutes)'
 	@echo 'make bench       Skate beside Ray, alternating, with the floor of this machine'
 	@echo 'make bench-compare REV=...  an old revision beside this one; fails when a row falls'
-	@echo 'make bench-scale  scheduling from 10 to 10,000 simulated nodes, with a chart (3 minutes)'
+	@echo 'make bench-scale  scheduling from 10 to 10,000 simulated nodes, with a chart (1 minute)'
 	@echo 'make quick       compile and copy what changed into .venv (about one second)'
 	@echo 'make faults      real nodes in network namespaces: kills, cuts, bad networks (about 17 minutes)'
 	@echo 'make asan        C unit tests and the compat tests under ASan and UBSan'
