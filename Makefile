@@ -28,7 +28,7 @@ setup-build:
 setup-test:
 	@tools/setup.sh build test
 setup-spark:
-	@tools/setup.sh build test spark
+	@tools/setup.sh build test spark spark35 mlflow
 setup-bench:
 	@tools/setup.sh build test bench
 setup-clients:

@@ -29,7 +29,7 @@ PROGRAMS = (
     Program("task_graph", "tasks that call tasks; one array shared without a copy"),
     Program("actor_tree", "actors, a tree of them, a parameter server"),
     Program("tune_cartpole", "PPO on CartPole-v0 under Tune, three learning rates"),
-    Program("spark_udf", "a pandas UDF fanned out through Skate on Apache Spark"),
+    Program("spark/prefix_models", "a pandas UDF fanned out through Skate on Apache Spark"),
 )
 
 
@@ -70,7 +70,7 @@ def main(argv: list[str]) -> int:
         rows.append((program, *run(program)))
     print("\n== summary")
     for program, outcome, seconds in rows:
-        print(f"{program.name + '.py':<18} {seconds:7.1f} s  {outcome:<8}  {program.shows}")
+        print(f"{program.name + '.py':<22} {seconds:7.1f} s  {outcome:<8}  {program.shows}")
     bad = sum(outcome != "ok" for _, outcome, _ in rows)
     print(f"{len(rows) - bad} of {len(rows)} programs ran to their end, "
           f"{sum(seconds for _, _, seconds in rows):.1f} s in all")  # fmt: skip

@@ -1,12 +1,15 @@
 /* py_mod.c - the module skate._core: connection, control frames, errors, and the table of all.
  *
  * Called by skate's Python modules only; none of it is public. See py.h for the rules of locks. */
+#include "base/crc32c.h"
 #include "py_array.h"
 #include "py_stream.h"
 #include "core/core_room.h"
 
 #include "core/later.h"
+#include "core/lend.h"
 #include "core/lineage.h"
+#include "core/member.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -253,11 +256,22 @@ static PyObject *mod_epoch(PyObject *module, PyObject *unused) {
 
 static PyObject *mod_set_job(PyObject *module, PyObject *args) {
     unsigned job;
+    unsigned long long driver = 0;
 
     (void)module;
-    if (!PyArg_ParseTuple(args, "I", &job)) return NULL;
+    if (!PyArg_ParseTuple(args, "I|K", &job, &driver)) return NULL;
     if (!py.core) return py_fail(SKATE_ESHUTDOWN, NULL);
-    core_set_job(py.core, job);
+    if (driver)
+        core_join_job(py.core, job, driver);
+    else
+        core_set_job(py.core, job);
+    Py_RETURN_NONE;
+}
+
+static PyObject *mod_leave_job(PyObject *module, PyObject *unused) {
+    (void)module;
+    (void)unused;
+    if (py.core) core_leave_job(py.core);
     Py_RETURN_NONE;
 }
 
@@ -361,6 +375,16 @@ static PyObject *mod_lineage_max(PyObject *module, PyObject *bytes) {
     Py_RETURN_NONE;
 }
 
+static PyObject *mod_lend(PyObject *module, PyObject *on) {
+    int yes = PyObject_IsTrue(on);
+
+    (void)module;
+    if (yes < 0) return NULL;
+    if (!py.core) return py_fail(SKATE_ESHUTDOWN, NULL);
+    core_lend(py.core, yes);
+    Py_RETURN_NONE;
+}
+
 static PyObject *mod_memory_retries(PyObject *module, PyObject *args) {
     int retries;
     unsigned pause_ms;
@@ -436,6 +460,16 @@ static PyObject *mod_unpack(PyObject *module, PyObject *bytes) {
     return py_decode(&s);
 }
 
+/* crc32c(bytes): for TensorBoard's event files. */
+static PyObject *mod_crc32c(PyObject *module, PyObject *bytes) {
+    char *p;
+    Py_ssize_t n;
+
+    (void)module;
+    if (PyBytes_AsStringAndSize(bytes, &p, &n) < 0) return NULL;
+    return PyLong_FromUnsignedLong(crc32c(p, (size_t)n));
+}
+
 /* ---- the table ---- */
 
 static PyMethodDef methods[] = {
@@ -447,6 +481,7 @@ static PyMethodDef methods[] = {
     {"alive", mod_alive, METH_NOARGS, NULL},
     {"info", mod_info, METH_NOARGS, NULL},
     {"epoch", mod_epoch, METH_NOARGS, NULL},
+    {"leave_job", mod_leave_job, METH_NOARGS, NULL},
     {"set_job", mod_set_job, METH_VARARGS, NULL},
     {"call", mod_call, METH_VARARGS, NULL},
     {"send", mod_send, METH_VARARGS, NULL},
@@ -454,10 +489,12 @@ static PyMethodDef methods[] = {
     {"event_wake", mod_event_wake, METH_NOARGS, NULL},
     {"stats", mod_stats, METH_NOARGS, NULL},
     {"lineage_max", mod_lineage_max, METH_O, NULL},
+    {"lend", mod_lend, METH_O, NULL},
     {"memory_retries", mod_memory_retries, METH_VARARGS, NULL},
     {"actor_state", mod_actor_state, METH_O, NULL},
     {"pack", mod_pack, METH_O, NULL},
     {"unpack", mod_unpack, METH_O, NULL},
+    {"crc32c", mod_crc32c, METH_O, NULL},
     {"define", py_define, METH_VARARGS, NULL},
     {"scheduling_class", py_class, METH_VARARGS, NULL},
     {"create_actor", py_create_actor, METH_VARARGS, NULL},

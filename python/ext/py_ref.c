@@ -2,12 +2,19 @@
  *
  * Creation and destruction are the only places that touch counts; destruction never blocks. A ref
  * that is pickled records itself with the value being made on this thread; outside of that (by
- * hand, "out-of-band") one count is given up for good, so that the copy finds the object alive.
+ * hand, "out-of-band") one count is given up for good, so that the copy finds the object alive, and
+ * the copy carries where it belongs: unpickled before its process is in that cluster, as in the
+ * closure of a UDF, it waits, and is bound when it is first used there.
  * At the border ids have Ray's lengths: object 28, task 24, actor 16, job 4. */
 #include "py.h"
 
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+
+static int id_from(PyObject *bytes, struct skate_id *ret);
+static PyObject *ref_nil(PyObject *type, PyObject *unused);
 
 static struct py_ref *as_ref(PyObject *o) { return (struct py_ref *)(void *)o; }
 
@@ -42,8 +49,111 @@ void py_ref_dealloc(PyObject *self) {
     Py_DECREF(type);
 }
 
+/* ---- carried: made before this process was in the cluster that they belong to ---- */
+
+/* In place of the epoch: these bits, and the port of the cluster's GCS (its host may have several
+ * names). Never the number of a session. */
+#define CARRIED (UINT64_C(1) << 63)
+
+static char carried[96]; /* the cluster of the last one that was unpickled so; "": none was */
+static uint32_t carried_job;
+
+static bool is_carried(const struct py_ref *r) { return r->epoch & CARRIED; }
+
+static uint64_t carried_to(const char *address) {
+    const char *colon = strrchr(address, ':');
+
+    return CARRIED | (colon ? strtoul(colon + 1, NULL, 10) & 0xffff : 0);
+}
+
+static void bind(struct py_ref *r) {
+    if (!py.core || r->epoch != carried_to(core_get_info(py.core)->gcs_address)) return;
+    core_ref_add(py.core, &r->id);
+    r->counted = true;
+    r->epoch = py.epoch;
+}
+
+/* carry(address, job): what the last carried ref said; "" forgets it. */
+static PyObject *mod_carry(PyObject *module, PyObject *args) {
+    const char *address;
+    unsigned job;
+
+    (void)module;
+    if (!PyArg_ParseTuple(args, "sI", &address, &job)) return NULL;
+    (void)snprintf(carried, sizeof carried, "%s", address);
+    carried_job = job;
+    Py_RETURN_NONE;
+}
+
+static PyObject *mod_carried(PyObject *module, PyObject *unused) {
+    (void)module;
+    (void)unused;
+    if (!carried[0]) Py_RETURN_NONE;
+    return Py_BuildValue("(sI)", carried, (unsigned)carried_job);
+}
+
+/* _ref_carried(bytes, is_ref, address, job): the copy, at home or waiting. */
+static PyObject *mod_ref_carried(PyObject *module, PyObject *args) {
+    PyObject *bytes, *rest, *out;
+    const char *address;
+    struct skate_id id;
+    unsigned job;
+    int is_ref;
+
+    (void)module;
+    if (!PyArg_ParseTuple(args, "OpsI", &bytes, &is_ref, &address, &job)) return NULL;
+    if (id_from(bytes, &id) < 0) return NULL;
+    rest = Py_BuildValue("(sI)", address, job);
+    out = rest ? mod_carry(NULL, rest) : NULL;
+    Py_XDECREF(rest);
+    if (!out) return NULL;
+    Py_DECREF(out);
+    out = ref_nil((PyObject *)(is_ref ? py.ref_type : py.actor_type), NULL);
+    if (!out) return NULL;
+    as_ref(out)->id = id;
+    as_ref(out)->epoch = carried_to(address);
+    /* Of another job it waits, too: this session may be over, and be replaced before it is used. */
+    if (py.core && core_get_info(py.core)->job == job) bind(as_ref(out));
+    if (as_ref(out)->counted && is_ref && py.note_sites) py_note_site(&id, "deserialize");
+    return out;
+}
+
+static PyObject *reduce_carried(const struct py_ref *r) {
+    PyObject *module = PyImport_ImportModule("skate._core"), *make;
+    const struct core_info *i = py.core && r->counted ? core_get_info(py.core) : NULL;
+
+    if (!i && carried_to(carried) != r->epoch) { /* another one came after it */
+        Py_XDECREF(module);
+        PyErr_SetString(PyExc_ValueError,
+                        "this ref was unpickled outside of its cluster, and cannot be pickled "
+                        "again here: call skate.util.spark.attach() or init() first");
+        return NULL;
+    }
+    make = module ? PyObject_GetAttrString(module, "_ref_carried") : NULL;
+    Py_XDECREF(module);
+    if (!make) return NULL;
+    return Py_BuildValue("N(y#OsI)", make, (const char *)&r->id, (Py_ssize_t)16,
+                         py_is_ref((PyObject *)(uintptr_t)r) ? Py_True : Py_False,
+                         i ? i->gcs_address : carried,
+                         (unsigned)(i ? i->job : carried_job));
+}
+
+static PyObject *ref_is_carried(PyObject *self, PyObject *unused) {
+    (void)unused;
+    return PyBool_FromLong(is_carried(as_ref(self)));
+}
+
 int py_ref_check(PyObject *ref) {
+    if (is_carried(as_ref(ref))) bind(as_ref(ref));
     if (as_ref(ref)->epoch == py.epoch && py.core) return 0;
+    if (is_carried(as_ref(ref))) {
+        PyErr_Format(PyExc_ValueError,
+                     "this ref belongs to the cluster whose head has port %u, and this process %s: "
+                     "call skate.util.spark.attach() in a UDF, or init() with that address",
+                     (unsigned)(as_ref(ref)->epoch & 0xffff),
+                     py.core ? "is in another one" : "is in none");
+        return -1;
+    }
     PyErr_SetString(PyExc_ValueError,
                     py.forked ? "this process was forked from one that uses Skate: its refs "
                                 "cannot be used here"
@@ -209,9 +319,14 @@ static PyObject *ref_reduce(PyObject *self, PyObject *unused) {
     PyObject *module, *make, *out;
 
     (void)unused;
+    if (is_carried(r)) bind(r);
+    if (is_carried(r)) return reduce_carried(r);
     if (r->counted && !id_is_nil(&r->id)) {
         if (py_ref_check(self) < 0) return NULL;
-        if (!py_collect(self)) core_ref_add(py.core, &r->id);
+        if (!py_collect(self)) {
+            core_ref_add(py.core, &r->id);
+            return reduce_carried(r);
+        }
     }
     if (PyErr_Occurred()) return NULL;
     module = PyImport_ImportModule("skate._core");
@@ -410,6 +525,7 @@ static PyMethodDef actor_methods[] = {
     {"from_hex", ref_from_hex, METH_O | METH_CLASS, "From what hex() gave."},
     {"from_random", ref_from_random, METH_NOARGS | METH_CLASS, "An id that names nothing."},
     {"_check", ref_check, METH_NOARGS, NULL},
+    {"_is_carried", ref_is_carried, METH_NOARGS, NULL},
     {"_raw", ref_raw, METH_NOARGS, NULL},
     {"__reduce__", ref_reduce, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
@@ -442,7 +558,15 @@ static PyType_Spec actor_spec = {
     .slots = actor_slots,
 };
 
+static PyMethodDef functions[] = {
+    {"_ref_carried", mod_ref_carried, METH_VARARGS, NULL},
+    {"carry", mod_carry, METH_VARARGS, NULL},
+    {"carried", mod_carried, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
 int py_ref_init(PyObject *module) {
+    if (PyModule_AddFunctions(module, functions) < 0) return -1;
     py.ref_type = (PyTypeObject *)PyType_FromSpec(&ref_spec);
     py.actor_type = (PyTypeObject *)PyType_FromSpec(&actor_spec);
     if (!py.ref_type || !py.actor_type) return -1;

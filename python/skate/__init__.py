@@ -66,8 +66,8 @@ __version__ = "0.1.0"
 __commit__ = "skate"
 
 _LAZY = (
-    "actor", "air", "cloudpickle", "remote_function", "rllib", "runtime_context", "runtime_env",
-    "train", "tune",
+    "actor", "air", "cloudpickle", "raydp", "remote_function", "rllib", "runtime_context",
+    "runtime_env", "train", "tune",
     "types", "util",
     "cross_language",
     "dag", "data", "experimental", "job_config", "client_builder", "_private", "cluster_utils",

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 PARTS = {
     "cross_language": ("calls into Java and C++", "C is there: cross_language.c_function() and "
                        "c_actor_class(); C++ that exports SKATE_TASK is C"),
-    "data": ("Ray Data", "read parts of the data with pandas or pyarrow in tasks, or use Dask with "
+    "data": ("this part of Ray Data", "skate.data has from_spark(), from_arrow() and "
+             "from_pandas(); read files with pandas or pyarrow in tasks, or use Dask with "
              "skate.util.dask"),
     "internal": ("internal functions", "an object is freed when its last ref is gone"),
     "java_actor_class": ("calls into Java", "wrap the library in a Python class"),

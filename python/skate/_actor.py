@@ -253,7 +253,14 @@ class ActorHandle:
             elif meta is None or ANY not in meta.methods or name.startswith("__"):
                 kind = meta.name if meta else "?"
                 raise AttributeError(f"the actor class {kind} has no method {name!r}")
-        method = ActorMethod(self.__dict__["_actor_id"], meta, name)
+        ref = self.__dict__["_actor_id"]
+        if ref._is_carried():  # of a UDF's closure, say
+            from skate import _api
+
+            _api.auto_init()
+            ref._check()
+            meta.tell_core(ref)
+        method = ActorMethod(ref, meta, name)
         self.__dict__[name] = method
         return method
 

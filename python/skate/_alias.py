@@ -8,20 +8,21 @@ TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
     from typing import Any
 
-_ALIAS = "ray"
+_ALIASES = {"ray": "skate", "raydp": "skate.raydp"}
 RAY_VERSION = "2.60.0"  # whose API this is
 
 
 class _AliasFinder:
-    """Finds ray and ray.x as the modules skate and skate.x."""
+    """Finds ray and ray.x as the modules skate and skate.x; raydp as skate.raydp."""
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        if name != _ALIAS and not name.startswith(_ALIAS + "."):
+        first = name.partition(".")[0]
+        if first not in _ALIASES:
             return None
         from importlib import import_module
         from importlib.machinery import ModuleSpec
 
-        real = "skate" + name[len(_ALIAS) :]
+        real = _ALIASES[first] + name[len(first) :]
         try:
             module = import_module(real)
         except ModuleNotFoundError as error:

@@ -253,6 +253,10 @@ def _choose_address(address: str | None, base: str, free: bool) -> str | None:
         address = os.environ.get("SKATE_ADDRESS") or os.environ.get("RAY_ADDRESS") or None
     if address == "local":
         return None
+    if address in (None, "auto") and "pyspark" in sys.modules:  # in a Python worker of Spark?
+        from skate.util.spark._executor import cluster_here
+
+        address = cluster_here(base) or address
     if address is None:
         return _node.current_cluster(base) if free else None
     if address == "auto":
@@ -334,7 +338,8 @@ def _join(
 ) -> RayContext:
     from skate import _away, _logs, _memory_config, _runtime_env
 
-    _core.connect(socket_path, _CALL_TIMEOUT_S)
+    if not _core.epoch():
+        _core.connect(socket_path, _CALL_TIMEOUT_S)
     if "max_lineage_bytes" in config:
         _core.lineage_max(config["max_lineage_bytes"])
     _memory_config.take_on(config)
@@ -364,6 +369,10 @@ def _join(
     session.printer = _logs.Printer(info["node_ip"], show)
     session.context = RayContext(_address_info(session.info, socket_path))
     _at_exit()
+    if "pyspark" in sys.modules:
+        from skate import _member
+
+        _member.tell_spark(session.info)
     return session.context
 
 
@@ -445,6 +454,11 @@ def auto_init() -> None:
             raise RaySystemError("Skate has not been started: call init() first")
     if _session.pid and _session.pid != os.getpid():
         _refuse_forked()
+    if _core.carried() or "pyspark" in sys.modules:
+        from skate import _member
+
+        if _member.attached():
+            return
     init()
 
 
@@ -465,6 +479,8 @@ def shutdown(*, wait_for_processes: bool = False, _exiting_interpreter: bool = F
     if not session.info.get("is_driver"):
         return  # a worker's session is the job's
     raylet = session.info["proc"] & ~0xFFFFFFFF
+    if session.info["driver"] != session.info["proc"]:
+        _core.leave_job()  # another program's, which goes on
     try:
         if _core.alive() is None:
             _core.call(raylet, _wire.build("bye"), 5.0)

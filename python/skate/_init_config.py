@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+FORWARD = "SKATE_FORWARD_ENV"  # names, by commas: variables that workers of this program get, too
+
+
 def variable(name: str) -> str | None:
     """SKATE_<name>, else RAY_<name>, else None; empty ones count as absent."""
     return os.environ.get(f"SKATE_{name}") or os.environ.get(f"RAY_{name}") or None
@@ -37,6 +40,9 @@ def merge(
     if out["runtime_env"] is None and variable("RUNTIME_ENV"):
         out["runtime_env"] = _json("RUNTIME_ENV")
     out["namespace"] = out["namespace"] or variable("NAMESPACE")
+    if os.environ.get(FORWARD):  # no runtime environment: lists show these
+        names = [name for name in os.environ[FORWARD].split(",") if name in os.environ]
+        out["forwarded"] = {name: os.environ[name] for name in names}
     return out
 
 

@@ -14,6 +14,7 @@ TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
     from typing import Any
 
+_OF_A_NODE = 3  # kind of a notice: lines of a raylet's log
 _LEVELS = {0: "info", 1: "warning", 2: "error"}
 BAR_MARK = "\x02skate-bar:"  # begins a line of experimental.tqdm_ray
 bars: Any = None  # its manager, once there is a bar
@@ -65,6 +66,11 @@ class Printer:
         if name == "log":
             if self._log_to_driver:
                 self._print_lines(fields)
+        elif name == "notice" and fields["kind"] == _OF_A_NODE:
+            if self._log_to_driver:
+                node = fields["name"]
+                lines = fields["text"].splitlines()
+                self._write_lines(self._dedup.lines(lines, f"({node}) ", (0, node), True))
         elif name == "notice":
             level = _LEVELS.get(fields["level"], "info")
             _write(sys.stderr, f"[skate] {level}: {fields['text']}\n")

@@ -68,7 +68,7 @@ class Memory:
         return row["role"] == 1 and row["work"] != _ACTOR_WORK and not answer["tasks"]
 
     def _kind(self, process: int) -> str:
-        return "DRIVER" if self.processes[process]["role"] == 0 else "WORKER"
+        return "WORKER" if self.processes[process]["role"] == 1 else "DRIVER"
 
     def site(self, text: str) -> str:
         """What is said of a line that may not be known."""

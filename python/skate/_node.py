@@ -250,8 +250,10 @@ _PEEK = os.WEXITED | os.WNOHANG | os.WNOWAIT
 class Daemon:
     """A running skate-gcs or skate-raylet, started by this process."""
 
-    def __init__(self, name: str, settings: list[tuple[str, Any]], log: str | None) -> None:
-        """log: the file for what it says on stderr; None keeps that in memory only."""
+    def __init__(self, name: str, settings: list[tuple[str, Any]], log: str | None,
+                 env: dict[str, str] | None = None) -> None:  # fmt: skip
+        """log: the file for what it says on stderr; None keeps that in memory only. env: variables
+        beside this process's own."""
         self.name = name
         self.ready: dict[str, str] = {}
         if log is None:
@@ -265,7 +267,8 @@ class Daemon:
             self.pid = os.posix_spawn(
                 binary(name),
                 [binary(name)],
-                {k: v for k, v in os.environ.items() if k != "SKATE_CLUSTER_KEY"},
+                {k: v for k, v in [*os.environ.items(), *(env or {}).items()]
+                 if k != "SKATE_CLUSTER_KEY"},
                 file_actions=[
                     (os.POSIX_SPAWN_DUP2, in_read, 0),
                     (os.POSIX_SPAWN_DUP2, out_write, 1),
@@ -705,7 +708,7 @@ def local_raylet(base: str, resolved: str) -> str | None:
     nodes = cluster_nodes(base, resolved)
     if any("executor" in node for node in nodes):  # inside Spark: the node of our own executor
         from skate.util.spark._attach import choose
-        from skate.util.spark._task import executor_pid
+        from skate.util.spark._executor import executor_pid
 
         pid = executor_pid()
         nodes = [choose(nodes, pid)] if pid else nodes

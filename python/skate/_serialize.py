@@ -469,6 +469,9 @@ def core_error(code: int, text: str) -> BaseException:
     if code == ESHUTDOWN:
         return exceptions.RaySystemError("Skate is not running (shutdown was called, or it ended)")
     if code == EDEAD:
+        why = _core.alive() or ""
+        if "had joined" in why:
+            return exceptions.RaySystemError(f"{why}: attach() joins the driver's next one")
         if not text or text == "the peer is dead":
             text = "the raylet of this node died"
         return exceptions.LocalRayletDiedError(text + _daemons_end())

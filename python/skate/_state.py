@@ -278,7 +278,7 @@ def tasks(asked: Asked) -> list[dict[str, Any]]:
     pids = {p["proc"]: p["pid"] for p in asked.processes()}
     alive = {row["actor"] for row in asked.actor_rows() if row["state"] == 1}
     names = {row["actor"]: row["name"] for row in asked.actor_rows() if row["name"]}
-    drivers = {p["proc"] for p in asked.processes() if p["role"] == 0}
+    drivers = {p["proc"] for p in asked.processes() if p["role"] != 1}
     for row in [*asked.live_tasks(), *asked.runs()]:
         if row["state"] == 7:
             created[row["task"]] = row["begin_ns"]
@@ -378,7 +378,7 @@ def workers(asked: Asked) -> list[dict[str, Any]]:
         {
             "worker_id": asked.worker_id(p["proc"]),
             "is_alive": p["state"] < 2,
-            "worker_type": "DRIVER" if p["role"] == 0 else "WORKER",
+            "worker_type": "WORKER" if p["role"] == 1 else "DRIVER",
             "exit_type": None,
             "node_id": ids[p["proc"] >> _NODE_BITS],
             "ip": nodes[p["proc"] >> _NODE_BITS]["ip"],

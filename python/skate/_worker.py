@@ -415,6 +415,7 @@ def _take_on(config: dict[str, Any], trouble: str | None) -> None:
         from skate import _alias
 
         _alias.install()
+    os.environ.update(config.get("forwarded") or {})
     if config.get("logging"):
         from skate import _logging_config
 

@@ -275,6 +275,9 @@ def main(run_dir: str, worker: str = "skate._worker") -> None:
     except ImportError:
         pass
     gc.freeze()
+    niceness = os.environ.pop("SKATE_WORKER_NICENESS", "")
+    if niceness.isdigit():
+        os.nice(int(niceness))  # the workers have it from us
     zygote = _Zygote(child, setup)
     try:
         zygote.serve()

@@ -11,6 +11,7 @@
 #include "base/atomic.h"
 #include "base/futex.h"
 #include "core/core_int.h"
+#include "core/member.h"
 #include "core/restore.h"
 #include "core/report.h"
 #include "core/sites.h"
@@ -255,6 +256,11 @@ int core_attach(int fd, struct core **ret, struct skate_error *err) {
 const struct core_info *core_get_info(const struct core *c) { return &c->info; }
 
 void core_set_job(struct core *c, uint32_t job) { c->info.job = job; }
+
+void core_join_job(struct core *c, uint32_t job, uint64_t driver) {
+    c->info.job = job;
+    c->info.driver = driver;
+}
 
 void core_forked(struct core *c) {
     if (!c || c->forked) return;

@@ -24,8 +24,8 @@ struct wire_head;
 struct core_info {
     uint64_t proc;      /* this process */
     uint64_t driver;    /* the job's driver */
-    uint32_t job;       /* 0 until core_set_job */
-    uint32_t is_driver; /* 1 or 0 */
+    uint32_t job;       /* 0 until core_set_job, core_join_job (member.h) */
+    uint32_t is_driver; /* 1: a program, which takes no tasks: the driver or a member */
     uint64_t arena_bytes, store_bytes; /* for objects: addresses, memory (0: as much) */
     struct skate_id node_id; /* 16 random bytes */
     char node_ip[64];

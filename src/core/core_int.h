@@ -218,7 +218,7 @@ struct core {
     bool blocked_told;
     struct run_group *groups; /* of an actor that runs several calls at once, else NULL */
     uint32_t group_count, runs_out, runs_left; /* runs_left: of runs_out, never answered */
-    bool serve_end, draining, watch_lent;
+    bool serve_end, draining, watch_lent, lends; /* lends: this driver does when it waits */
     struct map streams; /* task id -> index */
     struct stream **stream_v;
     uint32_t stream_cap;

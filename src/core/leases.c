@@ -12,6 +12,7 @@
 #include "base/atomic.h"
 #include "base/futex.h"
 #include "core/core_int.h"
+#include "core/member.h"
 #include "core/report.h"
 #include "core/worker_lease.h"
 
@@ -197,6 +198,14 @@ static void lease_cancel(struct core *c, struct sched_class *k) {
     (void)sock_send(c, &m, sizeof m);
     k->asked = 0;
     k->request = 0;
+}
+
+void core_leave_job(struct core *c) {
+    if (core_enter(c) < 0) return;
+    for (uint32_t i = 0; i < c->class_count; i++)
+        if (c->classes[i].asked) lease_cancel(c, &c->classes[i]);
+    return_idle(c, NULL);
+    core_leave(c);
 }
 
 /* An idle worker and nothing queued: take unstarted tasks back from a busy one. */

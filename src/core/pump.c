@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -172,6 +173,7 @@ void pump_dispatch(struct core *c, uint64_t src, const void *frame, uint32_t len
         case WIRE_ADOPT_TASK: estate_on_task(c, frame); return;
         case WIRE_BORROW: objects_on_borrow(c, src, frame); return; /* on behalf of a dead one */
         case WIRE_FREE: objects_on_free(c, frame); return;
+        case WIRE_JOB_END: core_die(c, "the job that this process had joined has ended"); return;
         case WIRE_WORKER_RETIRE: retire_on_asked(c); return;
         case WIRE_RESTORED: restore_on_answer(c, frame); return;
         case WIRE_ROOM_MADE: restore_on_room(c, frame); return;
@@ -211,6 +213,7 @@ void core_die(struct core *c, const char *reason) {
     if (c->dead) return;
     c->dead = true;
     (void)err_fail(&c->death, 0, "%s", reason);
+    (void)shutdown(c->sock, SHUT_RDWR); /* nobody reads it any more: who writes must not wait */
     (void)pthread_cond_broadcast(&c->cond);
     (void)pthread_cond_broadcast(&c->event_cond);
     groups_wake(c);

@@ -4,6 +4,7 @@
 
 #include "base/futex.h"
 #include "core/core_int.h"
+#include "core/lend.h"
 #include "core/inspect.h"
 #include "core/restore.h"
 #include "core/waits.h"
@@ -168,6 +169,12 @@ void tell_blocked(struct core *c, bool blocked) {
         (void)link_send(c, c->run_current->link, &u, sizeof u, BELL_WANTED, 0);
 }
 
+void core_lend(struct core *c, bool on) {
+    if (core_enter(c) < 0) return;
+    c->lends = on;
+    core_leave(c);
+}
+
 /* A worker that waits lends its CPUs, and gives back what it has not started. Calls are paired;
  * several threads may wait at once. */
 void lend_begin(struct core *c) {
@@ -183,7 +190,7 @@ void lend_end(struct core *c) {
 
 static int sleep_for(struct core *c, struct waiting *w, int64_t timeout_ns) {
     int64_t now = time_now_ns(), deadline = INT64_MAX;
-    bool lend = !c->info.is_driver && c->run_current && timeout_ns != 0;
+    bool lend = (c->info.is_driver ? c->lends : c->run_current != NULL) && timeout_ns != 0;
     int r;
 
     if (timeout_ns >= 0 && timeout_ns < INT64_MAX - now) deadline = now + timeout_ns;

@@ -269,7 +269,7 @@ static void tell_driver(struct core *c, uint64_t key, const char *text, uint32_t
 
     if (told_before(c, key)) return;
     wire_init(&b, NULL, 0);
-    if (c->info.is_driver) {
+    if (c->info.driver == c->info.proc) {
         struct wire_notice *m = wire_begin(&b, WIRE_NOTICE);
 
         m->level = 1;
@@ -289,7 +289,7 @@ void why_on_told(struct core *c, const struct wire_why_told *m) {
     uint32_t len;
     const char *text = wire_why_told_text(m, &len);
 
-    if (c->info.is_driver && len <= WHY_TEXT * MOST) tell_driver(c, m->key, text, len);
+    if (c->info.driver == c->info.proc && len <= WHY_TEXT * MOST) tell_driver(c, m->key, text, len);
 }
 
 static void tell(struct walk *k) {

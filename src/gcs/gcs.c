@@ -6,6 +6,7 @@
  * Tests: tests/unit/gcs_test.c. */
 #include "gcs/gcs_demand.h"
 #include "gcs/gcs_groups.h"
+#include "gcs/gcs_said.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -85,6 +86,7 @@ void gcs_actor_release(struct gcs_actor *a) {
 struct gcs *gcs_free(struct gcs *g) {
     if (!g) return NULL;
     gcs_demand_release(g);
+    gcs_said_release(g);
     for (uint32_t i = 0; i < g->node_count; i++) {
         free(g->nodes[i]->registered);
         free(g->nodes[i]->ip);
@@ -224,6 +226,8 @@ static void on_node_frame(struct gcs *g, struct gcs_from *from, const struct gcs
         gcs_node_state(g, from->node, e->frame);
     else if (head->kind == WIRE_NODE_BYE)
         gcs_node_bye(g, from->node, e->frame);
+    else if (head->kind == WIRE_NODE_SAID)
+        gcs_said(g, from->node, e->frame);
     else if (head->kind == WIRE_PROC_DIED)
         gcs_proc_died(g, e->frame);
     else if (head->kind == WIRE_ROUTE) {

@@ -17,6 +17,7 @@ struct gcs_node {
     bool alive, stale; /* stale: it refused an actor, or is away, since its last report */
     bool draining;     /* nothing new goes there: it is to be ended (node_drain) */
     bool returning;    /* its link is back, its node_state is not there yet */
+    bool restored;     /* from a log; it has had no link since */
     uint64_t batch;    /* of records, the one that has its latest change; the same below */
     uint64_t link;     /* 0: away, until away_until_ns at most */
     int64_t away_until_ns;
@@ -87,6 +88,7 @@ struct gcs_groups {
 };
 
 struct gcs_demands; /* gcs_demand.c */
+struct gcs_saids;   /* gcs_said.c */
 
 struct gcs_value {
     struct skate_id key;
@@ -141,6 +143,7 @@ struct gcs {
     bool late; /* the log takes long */
     char *refusing; /* why nothing may be changed by request now, or NULL */
     struct gcs_demands *demands; /* NULL: none yet */
+    struct gcs_saids *saids;     /* NULL: no raylet complained */
 };
 
 /* gcs.c: memory that budgets bound, so its end is a panic */

@@ -133,6 +133,32 @@ static int judge(struct gcs *g, const struct wire_node_register *m, struct resou
     return 0;
 }
 
+/* The living node that has this one's slot, or NULL. */
+static struct gcs_node *rival(struct gcs *g, const struct wire_node_register *m) {
+    uint32_t len, its_len;
+    const char *slot = wire_node_register_slot(m, &len), *its;
+
+    for (uint32_t i = g->node_count; len && i-- > 0;) {
+        if (!g->nodes[i]->alive) continue;
+        its = wire_node_register_slot(g->nodes[i]->registered, &its_len);
+        if (its_len == len && memcmp(its, slot, len) == 0) return g->nodes[i];
+    }
+    return NULL;
+}
+
+/* The slot is free, or its node is gone with its link and is dead from now on. False: it is not.
+ * One that is restored may live, and has not had the time to come back. */
+static bool vacate(struct gcs *g, const struct wire_node_register *m, char reason[GCS_REASON]) {
+    struct gcs_node *n = rival(g, m);
+
+    if (n && (n->link || n->restored)) {
+        (void)snprintf(reason, GCS_REASON, "node %u, which lives, has its slot", n->number);
+        return false;
+    }
+    if (n) gcs_node_lost(g, n, "its connection ended, and another node has taken its slot");
+    return true;
+}
+
 bool gcs_nodes_many(const struct gcs *g) {
     uint32_t living = 0;
 
@@ -189,6 +215,7 @@ void gcs_node_register(struct gcs *g, const struct gcs_from *from,
         return;
     }
     r = judge(g, m, &total, reason);
+    if (r == 0 && !vacate(g, m, reason)) r = -SKATE_EAGAIN;
     if (r < 0) {
         gcs_node_welcome(g, from, NULL, r, reason);
         return;
@@ -313,6 +340,15 @@ void gcs_node_drain(struct gcs *g, const struct gcs_from *from, const struct wir
         gcs_place_row(g, n);
         tell_all(g, n, n->number);
         g->place_wanted = true;
+    }
+    if (m->on == 2) {
+        static const char why[] = "it was told to end";
+        struct wire_buf b;
+
+        wire_init(&b, NULL, 0);
+        (void)wire_begin(&b, WIRE_STOP);
+        WIRE_PUT(&b, stop, reason, why, sizeof why - 1);
+        gcs_send_link(g, n->link, &b); /* its link is away: it is asked again, or is dead soon */
     }
     gcs_reply_status(g, from, 0, "");
 }

@@ -5,6 +5,7 @@
 #include "base/assert.h"
 #include "gcs/gcs_demand.h"
 #include "gcs/gcs_groups.h"
+#include "gcs/gcs_said.h"
 #include "wire/row_list.h"
 
 enum { ROWS_BYTES_MAX = 64 << 20 };
@@ -31,6 +32,7 @@ void gcs_list(struct gcs *g, const struct gcs_from *from, const struct wire_list
         wire_rows_add(&r, &b);
     }
     if (m->what == 7) gcs_demand_list(g, &r);
+    if (m->what == 8) gcs_said_list(g, &r);
     for (uint32_t i = 0; m->what == 4 && i < g->groups.count; i++) {
         wire_init(&b, NULL, 0);
         gcs_group_frame(g->groups.v[i], &b);

@@ -95,7 +95,7 @@ static bool build_node(struct gcs *g, const struct wire_rec_node *m) {
     n->number = g->node_count;
     n->alive = m->alive != 0;
     n->heard_ns = n->health.turned_ns = g->now;
-    n->stale = true; /* away, until it comes back by its number */
+    n->stale = n->restored = true; /* away, until it comes back by its number */
     n->away_until_ns = g->now + g->opts.heartbeat_ms * INT64_C(1000000);
     n->reported = n->loading = total;
     for (uint32_t i = 0; i < total.count; i++) n->loading.v[i].amount = 0;

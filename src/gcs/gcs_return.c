@@ -26,7 +26,7 @@ void gcs_node_away(struct gcs *g, struct gcs_node *n, const char *why) {
         return;
     }
     n->link = 0;
-    n->returning = false;
+    n->returning = n->restored = false;
     n->stale = true;
     gcs_demand_node_lost(g, n->number);
     gcs_place_row(g, n);

@@ -6,9 +6,21 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "native/native_main.h"
+
+/* SKATE_WORKER_NICENESS, 0 to 19: the zygote takes it for workers in Python, we for ourselves. */
+static void be_nice(void) {
+    const char *text = getenv("SKATE_WORKER_NICENESS");
+    char *end = NULL;
+    long n = text ? strtol(text, &end, 10) : 0;
+
+    if (text && end != text && *end == 0 && n > 0 && n <= 19)
+        (void)setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + (int)n);
+    (void)unsetenv("SKATE_WORKER_NICENESS");
+}
 
 int main(int argc, char **argv) {
     long parent = argc == 2 ? strtol(argv[1], NULL, 10) : 0;
@@ -18,5 +30,6 @@ int main(int argc, char **argv) {
         return 2;
     }
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != (pid_t)parent) return 1;
+    be_nice();
     _exit(skate_native_main());
 }

@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #include "raylet/bundles.h"
+#include "raylet/lent.h"
 #include "raylet/raylet.h"
 
 static int64_t gpus_of(const struct resources *want) { return resources_amount(want, "GPU"); }
@@ -56,6 +57,7 @@ static void count_held(struct raylet *r, const struct bundle *b, struct resource
         for (const struct placement *pl = j->waiting; pl; pl = pl->next)
             if (pl->bundle == b) resources_give(sum, &pl->used);
     if (!b) bundles_sum(r, sum);
+    if (!b) lent_sum(r, sum);
 }
 
 static void check(struct raylet *r, const struct bundle *b, const struct resources *total,

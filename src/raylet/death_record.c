@@ -87,7 +87,7 @@ static void say_output(struct text *t, const struct death_notes *n) {
 }
 
 void death_record(const struct death_facts *f, char out[DEATH_TEXT]) {
-    const char *what = f->driver ? "driver" : "worker", *why = f->reason;
+    const char *what = f->driver ? "driver" : f->member ? "member" : "worker", *why = f->reason;
     const char *colon = why[0] ? ": " : "";
     struct text t = {out, 0, DEATH_TEXT};
 
@@ -105,7 +105,7 @@ void death_record(const struct death_facts *f, char out[DEATH_TEXT]) {
         say(&t, "%s process %u exited with code %d%s%s", what, f->pid, f->code, colon, why);
     else
         say(&t, "%s process %u ended%s%s", what, f->pid, colon, why);
-    if (f->driver || f->intended) return;
+    if (f->driver || f->member || f->intended) return;
     say(&t, "\n    on node %u (%s)", f->node, f->node_ip);
     if (f->notes->peak_bytes)
         say(&t, "; at most %.0f MB of memory", (double)f->notes->peak_bytes / 1e6);

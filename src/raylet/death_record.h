@@ -40,7 +40,7 @@ void death_notes_output(struct death_notes *n, const char *text, uint32_t len);
 void death_notes_release(struct death_notes *n);
 
 struct death_facts {
-    bool driver, intended;
+    bool driver, member, intended;
     uint32_t pid, node;
     int signal, code;
     bool oom; /* the kernel has killed for lack of memory since the last death */

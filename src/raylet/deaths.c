@@ -13,6 +13,7 @@
 #include "base/assert.h"
 #include "raylet/answers.h"
 #include "raylet/gcs_link.h"
+#include "raylet/lent.h"
 #include "raylet/links.h"
 #include "raylet/pulls.h"
 #include "raylet/raylet.h"
@@ -21,7 +22,8 @@
 /* What everybody will be told. */
 static void describe(struct proc *p, int sig, int code, char out[DEATH_TEXT]) {
     struct raylet *r = p->r;
-    struct death_facts f = {.driver = p->role == PROC_DRIVER, .intended = p->intended,
+    struct death_facts f = {.driver = p->role == PROC_DRIVER,
+                            .member = p->role == PROC_MEMBER, .intended = p->intended,
                             .pid = p->pid, .node = r->node, .signal = sig, .code = code,
                             .reason = p->reason, .node_ip = r->set.node_ip, .notes = &p->notes};
 
@@ -73,7 +75,7 @@ static void tell_procs(struct raylet *r, uint64_t dead, const void *frame, uint3
     uint32_t at = 0;
 
     while ((p = table_next(&r->procs, &at, NULL))) {
-        bool urgent = p->role == PROC_DRIVER || proc_node(dead) != r->node || heir ||
+        bool urgent = p->role != PROC_WORKER || proc_node(dead) != r->node || heir ||
                       channels_linked(p, dead);
 
         if (p->state == PROC_LIVE || (heir && p->state == PROC_STARTING))
@@ -184,16 +186,17 @@ void death_of(struct proc *p, int sig, int code) {
     struct raylet *r = p->r;
     char text[DEATH_TEXT];
     struct death d = {.proc = p->id, .pid = p->pid, .signal = sig, .code = code, .text = text};
-    bool driver = p->role == PROC_DRIVER;
+    bool driver = p->role == PROC_DRIVER, worker = p->role == PROC_WORKER;
 
     p->pid_watch = loop_unwatch(p->pid_watch);
-    if (!driver && p->pid) (void)kill(-(pid_t)p->pid, SIGKILL); /* what it has started */
+    if (worker && p->pid) (void)kill(-(pid_t)p->pid, SIGKILL); /* what it has started */
     if (p->stream) stream_drain(p->stream);
-    if (!driver) logs_drain(r, p->id);
+    if (worker) logs_drain(r, p->id);
     d.intended = p->intended;
     d.cause = p->intended ? 0 : p->notes.cause;
     describe(p, sig, code, text);
     rows_died(p);
+    lent_by(p, false);
     actor_host_died_early(p, d.text);
     pool_remove(p);
     table_take(&r->procs, proc_number(p->id));
@@ -209,8 +212,8 @@ void death_of(struct proc *p, int sig, int code) {
     spill_proc_died(r, p);
     p->state = PROC_DOOMED;
     proc_free(p);
+    if (!worker) end_jobs_of(r, d.proc);
     if (!driver) return;
-    end_jobs_of(r, d.proc);
     SKATE_ASSERT(r->drivers > 0);
     r->drivers--;
     if (r->set.local_session && r->drivers == 0) node_end(r, "the driver of this session ended");

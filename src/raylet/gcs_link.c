@@ -16,12 +16,13 @@
 #include "raylet/demand.h"
 #include "raylet/gateway.h"
 #include "raylet/gcs_keep.h"
+#include "raylet/lent.h"
 #include "raylet/links.h"
 #include "raylet/rejoin.h"
 #include "wire/kept.h"
 
 enum { REDIAL_MS = 10, REDIAL_MAX_MS = 500, STUCK_MS = 2000, SILENT_MS = 3000 };
-enum { KEPT_MAX = 256 << 20, GIVE_UP_MIN = 30, EARLY_MAX = 16 << 20 };
+enum { KEPT_MAX = 256 << 20, EARLY_MAX = 16 << 20 };
 
 /* A frame that came before the welcome: while the GCS cannot write its log, what does not wait for
  * the log overtakes what does. */
@@ -84,6 +85,7 @@ static void on_gcs_ready(void *arg, struct conn *c) {
     WIRE_PUT(&b, node_register, resources, packed, packed_len);
     own_labels(r, labels);
     WIRE_PUT(&b, node_register, labels, labels, strlen(labels));
+    WIRE_PUT(&b, node_register, slot, s->slot, strlen(s->slot));
     if ((wire_end(&b) < 0 || conn_send(c, b.p, b.len) < 0) && !r->node)
         node_fail(r, SKATE_EIO, "cannot register at the GCS");
     wire_release(&b);
@@ -178,8 +180,8 @@ void gcs_link_beat(struct raylet *r) {
     int64_t now = loop_now_ns(r->loop);
 
     if (r->set.local_session || !r->node) return;
-    if (l->lost_ns && now - l->lost_ns > GIVE_UP_MIN * INT64_C(60000000000))
-        node_end(r, "the GCS did not come back for half an hour");
+    if (l->lost_ns && now - l->lost_ns > r->set.gcs_wait_s * INT64_C(1000000000))
+        node_end(r, "the GCS did not come back");
     if (!l->conn) return;
     if (l->state == LINK_OPEN ? now - l->heard_ns > SILENT_MS * INT64_C(1000000)
                               : now - l->dialled_ns > STUCK_MS * INT64_C(1000000)) {
@@ -234,6 +236,7 @@ static void on_welcome(struct raylet *r, const struct wire_node_welcome *m) {
     if (!own) node_fail(r, SKATE_ENOMEM, "out of memory");
     own->alive = !r->set.outpost; /* nothing is placed there */
     own->total = own->avail = r->set.resources;
+    lent_start(r);
     own_labels(r, own->labels);
     gpus_init(&r->gpus, resources_amount(&own->total, "GPU"));
     node_ready(r);
@@ -248,6 +251,15 @@ static void on_convicted(struct raylet *r, const struct wire_convicted *m) {
     if (m->node != r->node) return;
     snprintf(why, sizeof why, "%.*s", (int)len, text);
     node_rejoin(r, why);
+}
+
+__attribute__((noreturn)) static void on_stop(struct raylet *r, const struct wire_stop *m) {
+    char why[256];
+    uint32_t len;
+    const char *text = wire_stop_reason(m, &len);
+
+    snprintf(why, sizeof why, "%.*s", len < 200 ? (int)len : 200, text);
+    node_end(r, why[0] ? why : "the cluster stops");
 }
 
 /* A process has its answer: its question need not be asked again. */
@@ -299,7 +311,7 @@ static void dispatch(struct raylet *r, const void *frame) {
     case WIRE_GROUP_INFO: groups_on_info(r, frame); break;
     case WIRE_NODE_DOUBT: links_node_doubt(r, frame); break;
     case WIRE_CONVICTED: on_convicted(r, frame); break;
-    case WIRE_STOP: node_end(r, "the cluster stops");
+    case WIRE_STOP: on_stop(r, frame);
     default: break;
     }
 }

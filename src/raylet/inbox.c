@@ -5,7 +5,9 @@
 #include "base/assert.h"
 #include "raylet/answers.h"
 #include "raylet/bundles.h"
+#include "raylet/lent.h"
 #include "raylet/links.h"
+#include "raylet/members.h"
 #include "raylet/pulls.h"
 #include "raylet/raylet.h"
 #include "raylet/spill.h"
@@ -89,6 +91,13 @@ static void on_last_words(struct proc *p, const struct wire_last_words *m) {
     snprintf(p->reason, sizeof p->reason, "%.*s", (int)len, len ? reason : "");
 }
 
+static void blocked(struct proc *p, bool waits) {
+    if (p->role != PROC_WORKER)
+        lent_by(p, waits);
+    else
+        grants_blocked(p, waits);
+}
+
 /* From a process of this node only. */
 static void from_proc(struct raylet *r, struct proc *p, const struct wire_head *head) {
     const void *m = head;
@@ -109,12 +118,13 @@ static void from_proc(struct raylet *r, struct proc *p, const struct wire_head *
     case WIRE_SPILL_OFFER: spill_on_offer(r, p, m); break;
     case WIRE_PULL: pulls_request(r, p, m); break;
     case WIRE_UNPULL: pulls_unpull(r, p->id, ((const struct wire_unpull *)m)->offset); break;
-    case WIRE_WORKER_BLOCKED: grants_blocked(p, true); break;
-    case WIRE_WORKER_UNBLOCKED: grants_blocked(p, false); break;
+    case WIRE_WORKER_BLOCKED: blocked(p, true); break;
+    case WIRE_WORKER_UNBLOCKED: blocked(p, false); break;
     case WIRE_WORKER_EXITING: on_exiting(p, m); break;
+    case WIRE_JOB_JOIN: members_join(r, p, m); break;
     case WIRE_LAST_WORDS: on_last_words(p, m); break;
     case WIRE_BYE:
-        if (p->role == PROC_DRIVER) job_bye(r, p, head->call);
+        if (p->role != PROC_WORKER) job_bye(r, p, head->call);
         break;
     default: break;
     }

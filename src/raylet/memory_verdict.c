@@ -111,6 +111,7 @@ static void say_proc(struct text *t, const struct memory_case *c, const struct m
     if (p && p->role == PROC_WORKER) memory_doing_of(p, &d);
     say(t, "%s %s%s (pid %u)", bytes_text(m->bytes, a),
         !p ? m->name : m->pid == c->proc->pid ? "this one" : p->role == PROC_DRIVER ? "driver"
+        : p->role == PROC_MEMBER ? "a member"
         : d.name[0] ? d.name : "a worker", p && p->pid != m->pid ? "'s child" : "", m->pid);
 }
 
@@ -123,7 +124,7 @@ static void say_top(struct text *t, const struct memory_case *c) {
         const struct proc *p = session ? of_ours(c, &c->scan[i]) : NULL;
         uint32_t at = n < TOP ? n : TOP;
 
-        if (session && (!p || p->role == PROC_DRIVER)) continue;
+        if (session && (!p || p->role != PROC_WORKER)) continue;
         while (at > 0 && c->scan[top[at - 1]].bytes < c->scan[i].bytes) at--;
         if (at >= TOP) continue;
         memmove(&top[at + 1], &top[at], ((n < TOP ? n : TOP - 1) - at) * sizeof *top);

@@ -33,6 +33,7 @@
 #include "raylet/rejoin.h"
 #include "raylet/spill.h"
 #include "raylet/raylet.h"
+#include "raylet/said.h"
 
 enum { BEAT_MS = 1000 };
 enum { LOG_BURST = 200, LOG_EACH_MS = 50 }; /* lines at once; then one line each 50 ms */
@@ -73,6 +74,7 @@ void node_log(const char *format, ...) {
     if (n < 0) return;
     if ((size_t)n > sizeof line - 2) n = (int)sizeof line - 2;
     line[n] = '\n';
+    said_add(line, (uint32_t)n + 1);
     if (write(2, line, (size_t)n + 1) < 0) return;
 }
 
@@ -370,6 +372,7 @@ static void on_beat(void *arg) {
     beats_turn(r->beats);
     report(r, true);
     gcs_link_beat(r);
+    said_beat(r);
     links_beat(r);
     pulls_beat(r);
     proc_beat(r);
@@ -387,6 +390,7 @@ static int make_timers(struct raylet *r) {
         loop_timer_new(r->loop, grants_reclaim_tick, r, &r->reclaim_timer) < 0)
         return -SKATE_ENOMEM;
     loop_timer_start(r->beat_timer, BEAT_MS, BEAT_MS);
+    if (r->set.report_log) said_on();
     store_stats_beat(r); /* rates are since now */
     return 0;
 }

@@ -16,6 +16,7 @@
 #include "base/futex.h"
 #include "raylet/gcs_link.h"
 #include "raylet/links.h"
+#include "raylet/members.h"
 #include "raylet/memory_monitor.h"
 #include "raylet/raylet.h"
 
@@ -310,7 +311,7 @@ void job_info(struct raylet *r, const struct wire_job_info *m) {
         j->ended = true;
         j->ended_number = r->next_number;
     }
-    if (driver) {
+    if (driver && driver->role == PROC_DRIVER) {
         driver->job = j->number;
         cpus = own ? resources_amount(&own->total, "CPU") / RESOURCE_UNIT : 1;
         for (int64_t i = 0; i < PRESTART_MAX && i < cpus; i++)
@@ -343,6 +344,7 @@ void job_end(struct raylet *r, uint32_t number, const char *why, bool tell_gcs) 
             p->intended = true;
             proc_doom(p, why);
         }
+    members_end(r, number, why);
     j->idle = NULL;
     if (tell_gcs) {
         struct wire_job_end m = {.head = {.size = sizeof m, .kind = WIRE_JOB_END,
@@ -383,9 +385,9 @@ static void say_bye(void *arg) {
 /* Its workers are killed; the answer comes when their pipes are read to the end. */
 void job_bye(struct raylet *r, struct proc *p, uint32_t call) {
     struct job none = {.r = r, .bye_to = p->id, .bye_call = call};
-    struct job *j = p->job ? table_get(&r->jobs, p->job) : NULL;
+    struct job *j = p->job && p->role == PROC_DRIVER ? table_get(&r->jobs, p->job) : NULL;
 
-    if (!j) {
+    if (!j) { /* a member only leaves */
         say_bye(&none);
         return;
     }

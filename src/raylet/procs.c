@@ -89,16 +89,16 @@ static void on_frame(void *arg, const void *frame, uint32_t len) {
     struct proc *p = arg;
 
     (void)len;
-    if (p->state == PROC_DOOMED && p->role == PROC_DRIVER) return;
+    if (p->state == PROC_DOOMED && p->role != PROC_WORKER) return;
     inbox_frame(p->r, p->id, frame);
 }
 
-/* A hang-up is the end of a driver (it has closed its runtime). A worker's is a hint: it is ending
- * and its parent will say how; if it lives on without its socket it is of no use (proc_beat). */
+/* A hang-up is the end of a user's program (it has closed its runtime). A worker's is a hint: it is
+ * ending and its parent says how; if it lives on without its socket it is of no use (proc_beat). */
 static void on_close(void *arg, int code) {
     struct proc *p = arg;
 
-    if (p->role == PROC_DRIVER)
+    if (p->role != PROC_WORKER)
         death_of(p, -1, -1);
     else if (code == -SKATE_EPROTO)
         proc_doom(p, "it sent a malformed frame to its raylet");
@@ -229,7 +229,7 @@ void proc_doom(struct proc *p, const char *reason) {
     if (!p->reason[0] || !p->intended)
         snprintf(p->reason, sizeof p->reason, "%s", reason);
     /* A driver is the user's process: it is only cut off, soon (our caller may be using it). */
-    if (p->role == PROC_DRIVER)
+    if (p->role != PROC_WORKER)
         loop_post(p->r->loop, &p->cut_off);
     else if (p->pid)
         kill((pid_t)p->pid, SIGKILL);

@@ -31,7 +31,8 @@ enum {
     RAYLET_REASON = DEATH_REASON,
 };
 
-enum proc_role { PROC_DRIVER, PROC_WORKER };
+/* MEMBER: a user's program in another one's job (members.h). Only a WORKER is ours to kill. */
+enum proc_role { PROC_DRIVER, PROC_WORKER, PROC_MEMBER };
 /* STARTING: fork asked. LIVE. DOOMED: SIGKILL sent, nothing is sent to it any more. */
 enum proc_state { PROC_STARTING, PROC_LIVE, PROC_DOOMED };
 enum work { WORK_NONE, WORK_IDLE, WORK_LEASE, WORK_ACTOR };
@@ -49,7 +50,7 @@ struct proc {
     enum proc_role role;
     enum proc_state state;
     struct stream *stream;
-    int pidfd, bell_fd, ledger_fd; /* pidfd: drivers */
+    int pidfd, bell_fd, ledger_fd; /* pidfd: not of workers */
     struct loop_watch *pid_watch;
     struct doorbell *bell;
     struct loop_task cut_off; /* a doomed driver */
@@ -78,6 +79,7 @@ struct proc {
     int spawned;             /* natives.c: its pid, until it joins the pool */
     const uint32_t *pins;    /* what it reads, store/residency.h; NULL before its welcome */
     uint32_t spill_round;    /* spill.c: asked in that round and not answered; 0 */
+    int64_t lends;           /* lent.c: CPUs of a driver that waits */
 };
 
 struct bundle;
@@ -147,6 +149,7 @@ struct raylet {
     bool hurry;            /* the next report is not to wait for others */
     uint32_t reclaim_ms;            /* until idle leases are asked for again: grows when in vain */
     uint32_t free_leases; /* leases that want nothing: bounded apart */
+    int64_t shared, borrowed; /* lent.c: CPUs that are others' unless lent, and lent now */
     struct groups *groups; /* bundles.c */
     struct gpus gpus;      /* claims.c */
     /* gcs_link.c, links.c, pulls.c */

@@ -111,7 +111,8 @@ static int set_memory(struct memory_settings *m, const char *key, const char *va
 
 static int parse_number(struct raylet_settings *s, const char *key, const char *value) {
     static const char *const known[] = {"listen_port", "arena_bytes", "is_head", "local_session",
-                                        "lifeline_pid", "outpost"};
+                                        "lifeline_pid", "outpost", "shared_cpus",
+                                        "lend_cpus", "report_log", "gcs_wait_s"};
     bool mine = false;
     uint64_t n;
 
@@ -128,11 +129,19 @@ static int parse_number(struct raylet_settings *s, const char *key, const char *
         s->is_head = n != 0;
     } else if (!strcmp(key, "local_session")) {
         s->local_session = n != 0;
+    } else if (!strcmp(key, "report_log")) {
+        s->report_log = n != 0;
     } else if (!strcmp(key, "outpost")) {
         s->outpost = n != 0;
     } else if (!strcmp(key, "lifeline_pid")) {
         if (n > INT32_MAX) return -SKATE_EINVAL;
         s->lifeline_pid = (uint32_t)n;
+    } else if (!strcmp(key, "gcs_wait_s")) {
+        if (n > 1 << 20) return -SKATE_EINVAL;
+        s->gcs_wait_s = (uint32_t)n;
+    } else {
+        if (n > 1 << 20) return -SKATE_EINVAL;
+        *(!strcmp(key, "shared_cpus") ? &s->shared_cpus : &s->lend_cpus) = (uint32_t)n;
     }
     return 0;
 }
@@ -154,6 +163,7 @@ static int set_one(struct raylet_settings *s, const char *key, char *value) {
     if (!strcmp(key, "labels")) return copy_text(s->labels, sizeof s->labels, value);
     if (!strcmp(key, "gpu_names")) return copy_text(s->gpu_names, sizeof s->gpu_names, value);
     if (!strcmp(key, "node_name")) return copy_text(s->node_name, sizeof s->node_name, value);
+    if (!strcmp(key, "slot")) return copy_text(s->slot, sizeof s->slot, value);
     if (!strcmp(key, "resources")) return parse_resources(value, &s->resources);
     if (!strcmp(key, "lifeline")) return s->no_lifeline = !strcmp(value, "none"), 0;
     if (!strcmp(key, "python_path")) {
@@ -174,7 +184,7 @@ static int default_spill(struct raylet_settings *s) {
 
 int raylet_settings_parse(char *line, struct raylet_settings *ret, struct skate_error *err) {
     struct raylet_settings s = {.line_fd = -1, .arena_bytes = 256 << 20, .spill_threshold = 0.8,
-                                .store_wait_s = 30,
+                                .store_wait_s = 30, .gcs_wait_s = 1800,
                                 .memory = {.refresh_ms = 250, .threshold = 0.95, .min_free = -1,
                                            .idle_bytes = 128 << 20}};
     char *save = NULL;

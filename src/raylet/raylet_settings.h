@@ -43,9 +43,13 @@ struct raylet_settings {
     char gpu_names[512]; /* what programs call its GPUs, "3,5"; empty: 0, 1, ... */
     uint64_t arena_bytes;
     char node_name[128];
+    char slot[64];       /* one living node of the cluster at a time has it; empty: none */
+    uint32_t gcs_wait_s; /* so long without a GCS that kept a log, and the node ends */
     bool is_head, local_session, no_lifeline;
     bool outpost; /* for the driver of lifeline_pid alone, outside of the cluster: gateway.h */
     uint32_t lifeline_pid; /* 0: none */
+    bool report_log; /* said.h */
+    uint32_t shared_cpus, lend_cpus; /* lent.h: of its CPUs; by each driver that waits */
     struct tls_settings tls;
     struct memory_settings memory;
     bool no_near; /* chunks go over the connection on one machine, too: near.h */

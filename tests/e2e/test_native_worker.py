@@ -362,6 +362,25 @@ def test_no_program(library: str, tmp_path: Path) -> None:
         site.close()
 
 
+def test_niceness(library: str) -> None:
+    """Workers in C are as nice as those in Python; what they do not understand changes nothing."""
+    program_text = (
+        OF_TASKS + "import os\n"
+        "c = skate.get(c_function(library, 'pid').remote())\n"
+        "python = skate.get(skate.remote(os.getpid).remote())\n"
+        "print([os.getpriority(os.PRIO_PROCESS, pid) - os.getpriority(os.PRIO_PROCESS, 0)\n"
+        "       for pid in (c, python)], flush=True)\n"
+    )
+    for told, nice in (("4", 4), ("4x", 0)):
+        site = Site()
+        try:
+            program = site.python(program_text, library, env={"SKATE_WORKER_NICENESS": told})
+            program.expect(rf"\[{nice}, {nice}\]")
+            program.succeeds()
+        finally:
+            site.close()
+
+
 def test_stacks_of_none() -> None:
     """A process that has ended has no stacks."""
     done = subprocess.Popen(["true"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from skate import _node, _tls
-from skate.cli import _start
+from skate.cli import _interfaces, _start
 
 
 @pytest.fixture(autouse=True)
@@ -29,12 +29,16 @@ def test_settings(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("own", "listens"),
-    [("10.1.2.3", "10.1.2.3"), ("192.168.1.9", "192.168.1.9"), ("127.0.0.1", "127.0.0.1"),
-     ("8.8.8.8", "127.0.0.1")],
+    ("own", "only", "listens"),
+    [("10.1.2.3", "10.1.2.3", "10.1.2.3"), ("192.168.1.9", None, "192.168.1.9"),
+     ("127.0.0.1", None, "127.0.0.1"), ("127.0.0.1", "10.1.2.3", "10.1.2.3"),
+     ("127.0.0.1", "8.8.8.8", "127.0.0.1"), ("8.8.8.8", "8.8.8.8", "127.0.0.1")],
 )  # fmt: skip
-def test_no_public_address_unless_asked(monkeypatch, capsys, own, listens):
+def test_no_public_address_unless_asked(monkeypatch, capsys, own, only, listens):
+    """only: the address of the single network, where no route leads outside."""
     monkeypatch.setattr(_node, "own_ip", lambda toward="192.0.2.1": own)
+    monkeypatch.setattr(_interfaces, "only_one", lambda: only)
     assert _start._node_ip(None, None) == listens
-    assert ("--node-ip-address=8.8.8.8" in capsys.readouterr().err) == (own != listens)
+    said = "--node-ip-address=8.8.8.8" in capsys.readouterr().err
+    assert said == ("8.8.8.8" in (own, only))
     assert _start._node_ip("8.8.8.8", None) == "8.8.8.8"

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from skate import _core
 from skate.util import spark as skate_spark
 from skate.util.spark._attach import choose
 from skate.util.spark._job import short_error
@@ -38,6 +39,21 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"max_worker_nodes": 2, "worker_node_options": {"resources": "{oops"}}, "not JSON"),
     ({"max_worker_nodes": 2, "worker_node_options": {"resources": {"CPU": 1}}}, "of its own"),
     ({"max_worker_nodes": 2, "worker_node_options": {"resources": {"a": -1}}}, ">= 0"),
+    ({"max_worker_nodes": 2, "mode": "sharing"}, "exclusive, shared"),
+    ({"max_worker_nodes": 2, "tls": True}, "off, psk"),
+    ({"max_worker_nodes": 2, "wait": "all"}, "min, first, none"),
+    ({"max_worker_nodes": 2, "forward_env": "HOME"}, "list of names"),
+    ({"max_worker_nodes": 2, "forward_env": ["NO_SUCH_VARIABLE"]}, "is not set"),
+    ({"max_worker_nodes": 2, "forward_env": ["A=B"]}, "not the name"),
+    ({"max_worker_nodes": 2, "autoscale_idle_timeout_minutes": -1}, "autoscale_idle"),
+    ({"max_worker_nodes": 2, "autoscale_upscaling_speed": "fast"}, "autoscale_upscaling"),
+    ({"max_worker_nodes": 2, "collect_log_to_path": "s3://bucket/x"}, "file system"),
+    ({"max_worker_nodes": 2, "worker_node_options": {"node_manager_port": 70000}}, "a port"),
+    ({"max_worker_nodes": 2, "worker_node_options": {"node_name": "a,b"}}, "short text"),
+    (
+        {"max_worker_nodes": 2, "worker_node_options": {"system_config": {"worker_niceness": 20}}},
+        "from 0 to 19",
+    ),
     ({"max_worker_nodes": 2, "num_worker_nodes": 2}, "removed"),
     ({"max_worker_nodes": 2, "autoscale": True}, "removed"),
 ]
@@ -83,6 +99,7 @@ def test_connected_already(session: Any) -> None:
 def test_attach_without_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RAY_ADDRESS", "SKATE_ADDRESS"):
         monkeypatch.delenv(name, raising=False)
+    _core.carry("", 0)  # what other tests have unpickled without a session
     with pytest.raises(ConnectionError, match="RAY_ADDRESS is not set"):
         skate_spark.attach()
 
@@ -93,6 +110,9 @@ def test_the_node_of_the_own_executor_is_chosen() -> None:
     records = [head, first, second]
     assert choose(records, 8) is second
     assert choose(records, 9) is first, "a node without tasks must not be preferred"
+    assert choose(records, 9, in_task=False) is head, "beside Spark's driver"
+    assert choose(records, 8, in_task=False) is second
+    assert choose([first], 9, in_task=False) is first
     assert choose([head], 8) is head
     assert choose([], 8) is None
 
@@ -116,6 +136,11 @@ def test_settings_of_a_node() -> None:
     assert pairs["node_name"] == "spark-3.1" and pairs["run_dir"] == "/run"
     assert float(amounts["CPU"]) == 2 and float(amounts["GPU"]) == 2
     assert float(amounts["disk"]) == 15 and pairs["arena_bytes"] == str(1 << 27)
+    assert "tls" not in pairs and "shared_cpus" not in pairs
+    other = settings_line(settings(tls=True, shared=True, name="n"), Grant(3, 1, 1, ()), "/run")
+    assert {"tls=1", "shared_cpus=1", "lend_cpus=1", "node_name=n-3.1"} <= set(
+        other.rstrip("\n").split("\t")
+    )
     assert "zone=a" in pairs["labels"] and "spark-partition=3" in pairs["labels"]
 
 

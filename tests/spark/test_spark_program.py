@@ -15,7 +15,7 @@ import pytest
 from spark_help import ROOT, has_java, processes, session_files, until
 
 pytestmark = pytest.mark.skipif(not has_java(), reason="there is no Java")
-PROGRAM = ROOT / "examples" / "spark_udf.py"
+PROGRAM = ROOT / "examples" / "spark" / "prefix_models.py"
 MARK = "SKATE_SPARK_TEST"
 
 DRIVER = """

@@ -314,6 +314,27 @@ static void false_heirs(void **state) {
     assert_false(view.flags & VAL_ERROR);
 }
 
+/* A core that has died hangs up: whoever writes to it is told so, and does not wait for a reader
+ * that never comes. */
+static void hangs_up_when_dead(void **state) {
+    struct wire_job_end end = {.head = HEAD(wire_job_end, WIRE_JOB_END), .job = 1};
+    static const uint8_t bytes[4096];
+    int64_t until = time_now_ns() + INT64_C(60000000000);
+    ssize_t n = 0;
+
+    (void)state;
+    said(&end, sizeof end);
+    while (time_now_ns() < until && (n >= 0 || errno == EAGAIN)) {
+        struct pollfd p = {rig->sock, POLLOUT, 0};
+
+        (void)poll(&p, 1, 10);
+        n = send(rig->sock, bytes, sizeof bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
+    }
+    assert_int_equal(n, -1);
+    assert_int_equal(errno, EPIPE);
+    assert_false(core_alive(rig->core, NULL));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(routed_channel, start_driver, stop),
@@ -325,6 +346,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(every_kind_to_a_driver, start_driver, stop),
         cmocka_unit_test_setup_teardown(every_kind_to_a_worker, start_worker, stop),
         cmocka_unit_test_setup_teardown(false_heirs, start_driver, stop),
+        cmocka_unit_test_setup_teardown(hangs_up_when_dead, start_driver, stop),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

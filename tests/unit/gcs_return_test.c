@@ -248,12 +248,52 @@ static void fenced(void **state) {
     assert_int_equal(out.count, 0);
 }
 
+/* A new node of this slot, on this link. */
+static const struct wire_node_welcome *take_slot(uint64_t link, const char *slot) {
+    uint8_t packed[200];
+    struct wire_node_register *m;
+    struct wire_buf b;
+
+    wire_init(&b, NULL, 0);
+    m = wire_begin(&b, WIRE_NODE_REGISTER);
+    m->node_id = (struct skate_id){100 + link, 1};
+    m->version = WIRE_VERSION;
+    WIRE_PUT(&b, node_register, resources, packed, pack("CPU", 4, packed, sizeof packed));
+    WIRE_PUT(&b, node_register, slot, slot, strlen(slot));
+    give(link, 0, &b);
+    return sent(link, WIRE_NODE_WELCOME);
+}
+
+/* A twin of a living node is refused; once that one's link has ended, it is dead, and told so. */
+static void one_node_of_a_slot(void **state) {
+    (void)state;
+    join(1, 4);
+    assert_int_equal(take_slot(2, "s-0")->node, 2);
+    assert_int_equal(take_slot(3, "s-1")->node, 3);
+    assert_int_equal(take_slot(4, "s-1")->status, -SKATE_EAGAIN);
+    HAS_TEXT((const struct wire_node_welcome *)sent(4, WIRE_NODE_WELCOME), node_welcome, reason,
+             "node 3, which lives, has its slot");
+    assert_true(closed(4));
+    assert_int_equal(counts().nodes_alive, 3);
+    event(GCS_LINK_DOWN, 3, NULL, 0);
+    assert_int_equal(counts().nodes_alive, 3); /* it may come back */
+    assert_int_equal(take_slot(5, "s-1")->node, 4);
+    HAS_TEXT((const struct wire_node_info *)sent(1, WIRE_NODE_INFO), node_info, reason,
+             "another node has taken its slot");
+    assert_int_equal(counts().nodes_alive, 3);
+    dial(103, 3, 5);
+    assert_int_equal(((const struct wire_node_welcome *)sent(103, WIRE_NODE_WELCOME))->status,
+                     -SKATE_ESTALE);
+    assert_int_equal(take_slot(6, "")->status, 0); /* no slot: there is no such bound */
+    assert_int_equal(take_slot(7, "")->status, 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST_AWAY(comes_back), TEST_AWAY(stays_away),   TEST_AWAY(overtakes), TEST_AWAY(actors),
         TEST_AWAY(said_again), TEST_AWAY(acknowledges), TEST_AWAY(fenced),
         TEST_AWAY(is_there_while_nothing_can_be_kept),
-        TEST_AWAY(killed_once),
+        TEST_AWAY(killed_once), TEST_AWAY(one_node_of_a_slot),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

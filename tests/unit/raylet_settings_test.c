@@ -29,8 +29,14 @@ static void test_good(void **state) {
     (void)state;
     assert_int_equal(parse(KEY REST "\tlisten_port=0\tpython_path=/a:/b\tresources=CPU:2,a:b:0.5"
                            "\tarena_bytes=1048576\tis_head=1\tlocal_session=1\tlifeline_pid=12"
+                           "\tshared_cpus=3\tlend_cpus=1\treport_log=1\tgcs_wait_s=9\tslot=s-1"
                            "\tsomething_newer=x", &s, &err), 0);
     assert_int_equal(s.key[1], 0x11);
+    assert_int_equal(s.shared_cpus, 3);
+    assert_int_equal(s.lend_cpus, 1);
+    assert_true(s.report_log);
+    assert_int_equal(s.gcs_wait_s, 9);
+    assert_string_equal(s.slot, "s-1");
     assert_string_equal(s.gcs_ip, "127.0.0.1");
     assert_int_equal(s.gcs_port, 700);
     assert_string_equal(s.python_path, "/a:/b");
@@ -127,6 +133,9 @@ static void test_bad(void **state) {
         {KEY REST "\tmin_memory_free_bytes=-1", "min_memory_free_bytes"},
         {KEY REST "\tenforce_task_memory=2", "enforce_task_memory"},
         {KEY REST "\tmemory_limit_bytes=18446744073709551615", "memory_limit_bytes"},
+        {KEY REST "\tshared_cpus=2000000", "shared_cpus"},
+        {KEY REST "\tlend_cpus=-1", "lend_cpus"},
+        {KEY REST "\tgcs_wait_s=-1", "gcs_wait_s"},
         {KEY REST "\tlisten_port=-1", "listen_port"},
         {KEY REST "\tarena_bytes=1e9", "arena_bytes"},
         {KEY REST "\tarena_bytes=10", "arena_bytes"},

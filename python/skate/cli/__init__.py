@@ -13,9 +13,16 @@ def main(argv: list[str] | None = None) -> None:
 
         _run.run(args[1:])
         return
-    from skate.cli import _commands, _memory_command, _scale_commands, _start, _state_commands
+    from skate.cli import (
+        _commands,
+        _init_script,
+        _memory_command,
+        _scale_commands,
+        _start,
+        _state_commands,
+    )
 
-    del _memory_command, _scale_commands, _start, _state_commands  # their commands are registered
+    del _init_script, _memory_command, _scale_commands, _start, _state_commands  # registered
     _commands.skate.main(args=args, prog_name="skate")
 
 

@@ -91,7 +91,7 @@ def _forget(addresses: list[str], pids: set[int]) -> None:
 @click.option("--grace-period", "-g", type=float, default=3.0, show_default=True,
               help="Seconds before a kill.")  # fmt: skip
 def stop(force: bool, grace_period: float) -> None:
-    """End every daemon that `skate start` has left on this machine."""
+    """End all daemons of `skate start` on this machine."""
     try:
         base = _node.base_dir()
     except OSError as error:
@@ -152,7 +152,7 @@ _GROUP_STRATEGIES = ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")
 @_flags.address_option
 @click.option("--verbose", "-v", is_flag=True, help="Each node too.")
 def status(address: str | None, verbose: bool) -> None:
-    """Nodes and resources of the cluster, and what waits for them."""
+    """Nodes and resources, and what waits for them."""
     from skate import _state
 
     asked = _state.Asked(30.0)

@@ -95,6 +95,9 @@ _GROUPS: dict[str, dict[str, dict[str, Any]]] = {
         "head": {"is_flag": True, "help": "A cluster: its control store and its first node."},
         "address": {"metavar": "HOST:PORT", "help": "A node that joins the cluster there; auto: "
                     "the one that runs on this machine."},
+        "wait": {"type": click.FloatRange(min=0), "metavar": "SECONDS",
+                 "help": "With --address: how long to ask for a head that does not answer yet. "
+                 "120; 0 for localhost."},
     },
     "The cluster's key (a node proves that it has it)": {
         "cluster-key-file": {"metavar": "FILE", "help": "A copy of the file that --head has named; "

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from skate import _cluster_key, _labels, _node, _store_config, _tls
-from skate.cli import _commands, _flags, _head
+from skate.cli import _await_head, _commands, _flags, _head, _interfaces
 
 DEFAULT_PORT = 6379
 
@@ -30,6 +30,8 @@ def start(head: bool, address: str | None, **options: Any) -> None:
         _commands._fail(
             "give either --head, to start a cluster, or --address=host:port, to join one"
         )
+    if head and options["wait"] is not None:
+        _commands._fail("--wait is for --address: a head waits for nobody")
     notice = _flags.notice(options)
     if notice:
         click.echo(notice, err=True)
@@ -78,7 +80,7 @@ def _start_node(
     head: bool, address: str | None, options: dict[str, Any], scale: dict[str, Any] | None = None
 ) -> _node.Node:
     base = _node.base_dir()  # records lie there, wherever the session's files do
-    found = None if head else _find_cluster(base, address)
+    found = None if head else _find_cluster(base, address, options["wait"])
     ip = _node_ip(options["node_ip_address"], found)
     system = _json_of("--system-config", options["system_config"])
     offer = _offer(ip, head, options, system)
@@ -165,6 +167,8 @@ def _node_ip(asked: str | None, cluster: str | None) -> str:
         return _node.resolve(f"{asked}:1").rpartition(":")[0]
     if cluster is None:
         ip = _node.own_ip()
+        if ip == "127.0.0.1":  # no route leads outside: a closed network, or none
+            ip = _interfaces.only_one() or ip
         if not ipaddress.ip_address(ip).is_global:
             return ip
         click.echo(f"skate: {ip}, this machine's address, can be reached from anywhere, so the "
@@ -185,17 +189,18 @@ def _head_port(ip: str, options: dict[str, Any]) -> int:
         return int(free.getsockname()[1])
 
 
-def _find_cluster(base: str, address: str | None) -> str:
+def _find_cluster(base: str, address: str | None, wait: float | None) -> str:
     """The address, with its host as a number, of the cluster to join."""
     assert address
-    auto = address == "auto"
-    found = _node.current_cluster(base) if auto else _node.resolve_here(base, address)
-    if found is None:
+    if address != "auto":
+        found, kind = _await_head.find(base, address, wait, lambda text: click.echo(text, err=True))
+    elif here := _node.current_cluster(base):
+        found, kind = here, _node.probe(here)
+    else:
         raise ConnectionError(
             "no Skate cluster runs on this machine: give --address=host:port of one, or start one "
             "with `skate start --head`"
         )
-    kind = _node.probe(found)
     if kind == "ray":
         raise ConnectionError(
             f"what listens at {address} is a real Ray cluster, which a Skate node cannot join: "

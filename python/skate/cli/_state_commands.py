@@ -160,7 +160,7 @@ def list_(
 @_timeout
 @address_option
 def get(resource: str, id: str, timeout: float, address: str | None) -> None:  # noqa: A002
-    """All that is known of the one RESOURCE with this ID, as YAML.
+    """All of the one RESOURCE with this ID, as YAML.
 
     \b
     skate get tasks 16310a0f0a45af5c...
@@ -180,7 +180,7 @@ def get(resource: str, id: str, timeout: float, address: str | None) -> None:  #
 @_timeout
 @address_option
 def summary(resource: str, timeout: float, address: str | None) -> None:
-    """Counts of RESOURCE (tasks, actors, objects) by group and state."""
+    """Counts of tasks, actors or objects by group and state."""
     whole = _answer(lambda: api.StateApiClient(address).summary(resource, timeout))["cluster"]
     head = {"tasks": "Tasks", "actors": "Actors", "objects": "Object"}[resource]
     rule = "-" * 36

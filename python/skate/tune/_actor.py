@@ -31,7 +31,11 @@ class TrialActor:
         if not self._reset(cls, config, context, job["reset"]):
             self.stop()
             session.enter_trial(context)
-            self._trainable = cls(config=config)
+            try:
+                self._trainable = cls(config=config)
+            except BaseException:
+                session.end_trial(failed=True)
+                raise
         if restore is not None:
             self._trainable.restore(restore)
         return {"pid": os.getpid(), "node_ip": self._node_ip, "hostname": socket.gethostname()}
@@ -42,6 +46,7 @@ class TrialActor:
         old = self._trainable
         if not allowed or old is None or type(old).__qualname__ != cls.__qualname__:
             return False
+        session.end_trial(failed=False)
         if not old.reset(config):
             return False
         session.enter_trial(context)
@@ -51,7 +56,11 @@ class TrialActor:
 
     def train(self) -> dict[str, Any]:
         """One result. The config stays here: the driver has it."""
-        result = self._trainable.train()
+        try:
+            result = self._trainable.train()
+        except BaseException:
+            session.end_trial(failed=True)
+            raise
         result.pop(keys.CONFIG, None)
         return result
 
@@ -66,6 +75,7 @@ class TrialActor:
         trainable, self._trainable = self._trainable, None
         if trainable is not None:
             trainable.stop()
+        session.end_trial(failed=False)
         session.enter_trial(None)
 
 

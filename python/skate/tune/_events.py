@@ -8,6 +8,7 @@ list of `Value` {tag (1, string), simple_value (2, float)}.
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import struct
@@ -15,29 +16,12 @@ import time
 from collections.abc import Mapping
 from typing import IO
 
-
-def _make_table() -> tuple[int, ...]:
-    table = []
-    for byte in range(256):
-        crc = byte
-        for _ in range(8):
-            crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
-        table.append(crc)
-    return tuple(table)
-
-
-_table: tuple[int, ...] = ()
+from skate import _core
 
 
 def masked_crc32c(data: bytes) -> int:
     """The checksum of the record format."""
-    global _table
-    if not _table:
-        _table = _make_table()
-    table, crc = _table, 0xFFFFFFFF
-    for byte in data:
-        crc = table[(crc ^ byte) & 0xFF] ^ (crc >> 8)
-    crc ^= 0xFFFFFFFF
+    crc = _core.crc32c(data)
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
 
@@ -61,6 +45,7 @@ class EventWriter:
     def __init__(self, folder: str) -> None:
         now = time.time()
         name = f"events.out.tfevents.{int(now)}.{socket.gethostname()}"
+        self._heads: dict[str, bytes] = {}
         self.path = os.path.join(folder, name)
         self._file: IO[bytes] = open(self.path, "ab")
         if self._file.tell() == 0:
@@ -69,12 +54,17 @@ class EventWriter:
 
     def add_scalars(self, scalars: Mapping[str, float], step: int) -> None:
         """One event with all scalars of a step."""
-        summary = b"".join(
-            _text(1, _text(1, tag.encode()) + struct.pack("<Bf", 0x15, _float32(value)))
-            for tag, value in scalars.items())
+        summary = b"".join([(self._heads.get(tag) or self._head(tag)) + _float32(value)
+                            for tag, value in scalars.items()])
         head = struct.pack("<Bd", 0x09, time.time()) + b"\x10" + _varint(step)
         self._record(head + _text(5, summary))
         self._file.flush()
+
+    def _head(self, tag: str) -> bytes:
+        """What comes before a tag's number: always the same."""
+        name = _text(1, tag.encode()) + b"\x15"
+        self._heads[tag] = b"\x0a" + _varint(len(name) + 4) + name
+        return self._heads[tag]
 
     def _record(self, data: bytes) -> None:
         length = struct.pack("<Q", len(data))
@@ -87,10 +77,9 @@ class EventWriter:
         self._file.close()
 
 
-def _float32(value: float) -> float:
-    """A value that fits in four bytes: what is too large becomes infinite."""
+def _float32(value: float) -> bytes:
+    """A value in four bytes: what is too large becomes infinite."""
     try:
-        struct.pack("<f", value)
+        return struct.pack("<f", value)
     except OverflowError:
-        return float("inf") if value > 0 else float("-inf")
-    return value
+        return struct.pack("<f", math.inf if value > 0 else -math.inf)

@@ -54,7 +54,7 @@ def flatten(result: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in result.items():
         name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and value:
+        if value.__class__ is not float and isinstance(value, Mapping) and value:
             flat.update(flatten(value, name + "/"))
         else:
             flat[name] = value

@@ -8,8 +8,9 @@ a process runs one trial at a time.
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -72,6 +73,9 @@ class Reporter(Protocol):
 
 _trial: TrialContext | None = None
 _reporter: Reporter | None = None
+_endings: list[Callable[[bool], None]] = []
+
+logger = logging.getLogger("skate.tune")
 
 
 def current_trial() -> TrialContext | None:
@@ -83,6 +87,20 @@ def enter_trial(trial: TrialContext | None) -> None:
     """Set the running trial of this process (called by the trial's actor)."""
     global _trial
     _trial = trial
+
+
+def at_trial_end(call: Callable[[bool], None]) -> None:
+    """Have call(failed) called once, in this process, when the running trial ends."""
+    _endings.append(call)
+
+
+def end_trial(failed: bool) -> None:
+    """Call what waits for the trial's end (called by the trial's actor); errors are only logged."""
+    while _endings:
+        try:
+            _endings.pop()(failed)
+        except Exception as error:
+            logger.warning("At the end of the trial: %s: %s", type(error).__name__, error)
 
 
 def enter_function(reporter: Reporter | None) -> None:

@@ -30,23 +30,25 @@ _DIR_NAME_MAX = 160
 class MetricStats:
     """The history of one metric of one trial, in constant space."""
 
-    __slots__ = ("avg", "count", "last", "max", "min", "windows")
+    __slots__ = ("avg", "count", "last", "max", "min", "recent")
 
     def __init__(self) -> None:
         self.count = 0
         self.last = self.avg = math.nan
         self.max, self.min = -math.inf, math.inf
-        self.windows = {n: deque[float](maxlen=n) for n in _WINDOWS}
+        self.recent = deque[float](maxlen=max(_WINDOWS))
 
     def add(self, value: float) -> None:
         """Take in the next value; nan counts as the last one but not as an extreme."""
         self.last = value
-        for window in self.windows.values():
-            window.append(value)
-        if math.isnan(value):
+        self.recent.append(value)
+        if value != value:
             return
         self.count += 1
-        self.max, self.min = max(self.max, value), min(self.min, value)
+        if value > self.max:
+            self.max = value
+        if value < self.min:
+            self.min = value
         self.avg = value if self.count == 1 else self.avg + (value - self.avg) / self.count
 
     def __getitem__(self, scope: str) -> float:
@@ -54,8 +56,9 @@ class MetricStats:
             return getattr(self, scope)
         if scope in ("max", "min"):
             return getattr(self, scope) if self.count else math.nan
-        for n, window in self.windows.items():
+        for n in _WINDOWS:
             if scope == f"last-{n}-avg":
+                window = list(self.recent)[-n:]
                 return sum(window) / len(window)
         raise KeyError(scope)
 
@@ -154,14 +157,18 @@ class Trial:
     def update_last_result(self, result: dict[str, Any]) -> None:
         """Take in a result."""
         self.last_result = result
-        for key, value in keys.flatten(result).items():
-            if key.startswith("config/") or isinstance(value, (bool, str)) or value is None:
+        metrics = {key: value for key, value in result.items() if key != keys.CONFIG}
+        for key, value in keys.flatten(metrics).items():
+            if isinstance(value, (bool, str)) or value is None:
                 continue
             try:
                 number = float(value)
             except (TypeError, ValueError):
                 continue
-            self.metric_analysis.setdefault(key, MetricStats()).add(number)
+            stats = self.metric_analysis.get(key)
+            if stats is None:
+                stats = self.metric_analysis[key] = MetricStats()
+            stats.add(number)
 
     @property
     def checkpoint(self) -> Checkpoint | None:

@@ -10,8 +10,10 @@ owns the format); `publish` writes that file, and gives it to a janitor.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import subprocess
 
 # $1: for how many tenths of a second to look again after all is gone, when nobody said "now": those
@@ -20,8 +22,15 @@ import subprocess
 _SCRIPT = """
 trap '' HUP INT TERM
 looks=$1
-while read -r word; do [ "$word" = now ] && looks=0; done
+group=0
+while read -r word rest; do
+    case $word in
+    now) looks=0 ;;
+    group) group=$rest ;;
+    esac
+done
 exec 2>/dev/null
+[ "$group" -gt 0 ] && kill -s KILL -- "-$group"
 if [ -n "$2" ]; then rm -f -- "$2"; rmdir -- "$(dirname -- "$2")"; fi
 shift 2
 tries=100
@@ -46,6 +55,7 @@ class Janitor:
 
     def __init__(self, file: str = "", *folders: str, patience_s: float = 0.0) -> None:
         looks = str(int(patience_s * 10))
+        self._file, self._folders = file, folders
         self._process = subprocess.Popen(
             ["/bin/sh", "-c", _SCRIPT, "skate-janitor", looks, file, *folders],
             stdin=subprocess.PIPE,
@@ -56,29 +66,66 @@ class Janitor:
             env={k: v for k, v in os.environ.items() if not k.startswith("PYTHON_WORKER")},
         )
 
+    def takes_along(self, group: int) -> None:
+        """Kill this group of processes, too, before anything is removed. 0: none any more."""
+        if self._process.stdin is not None and not self._process.stdin.closed:
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.write(b"group %d\n" % group)
+                self._process.stdin.flush()
+
+    def dismiss(self) -> None:
+        """Clean here, now. The janitor looks once more, and nobody waits for that."""
+        with contextlib.suppress(OSError):
+            if self._file:
+                os.unlink(self._file)
+                os.rmdir(os.path.dirname(self._file))
+        for folder in self._folders:
+            shutil.rmtree(folder, ignore_errors=True)
+        self._tell_now()
+
     def clean(self) -> None:
         """Clean now; waits until it is done."""
-        if self._process.stdin is not None and not self._process.stdin.closed:
-            try:
-                self._process.stdin.write(b"now\n")
-                self._process.stdin.close()
-            except BrokenPipeError:
-                pass  # somebody ended it
+        self._tell_now()
         try:
             self._process.wait(timeout=15)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
 
+    def _tell_now(self) -> None:
+        if self._process.stdin is not None and not self._process.stdin.closed:
+            try:
+                self._process.stdin.write(b"now\n")
+                self._process.stdin.close()
+            except BrokenPipeError:
+                pass  # somebody ended it
 
-def publish(address: str, socket_path: str, pid: int, run_dir: str, executor: int = 0) -> Janitor:
-    """Record a raylet of this machine. `executor`: the process of the Spark executor it serves."""
+    def forget(self) -> None:
+        """Remove the file, leave the folders, and be done."""
+        self._process.kill()
+        self._process.wait()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._file)
+
+
+def publish(
+    address: str,
+    socket_path: str,
+    pid: int,
+    run_dir: str,
+    executor: int = 0,
+    shared: bool = False,
+) -> Janitor:
+    """Record a raylet of this machine. `executor`: the process of the Spark executor it serves.
+    `shared`: drivers there lend it their cores while they wait."""
     from skate import _node
 
     path = _node.record_node(_node.base_dir(), address, socket_path, pid, run_dir)
     if executor:
         with open(path, encoding="utf-8") as file:
             record = json.load(file)
-        record["executor"] = executor
+        record |= {"executor": executor, "shared": shared}
         _node.write_private(path, json.dumps(record))
     return Janitor(path, run_dir)

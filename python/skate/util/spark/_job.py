@@ -1,9 +1,10 @@
-"""The Spark job that carries the nodes: one job, one task for each node, all submitted at once.
+"""A Spark job that carries nodes, one task for each, all submitted at once.
 
-One job rather than one for each node, because Spark then deals its tasks out over the executors.
+The first nodes are one job rather than one for each, because Spark then deals its tasks out over
+the executors. Nodes that come later are a job of one task each (`_fleet.py`).
 It is no barrier job: slots may come late, and a lost node does not take the others along. Spark
 runs a lost task again by itself; when a task used up spark.task.maxFailures the whole job ends, and
-`NodeJob` submits a fresh one, a limited number of times.
+`NodeJob` submits a fresh one, after a pause when that happens again and again.
 
 Threads: `NodeJob` has one thread, which sleeps inside Spark's collect(). Other methods may be
 called from any thread; they read Spark's own status tables through py4j and never block for long.
@@ -11,34 +12,60 @@ called from any thread; they read Spark's own status tables through py4j and nev
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from skate.util.spark import _guards
 from skate.util.spark._task import NodeSettings, run_node
 
-RESUBMITS = 3  # fresh jobs after one that ended by failures
-RESUBMIT_FORGET_S = 600.0  # after so long without a failure, the count begins anew
+# A job bears spark.task.maxFailures losses of one node, however far apart; then it is submitted
+# afresh. Jobs that end sooner than LIVED_S one after the other, and so may have nodes that cannot
+# live, are submitted at once for QUICK times, then after pauses that double.
+LIVED_S = 15.0
+QUICK = 3
+PAUSE_FIRST_S, PAUSE_MOST_S = 1.0, 30.0
+
+
+@dataclass(frozen=True)
+class JobHooks:
+    """Whom a job tells of itself."""
+
+    say: Callable[[str], None]
+    on_job: Callable[[str], None]
+    on_end: Callable[[NodeJob], None]
 
 
 class NodeJob:
-    """Runs the node tasks until the cluster stops."""
+    """Runs the tasks of the nodes `numbers` until they end. `on_job` is called with the job group
+    before each submission, `on_end` when the last one is over; both in this object's thread."""
 
     def __init__(
-        self, context: Any, settings: NodeSettings, nodes: int, profile: Any, say: Callable
+        self,
+        context: Any,
+        settings: NodeSettings,
+        numbers: Sequence[int],
+        profile: Any,
+        hooks: JobHooks,
     ) -> None:
         self.group = f"skate-nodes-{settings.session}"
-        self.nodes = nodes
-        self.say = say
+        if numbers[0] > 0:
+            self.group += f"-{numbers[0]}"
+        self.numbers = tuple(numbers)
+        self.say = hooks.say
+        self._hooks = hooks
         self._context, self._settings, self._profile = context, settings, profile
         self._stopping = threading.Event()
         self._ready = threading.Event()
         self._failure: str | None = None
         self._seen: set[tuple[int, int, int]] = set()
         self._ended = threading.Event()
+        self._rounds = 0
         self._thread = threading.Thread(target=self._run, name="skate-spark-nodes", daemon=True)
 
     def start(self) -> None:
@@ -62,10 +89,6 @@ class NodeJob:
         self._stopping.set()
         self._context.cancelJobGroup(self.group)
 
-    def forget_address(self) -> None:
-        """Take back what set-up put into the environment of Spark's Python workers."""
-        self._context.environment.pop("RAY_ADDRESS", None)
-
     @property
     def ended(self) -> bool:
         """Is the job over, for whatever reason?"""
@@ -77,45 +100,59 @@ class NodeJob:
         return self._failure
 
     def _run(self) -> None:
-        left, last = RESUBMITS, time.monotonic()
+        quick = 0  # jobs in a row that ended soon
         try:
             while True:
+                began = time.monotonic()
                 error = self._run_once()
-                if error is None and self._ready.is_set() and not self._stopping.is_set():
-                    self.say("the head of the cluster is gone, and all nodes with it: call "
-                             "shutdown_ray_cluster(), then set it up again")  # fmt: skip
                 if error is None or self._stopping.is_set() or not self._ready.is_set():
                     self._failure = self._failure or error
                     return
-                if self._context._jsc is None or self._context._jsc.sc().isStopped():
+                if self.is_spark_gone():
                     self._failure = "Spark was stopped"
                     self.say("Spark was stopped, and the nodes with it")
                     return
-                if time.monotonic() - last > RESUBMIT_FORGET_S:
-                    left = RESUBMITS
-                last = time.monotonic()
-                if left == 0:
+                quick = quick + 1 if time.monotonic() - began < LIVED_S else 0
+                pause = pause_before(quick)
+                after = f" in {pause:.0f} s" if pause else ""
+                self._rounds += 1
+                self.say(f"Spark gave the node tasks up; submitting them afresh{after}: {error}")
+                if self._stopping.wait(pause):
                     self._failure = error
-                    self.say(f"the nodes failed again and again and are given up: {error}")
                     return
-                left -= 1
-                self.say(f"Spark gave the node tasks up; submitting them afresh: {error}")
         finally:
             self._ended.set()
+            self._hooks.on_end(self)
 
     def _run_once(self) -> str | None:
         """One job from submission to end; the error's text when it did not end by itself."""
-        sc = self._context
         try:
-            sc.setJobGroup(self.group, f"Skate nodes ({self._settings.session})", True)
-            sc.setLocalProperty("spark.scheduler.pool", self.group)
-            tasks = sc.parallelize(range(self.nodes), self.nodes)
-            if self._profile is not None:
-                tasks = tasks.withResources(self._profile)
-            tasks.mapPartitions(functools.partial(run_node, self._settings)).collect()
+            self._hooks.on_job(self.group)
+            most = int(self._context.getConf().get("spark.task.maxFailures", "4"))
+            settings = dataclasses.replace(self._settings, attempts_before=self._rounds * most)
+            self.run_tasks(settings)
         except Exception as error:  # whatever Spark raises: Py4JError, connection errors
-            return short_error(str(getattr(error, "java_exception", None) or error))
+            return self.explained(str(getattr(error, "java_exception", None) or error))
         return None
+
+    def is_spark_gone(self) -> bool:
+        """Was Spark stopped, and with it what it ran?"""
+        return bool(self._context._jsc is None or self._context._jsc.sc().isStopped())
+
+    def run_tasks(self, settings: NodeSettings) -> None:
+        """Until all have ended. Raises what Spark raises."""
+        sc = self._context
+        sc.setJobGroup(self.group, f"Skate nodes ({self._settings.session})", True)
+        sc.setLocalProperty("spark.scheduler.pool", self.group)
+        tasks = sc.parallelize(list(self.numbers), len(self.numbers))
+        if self._profile is not None:
+            tasks = tasks.withResources(self._profile)
+        tasks.mapPartitions(functools.partial(run_node, settings)).collect()
+
+    def explained(self, text: str) -> str:
+        """The part of Spark's error that a person can use."""
+        python = str(getattr(self._context, "pythonExec", "python3"))
+        return _guards.explain(text, python) or short_error(text)
 
     def task_failures(self) -> list[str]:
         """Texts of task failures not told before. Loss of an executor is not one of them."""
@@ -140,6 +177,46 @@ class NodeJob:
         stages = [] if info is None else list(info.stageIds)
         infos = [(stage, tracker.getStageInfo(stage)) for stage in stages]
         return [(stage, i.currentAttemptId) for stage, i in infos if i is not None]
+
+
+def run_once(context: Any, session: str, function: Callable[[], Any], timeout_s: float) -> Any:
+    """Run a function in a Spark task of its own, on whichever executor; what it returned.
+    RuntimeError with the task's words, or when Spark has no slot for it in this time."""
+    group = f"skate-head-{session}"
+    done: list[Any] = []
+    failed: list[str] = []
+
+    def run() -> None:
+        try:
+            if hasattr(context, "connect_once"):
+                done.append(context.connect_once(group, function))
+                return
+            context.setJobGroup(group, f"Skate head ({session})", True)
+            done.extend(context.parallelize([0], 1).map(lambda _: function()).collect())
+        except Exception as error:  # whatever Spark raises: Py4JError, connection errors
+            text = str(getattr(error, "java_exception", None) or error)
+            python = str(getattr(context, "pythonExec", "python3"))
+            failed.append(_guards.explain(text, python) or short_error(text))
+
+    thread = threading.Thread(target=run, name="skate-spark-once", daemon=True)
+    thread.start()
+    thread.join(timeout_s)
+    if done:
+        return done[0]
+    if failed:
+        raise RuntimeError(f"The cluster on Spark did not start: {failed[0]}")
+    context.cancelJobGroup(group)
+    raise RuntimeError(
+        f"The cluster on Spark did not start: within {timeout_s:g} s Spark had no free slot to "
+        "start its head in. Wait for other Spark jobs or cancel them, or use head='driver'."
+    )
+
+
+def pause_before(quick: int) -> float:
+    """Seconds to wait after so many jobs in a row that ended soon."""
+    if quick <= QUICK:
+        return 0.0
+    return min(PAUSE_FIRST_S * 2.0 ** (quick - QUICK - 1), PAUSE_MOST_S)
 
 
 def is_executor_loss(text: str) -> bool:

@@ -40,6 +40,13 @@ def local_cluster(
 
     The environment variables that Spark reads at its start are set for the time being.
     """
+    with session_at(f"local-cluster[{executors},{cores},{memory_mb}]", conf) as session:
+        yield session
+
+
+@contextlib.contextmanager
+def session_at(master: str, conf: dict[str, str] | None = None) -> Iterator[Any]:
+    """The same on any master: what this process and its JVM write lies in one folder."""
     import pyspark
 
     home = pathlib.Path(tempfile.mkdtemp(prefix="skate-spark-"))
@@ -74,7 +81,7 @@ def local_cluster(
     try:
         from pyspark.sql import SparkSession
 
-        builder = SparkSession.builder.master(f"local-cluster[{executors},{cores},{memory_mb}]")
+        builder = SparkSession.builder.master(master)
         for name, value in settings.items():
             builder = builder.config(name, value)
         session = builder.getOrCreate()

@@ -6,7 +6,12 @@ this process is killed (Spark cancels a task so), the pipe ends and the raylet e
 
 How the task ends says what happened. Returning: the raylet went because the head is gone, which is
 how a cluster is stopped, so that Spark has no reason to run the task again. NodeError: the raylet
-did not start, or died; Spark runs the task again, up to spark.task.maxFailures times.
+did not start, or died; Spark runs the task again, up to spark.task.maxFailures times. A raylet that
+was told to end (the cluster shrinks, or is shut down) is a task that returns, too.
+
+There is never a second node of one number: the head refuses it while the first lives. A task whose
+node is refused so is a second attempt of one that runs (speculation), and waits without a raylet:
+if it ended in error, Spark would try again and count it; if it returned, Spark would end the first.
 """
 
 from __future__ import annotations
@@ -20,19 +25,35 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import IO, Any
 
+from skate.util.spark import _budget, _gpu, _guards, _orphans
+from skate.util.spark._executor import executor_pid
 from skate.util.spark._janitor import publish
 from skate.util.spark._keep_logs import LogKeeper
 
 START_TIMEOUT_S = 60.0
 STDERR_LINES = 100
+LOG_BYTES = 4 << 20  # of what a raylet says on stderr, in its file; then that is begun anew
+TOLD_TO_END = "ends: it was told to end"  # a raylet's last words when it is retired
+SLOT_TAKEN = "ERROR 4 "  # -SKATE_EAGAIN: another node of this number lives
+HEAD_PATIENCE_S = 3.0  # so long the control store may take to be there again when it was killed
+GCS_WAIT_S = 10  # after so long without it a node ends by itself
+TWIN_FIRST_S, TWIN_MOST_S = 0.1, 1.0  # between two looks of an attempt that waits
+
+
+NUMBER_LABEL = "spark-partition"  # of a node: its number within the cluster
 
 
 class NodeError(RuntimeError):
     """A node did not start, or ended before the cluster was shut down."""
+
+
+class SlotTakenError(NodeError):
+    """Another attempt of this node's task has a living node."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +76,15 @@ class NodeSettings:
     spills_to: str | None = None
     system: dict[str, Any] | None = None
     command: tuple[str, ...] | None = None  # the daemon; None: the installed skate-raylet
+    attempts_before: int = 0  # of earlier jobs with the same nodes: names are not used again
+    environment: dict[str, str] = field(default_factory=dict, repr=False)
+    niceness: int = 0
+    shared: bool = False  # it may use cores of Spark tasks that wait for it
+    executor: _budget.ExecutorShape | None = None
+    version: str = ""  # Skate's on the driver
+    name: str = "spark"
+    port: int = 0
+    tls: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,54 +97,90 @@ class Grant:
     gpus: tuple[str, ...]
 
 
-def run_node(settings: NodeSettings, _items: Iterator[Any]) -> Iterator[tuple[int, int, str]]:
-    """Start the node of this task, wait for its end, and say how it ended."""
-    grant = _grant()
-    directory = make_run_dir(settings, grant)
-    try:
-        ending = _serve(settings, grant, directory)
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
+def run_node(settings: NodeSettings, items: Iterator[int]) -> Iterator[tuple[int, int, str]]:
+    """Start the node of this task, wait for its end, and say how it ended. items: its number."""
+    grant = _grant(next(iter(items)), settings.attempts_before)
+    _check_package(settings)
+    ending, pause = "", TWIN_FIRST_S
+    while not ending:
+        again = grant.attempt > 0 or pause > TWIN_FIRST_S
+        if again and not _answers(settings.gcs, HEAD_PATIENCE_S):
+            ending = "the cluster was stopped"
+            break
+        directory = make_run_dir(settings, grant)
+        try:
+            ending = _serve(settings, grant, directory)
+        except SlotTakenError as error:
+            if pause == TWIN_FIRST_S:
+                print(f"skate: this task waits: {error}", file=sys.stderr, flush=True)
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+        if not ending:
+            time.sleep(pause)  # nobody tells when the other one ends
+            pause = min(pause * 2, TWIN_MOST_S)
     yield grant.partition, grant.attempt, ending
+
+
+def _check_package(settings: NodeSettings) -> None:
+    from skate import _core
+
+    wrong = _guards.wrong_package(settings.version, _core.version, sys.executable)
+    if settings.version and wrong:
+        raise NodeError(wrong)
 
 
 def _serve(settings: NodeSettings, grant: Grant, directory: str) -> str:
     from skate import _node
 
     command = settings.command or (_node.binary("skate-raylet"),)
+    owner = _orphans.me(settings.session, executor_pid())
+    most = _orphans.executor_cores(owner.executor) // max(1, grant.cpus)
+    env = _environment(settings, grant) | {_orphans.VARIABLE: owner.text()}
     try:
-        daemon = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-            env=_environment(grant),
-        )
+        with _orphans.room(owner, most, os.path.dirname(directory)):
+            daemon = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                start_new_session=True, env=env,
+            )  # fmt: skip
+    except _orphans.NoRoomError as error:
+        raise NodeError(str(error)) from None
     except OSError as error:
         raise NodeError(f"cannot start {command[0]} on {socket.gethostname()}: {error}") from None
-    last_words = _LastLines(daemon.stderr)
+    assert daemon.stderr is not None and daemon.stdout is not None
+    log = os.path.join(directory, "logs", "raylet.err")
+    last_words = _LastLines(daemon.stderr, log)
     try:
         ready = _start(daemon, settings_line(settings, grant, directory))
+        if ready.startswith(SLOT_TAKEN):
+            daemon.wait()
+            raise SlotTakenError(ready.removeprefix(SLOT_TAKEN))
         if not ready.startswith("READY "):
             raise NodeError(_story(ready, daemon, last_words))
-        print(f"skate: node {_name(grant)} of cluster {settings.session}: {ready}", file=sys.stderr)
+        name = _name(settings, grant)
+        print(f"skate: node {name} of cluster {settings.session}: {ready}; its logs are in "
+              f"{directory}/logs{_kept_in(settings, name)}", file=sys.stderr,
+              flush=True)  # fmt: skip
         facts = dict(word.split("=", 1) for word in ready.split(" ") if "=" in word)
         keeper = LogKeeper(directory) if settings.logs_to else None
-        janitor = publish(settings.gcs, facts["socket"], daemon.pid, directory, executor_pid())
+        janitor = publish(
+            settings.gcs, facts["socket"], daemon.pid, directory, executor_pid(), settings.shared
+        )
         try:
             daemon.stdout.read()  # one line was all it says; this is the wait for its end
             daemon.wait()
             if keeper:
-                name = f"skate-{settings.session}"
-                keeper.finish(os.path.join(settings.logs_to or "", name, _name(grant)))
+                keeper.finish(log_folder(settings.logs_to or "", settings.session, name))
         finally:
-            janitor.clean()
+            janitor.dismiss()  # the slot is Spark's again the sooner
     except BaseException:
         daemon.kill()
         daemon.wait()
         raise
-    if not _answers(settings.gcs):
+    if daemon.returncode == 0 and last_words.text().endswith(TOLD_TO_END):
+        return "it was told to end"
+    # One that ended in order was without a head for long; one that was killed may have been so when
+    # the head's control store was, which is there again soon.
+    if not _answers(settings.gcs, 0.0 if daemon.returncode == 0 else HEAD_PATIENCE_S):
         return "the cluster was stopped"
     raise NodeError(_story("", daemon, last_words))
 
@@ -124,6 +190,7 @@ def _start(daemon: subprocess.Popen[bytes], line: str) -> str:
     overdue = threading.Timer(START_TIMEOUT_S, daemon.kill)
     overdue.daemon = True
     overdue.start()
+    assert daemon.stdin is not None and daemon.stdout is not None
     try:
         with contextlib.suppress(BrokenPipeError):
             daemon.stdin.write(line.encode())
@@ -159,24 +226,53 @@ def _signal_name(number: int) -> str:
         return "unknown"
 
 
-class _LastLines:
-    """Keeps the last lines of a stream, read by a thread until its end."""
+def log_folder(root: str, session: str, name: str) -> str:
+    """Where the logs of a node, or of the head, are kept when the cluster is over."""
+    return os.path.join(root, f"skate-{session}", name)
 
-    def __init__(self, stream: IO[bytes]) -> None:
+
+def _kept_in(settings: NodeSettings, name: str) -> str:
+    if not settings.logs_to:
+        return ""
+    return f", and will be in {log_folder(settings.logs_to, settings.session, name)}"
+
+
+class _LastLines:
+    """Keeps the last lines of a stream, read by a thread until its end, and all in a file.
+
+    The file is begun anew at LOG_BYTES; the one before it is kept as <file>.1.
+    """
+
+    def __init__(self, stream: IO[bytes], path: str) -> None:
         self._lines: collections.deque[bytes] = collections.deque(maxlen=STDERR_LINES)
-        self._thread = threading.Thread(target=self._read, args=(stream,), daemon=True)
+        self._thread = threading.Thread(target=self._read, args=(stream, path), daemon=True)
         self._thread.start()
 
-    def _read(self, stream: IO[bytes]) -> None:
+    def _read(self, stream: IO[bytes], path: str) -> None:
+        out = -1
+        written = 0
         for line in stream:
             self._lines.append(line[:4096])
+            try:  # a full disk, or a folder that is removed: the node does not care
+                if out >= 0 and written > LOG_BYTES:
+                    os.close(out)
+                    out = -1
+                    os.replace(path, path + ".1")
+                if out < 0:
+                    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+                    out, written = os.open(path, flags, 0o600), 0
+                written += os.write(out, line)
+            except OSError:
+                continue
+        if out >= 0:
+            os.close(out)
 
     def text(self) -> str:
         self._thread.join(timeout=2)
         return b"".join(self._lines).decode(errors="replace").rstrip()
 
 
-def _grant() -> Grant:
+def _grant(number: int, attempts_before: int) -> Grant:
     from pyspark import TaskContext
 
     context = TaskContext.get()
@@ -184,30 +280,11 @@ def _grant() -> Grant:
         raise NodeError("a node's task must run inside a Spark task")
     gpu = context.resources().get("gpu")
     return Grant(
-        partition=context.partitionId(),
-        attempt=context.attemptNumber(),
+        partition=number,
+        attempt=context.attemptNumber() + attempts_before,
         cpus=context.cpus(),
         gpus=tuple(gpu.addresses) if gpu else (),
     )
-
-
-def executor_pid() -> int:
-    """The process id of the executor that this Python worker belongs to; 0 when there is none.
-
-    A worker is a child of pyspark.daemon, or of the executor itself; the first ancestor that is
-    not Python is the executor's JVM.
-    """
-    pid = os.getppid()
-    for _ in range(4):
-        try:
-            with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as stat:
-                text = stat.read()
-        except OSError:
-            return 0
-        if text[text.index("(") + 1 : text.rindex(")")] == "java":
-            return pid
-        pid = int(text[text.rindex(")") + 2 :].split()[1])
-    return 0
 
 
 def make_run_dir(settings: NodeSettings, grant: Grant) -> str:
@@ -230,20 +307,30 @@ def make_run_dir(settings: NodeSettings, grant: Grant) -> str:
 
 def settings_line(settings: NodeSettings, grant: Grant, directory: str) -> str:
     """The daemon's line of settings: key=value pairs divided by tabs."""
-    from skate import _node, _store_config
+    from skate import _node, _store_config, _tls
 
     ip = own_ip(settings.gcs)
     cpus = settings.cpus or grant.cpus
-    store = settings.object_store_memory or default_store_bytes(cpus)
-    memory = settings.memory or store * 7 // 3
-    gpus = len(grant.gpus)
-    amounts = _node.node_resources(ip, False, cpus, gpus, memory, store, settings.resources)
-    labels = {**settings.labels, "spark-partition": str(grant.partition)}
+    machine = _budget.measure(os.environ)
+    budget = _budget.plan(
+        machine, cpus, settings.executor, settings.memory, settings.object_store_memory
+    )
+    try:
+        gpus = _gpu.names(grant.gpus, os.environ)[: settings.gpus]
+    except ValueError as error:
+        raise NodeError(str(error)) from None
+    if budget.note:
+        print(f"skate: {budget.note}", file=sys.stderr, flush=True)
+    store = budget.store
+    amounts = _node.node_resources(
+        ip, False, cpus, len(gpus), budget.memory, store, settings.resources
+    )
+    labels = {**settings.labels, NUMBER_LABEL: str(grant.partition)}
     pairs = {
         "cluster_key": settings.key,
         "gcs": settings.gcs,
         "node_ip": ip,
-        "listen_port": "0",
+        "listen_port": str(settings.port),
         "session_dir": settings.session_dir,
         "run_dir": directory,
         "python": sys.executable,
@@ -251,13 +338,29 @@ def settings_line(settings: NodeSettings, grant: Grant, directory: str) -> str:
         "resources": ",".join(f"{name}:{amount:.4f}" for name, amount in amounts.items()),
         "labels": ",".join(f"{name}={value}" for name, value in labels.items()),
         "arena_bytes": str(max(store & ~4095, 4096)),
-        "node_name": _name(grant),
+        "gpu_names": ",".join(gpus),
+        **_shares(settings, grant, cpus),
+        "node_name": _name(settings, grant),
+        "slot": f"{NUMBER_LABEL}-{grant.partition}",
+        "gcs_wait_s": str(GCS_WAIT_S),
         "is_head": "0",
-        "lifeline_pid": str(os.getpid()),
+        "report_log": "1",
+        # This process holds its stdin, which is one lifeline. The executor is another: when it is
+        # killed after pyspark.daemon was, nobody ends this process.
+        "lifeline_pid": str(executor_pid() or os.getpid()),
         "local_session": "0",
+        **dict(_tls.settings()),
+        **({"tls": "1"} if settings.tls else {}),
         **dict(_store_config.settings(settings.spills_to, settings.system)),
     }
     return "\t".join(f"{key}={value}" for key, value in pairs.items()) + "\n"
+
+
+def _shares(settings: NodeSettings, grant: Grant, cpus: int) -> dict[str, str]:
+    """In mode shared: the task's own cores, and those that waiting Spark tasks lend."""
+    if not settings.shared:
+        return {}
+    return {"shared_cpus": str(max(0, cpus - grant.cpus)), "lend_cpus": str(grant.cpus)}
 
 
 def _python_path(settings: NodeSettings) -> list[str]:
@@ -266,19 +369,26 @@ def _python_path(settings: NodeSettings) -> list[str]:
     return list(dict.fromkeys([*here, *(p for p in settings.python_path if os.path.isdir(p))]))
 
 
-def _name(grant: Grant) -> str:
-    return f"spark-{grant.partition}.{grant.attempt}"
+def _name(settings: NodeSettings, grant: Grant) -> str:
+    return f"{settings.name}-{grant.partition}.{grant.attempt}"
 
 
-def _environment(grant: Grant) -> dict[str, str]:
+def plain_environment() -> dict[str, str]:
     """The executor's environment without what only its Python worker may know."""
-    env = {
+    return {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("PYTHON_WORKER_FACTORY", "PYSPARK_DRIVER", "_PYSPARK"))
     }
+
+
+def _environment(settings: NodeSettings, grant: Grant) -> dict[str, str]:
+    env = plain_environment() | settings.environment
     if grant.gpus:
-        env["CUDA_VISIBLE_DEVICES"] = ",".join(grant.gpus)
+        own = _gpu.names(grant.gpus, os.environ)[: settings.gpus]
+        env["CUDA_VISIBLE_DEVICES"] = ",".join(own)
+    if settings.niceness:
+        env["SKATE_WORKER_NICENESS"] = str(settings.niceness)
     return env
 
 
@@ -290,20 +400,15 @@ def own_ip(gcs: str) -> str:
         return str(probe.getsockname()[0])
 
 
-def _answers(gcs: str) -> bool:
-    """Does anybody still listen at the head's port?"""
+def _answers(gcs: str, patience_s: float = 0.0) -> bool:
+    """Does anybody listen at the head's port, now or within that time?"""
     host, _, port = gcs.rpartition(":")
-    try:
-        with socket.create_connection((host, int(port)), timeout=2):
-            return True
-    except OSError:
-        return False
-
-
-def default_store_bytes(cpus: int) -> int:
-    """30 % of this node's share of the machine's memory, the share being that of its CPUs."""
-    from skate import _node
-
-    slots = max(1, (os.cpu_count() or 1) // max(1, cpus))
-    share = _node.machine_memory() * 8 // 10 // slots
-    return max(75 << 20, share * 3 // 10) & ~4095
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            with socket.create_connection((host, int(port)), timeout=2):
+                return True
+        except OSError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.05)

@@ -1,0 +1,5 @@
+"""The base class of hooks, where programs for Ray look for it."""
+
+from skate.util.spark._hook import RayOnSparkStartHook
+
+__all__ = ["RayOnSparkStartHook"]
