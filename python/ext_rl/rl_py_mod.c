@@ -61,7 +61,7 @@ struct policy *rl_policy_of(PyObject *object, struct rl_state *state) {
         return NULL;
     }
     if (p->busy) {
-        PyErr_SetString(PyExc_RuntimeError, "the policy is being changed by a learner");
+        PyErr_SetString(PyExc_RuntimeError, "the policy is in use by a learner or a rollout");
         return NULL;
     }
     return p->policy;
@@ -180,7 +180,9 @@ static PyMethodDef mod_methods[] = {
     { "frag_bytes", mod_frag_bytes, METH_VARARGS, frag_bytes_doc },
     { "frag_open", mod_frag_open, METH_O, frag_open_doc },
     { "gae", mod_gae, METH_VARARGS, gae_doc },
+    { "algo_names", rl_algo_names, METH_NOARGS, "algo_names() -> the names that Algo() takes" },
     { "kernels", mod_kernels, METH_NOARGS, kernels_doc },
+    { "env_names", rl_env_names_list, METH_NOARGS, "env_names() -> the built-in environments" },
     { NULL, NULL, 0, NULL },
 };
 
@@ -192,13 +194,45 @@ static PyTypeObject *add_type(PyObject *module, PyType_Spec *spec) {
     return type;
 }
 
+/* Types that no other type has to know. */
+static int add_replay(PyObject *module) {
+    PyTypeObject *replay = add_type(module, &rl_replay_spec);
+    PyTypeObject *episodes = add_type(module, &rl_episodes_spec);
+    int r = replay && episodes ? PyModule_AddFunctions(module, rl_replay_functions) : -1;
+
+    Py_XDECREF((PyObject *)replay);
+    Py_XDECREF((PyObject *)episodes);
+    return r;
+}
+
+static int add_own(PyObject *module) {
+    PyType_Spec *const specs[] = { &rl_evo_spec, &rl_tree_spec, &rl_search_spec };
+
+    for (int i = 0; i < 3; i++) {
+        PyTypeObject *type = add_type(module, specs[i]);
+
+        if (!type)
+            return -1;
+        Py_DECREF(type);
+    }
+    return 0;
+}
+
 static int mod_exec(PyObject *module) {
     struct rl_state *state = PyModule_GetState(module);
 
+    state->algo_type = add_type(module, &rl_algo_spec);
     state->policy_type = add_type(module, &rl_policy_spec);
     state->rollout_type = add_type(module, &rl_rollout_spec);
     state->learner_type = add_type(module, &rl_learner_spec);
-    if (!state->policy_type || !state->rollout_type || !state->learner_type)
+    state->env_type = add_type(module, &rl_env_spec);
+    state->env_rows_type = add_type(module, &rl_env_rows_spec);
+    state->rollout_env_type = add_type(module, &rl_rollout_env_spec);
+    if (!state->policy_type || !state->rollout_type || !state->learner_type || !state->env_type ||
+        !state->env_rows_type || !state->rollout_env_type || !state->algo_type)
+        return -1;
+    if (add_replay(module) < 0 || add_own(module) < 0 ||
+        PyModule_AddFunctions(module, rl_tape_functions) < 0)
         return -1;
     if (PyModule_AddIntConstant(module, "TERMINATED", GAE_TERMINATED) < 0 ||
         PyModule_AddIntConstant(module, "TRUNCATED", GAE_TRUNCATED) < 0 ||
@@ -213,6 +247,10 @@ static int mod_traverse(PyObject *module, visitproc visit, void *arg) {
     Py_VISIT(state->policy_type);
     Py_VISIT(state->rollout_type);
     Py_VISIT(state->learner_type);
+    Py_VISIT(state->env_type);
+    Py_VISIT(state->env_rows_type);
+    Py_VISIT(state->rollout_env_type);
+    Py_VISIT(state->algo_type);
     return 0;
 }
 
@@ -222,6 +260,10 @@ static int mod_clear(PyObject *module) {
     Py_CLEAR(state->policy_type);
     Py_CLEAR(state->rollout_type);
     Py_CLEAR(state->learner_type);
+    Py_CLEAR(state->env_type);
+    Py_CLEAR(state->env_rows_type);
+    Py_CLEAR(state->rollout_env_type);
+    Py_CLEAR(state->algo_type);
     return 0;
 }
 

@@ -8,13 +8,6 @@
 #include "rl/gae.h"
 #include "rl_py.h"
 
-struct rollout_object {
-    PyObject_HEAD
-    struct rollout *rollout;
-    PyObject *policy;
-    Py_buffer buffer;           /* the fragment being filled; obj == NULL: none */
-};
-
 static PyObject *rollout_type_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     static char *names[] = { "policy", "steps", "envs", "cut", NULL };
     unsigned steps, envs = 1, cut = 0;
@@ -59,16 +52,33 @@ static void rollout_type_dealloc(PyObject *object) {
     rl_free_object(object);
 }
 
-/* Whether a call may run: no learner changes the policy, and the buffer is still held (a begin()
+struct rollout *rl_rollout_of(PyObject *object) {
+    struct rollout_object *self = (struct rollout_object *)object;
+
+    if (!((struct policy_object *)self->policy)->busy)
+        return self->rollout;
+    PyErr_SetString(PyExc_RuntimeError, "the policy is in use by a learner or a rollout");
+    return NULL;
+}
+
+/* Whether a call may run: nobody else uses the policy, and the buffer is still held (a begin()
  * that failed has dropped it, and the engine would write into what was freed). */
 static int is_ready(struct rollout_object *self, const char *what) {
-    if (((struct policy_object *)self->policy)->busy)
-        PyErr_SetString(PyExc_RuntimeError, "the policy is being changed by a learner");
-    else if (!self->buffer.obj)
-        PyErr_Format(PyExc_ValueError, "%s: no fragment begun", what);
-    else
+    if (!rl_rollout_of((PyObject *)self))
+        return 0;
+    if (self->buffer.obj)
         return 1;
+    PyErr_Format(PyExc_ValueError, "%s: no fragment begun", what);
     return 0;
+}
+
+/* Raise for what rollout_bad() says. */
+static PyObject *raise_bad(const struct rollout_bad *bad) {
+    char value[32];
+
+    PyOS_snprintf(value, sizeof value, "%g", bad->value);
+    return PyErr_Format(PyExc_FloatingPointError, "%s of environment %u is %s at step %d of its "
+                        "episode", bad->field, bad->env, value, bad->step);
 }
 
 /* Copy one observation to where the engine reads it. Only float32 and float64 come here; the
@@ -119,7 +129,7 @@ static PyObject *rollout_py_begin(PyObject *object, PyObject *args) {
     PyObject *buffer;
     int r;
 
-    if (!PyArg_ParseTuple(args, "O|I", &buffer, &worker))
+    if (!PyArg_ParseTuple(args, "O|I", &buffer, &worker) || !rl_rollout_of(object))
         return NULL;
     drop_buffer(self);
     if (rl_buffer(buffer, &self->buffer, 0, -1, 1, "fragment") < 0) {
@@ -143,8 +153,11 @@ static PyObject *rollout_py_set_obs(PyObject *object, PyObject *const *args, Py_
         PyErr_SetString(PyExc_TypeError, "set_obs(env, obs)");
         return NULL;
     }
-    if (read_env(self, args[0], &env) < 0 || copy_obs(self, env, args[1]) < 0)
+    if (!rl_rollout_of(object) || read_env(self, args[0], &env) < 0 ||
+        copy_obs(self, env, args[1]) < 0)
         return NULL;
+    if (rollout_check(self->rollout, env) < 0)
+        return raise_bad(rollout_bad(self->rollout));
     return Py_NewRef(Py_None);
 }
 
@@ -205,6 +218,8 @@ static PyObject *rollout_py_step(PyObject *object, PyObject *const *args, Py_ssi
     r = rollout_step(self->rollout, env, reward,
                      (uint8_t)((terminated ? GAE_TERMINATED : 0) |
                                (truncated ? GAE_TRUNCATED : 0)));
+    if (r < 0 && rollout_bad(self->rollout))
+        return raise_bad(rollout_bad(self->rollout));
     if (r < 0)
         return rl_raise(r, NULL, "step: act() first, then each environment in order");
     return Py_NewRef(Py_None);
@@ -230,9 +245,50 @@ static PyObject *rollout_py_reset(PyObject *object, PyObject *unused) {
     struct rollout_object *self = (struct rollout_object *)object;
 
     (void)unused;
+    if (!rl_rollout_of(object))
+        return NULL;
     rollout_reset(self->rollout);
     drop_buffer(self);
     return Py_NewRef(Py_None);
+}
+
+PyDoc_STRVAR(bad_doc, "bad() -> None, or what was not finite since begin() or reset(): (field,\n"
+                      "environment, step of the episode, column, value)");
+static PyObject *rollout_py_bad(PyObject *object, PyObject *unused) {
+    const struct rollout_bad *bad = rollout_bad(((struct rollout_object *)object)->rollout);
+
+    (void)unused;
+    if (!bad)
+        return Py_NewRef(Py_None);
+    return Py_BuildValue("(sIiId)", bad->field, bad->env, bad->step, bad->column, bad->value);
+}
+
+PyDoc_STRVAR(state_doc, "state() -> bytes: between fragments, for checkpoints");
+static PyObject *rollout_py_state(PyObject *object, PyObject *unused) {
+    struct rollout *r = rl_rollout_of(object);
+    PyObject *bytes;
+
+    (void)unused;
+    if (!r)
+        return NULL;
+    bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)rollout_state_bytes(r));
+    if (bytes)
+        rollout_get_state(r, PyBytes_AsString(bytes));
+    return bytes;
+}
+
+PyDoc_STRVAR(set_state_doc, "set_state(bytes): go on from state()");
+static PyObject *rollout_py_set_state(PyObject *object, PyObject *block) {
+    struct rollout *r = rl_rollout_of(object);
+    Py_buffer view;
+    int e;
+
+    if (!r || rl_buffer(block, &view, 0, -1, 0, "state") < 0)
+        return NULL;
+    e = rollout_set_state(r, view.buf, (size_t)view.len);
+    PyBuffer_Release(&view);
+    return e < 0 ? rl_raise(e, NULL, "not the state of such a rollout, or one is under way")
+                 : Py_NewRef(Py_None);
 }
 
 static PyMethodDef rollout_methods[] = {
@@ -242,6 +298,9 @@ static PyMethodDef rollout_methods[] = {
     { "step", (PyCFunction)(void (*)(void))rollout_py_step, METH_FASTCALL, step_doc },
     { "finish", rollout_py_finish, METH_NOARGS, finish_doc },
     { "reset", rollout_py_reset, METH_NOARGS, reset_doc },
+    { "bad", rollout_py_bad, METH_NOARGS, bad_doc },
+    { "state", rollout_py_state, METH_NOARGS, state_doc },
+    { "set_state", rollout_py_set_state, METH_O, set_state_doc },
     { NULL, NULL, 0, NULL },
 };
 

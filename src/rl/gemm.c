@@ -25,7 +25,7 @@ int gemm_plan_init(struct gemm_plan *plan) {
     plan->kernel = NULL;
 #ifndef SKATE_RL_NO_XSMM
     {
-        const float alpha = 1.0f, beta = 0.0f;
+        const float alpha = 1.0f, beta = plan->add ? 1.0f : 0.0f;
         const int flags = plan->trans_b ? LIBXSMM_GEMM_FLAG_TRANS_B : LIBXSMM_GEMM_FLAG_NONE;
         const int prefetch = LIBXSMM_GEMM_PREFETCH_NONE;
 
@@ -40,7 +40,7 @@ void gemm_f32_plain(const struct gemm_plan *plan, const float *a, const float *b
     for (int j = 0; j < plan->n; j++) {
         float *out = c + (size_t)j * (size_t)plan->ldc;
 
-        for (int i = 0; i < plan->m; i++)
+        for (int i = 0; i < plan->m && !plan->add; i++)
             out[i] = 0.0f;
         for (int p = 0; p < plan->k; p++) {
             const float *col = a + (size_t)p * (size_t)plan->lda;

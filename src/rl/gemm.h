@@ -1,10 +1,11 @@
 /* gemm.h - the one door to matrix products: float32, small shapes fixed at set-up.
  *
  * Column-major, as BLAS has it: C[m x n] = A[m x k] * op(B), op(B) = B[k x n] or, with trans_b,
- * the transpose of B[n x k]. C is overwritten. A plan is made once per shape (20 to 200 us: the
- * kernel is generated for this CPU by libxsmm) and then called any number of times from any
- * thread; where no kernel can be generated (other CPU, no executable memory) a plain loop runs.
- * The same plan and input give the same bits, whatever the thread. Tests: rl_gemm_test.c. */
+ * the transpose of B[n x k]. C is overwritten, or with `add` added to. A plan is made once per
+ * shape (20 to 200 us: the kernel is generated for this CPU by libxsmm) and then called any number
+ * of times from any thread; where no kernel can be generated (other CPU, no executable memory) a
+ * plain loop runs. The same plan and input give the same bits, whatever the thread.
+ * Tests: rl_gemm_test.c. */
 #ifndef SKATE_RL_GEMM_H
 #define SKATE_RL_GEMM_H
 
@@ -14,7 +15,7 @@
 
 struct gemm_plan {
     int m, n, k, lda, ldb, ldc;
-    bool trans_b;
+    bool trans_b, add;
     void (*kernel)(const float *a, const float *b, float *c, ...); /* NULL: the plain loop */
 };
 
@@ -22,7 +23,7 @@ struct gemm_plan {
  * a leading dimension is too short. */
 SKATE_NODISCARD int gemm_plan_init(struct gemm_plan *plan);
 
-/* C = A * op(B). */
+/* C = A * op(B), or C += A * op(B). */
 void gemm_f32(const struct gemm_plan *plan, const float *a, const float *b, float *c);
 
 /* The reference: the same product as a plain loop. */

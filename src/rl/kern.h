@@ -32,6 +32,12 @@ struct kern_table {
     /* dst[c * dst_stride + r] = src[r * src_stride + c] */
     void (*transpose)(float *dst, int dst_stride, const float *src, int src_stride, int rows,
                       int cols);
+    /* x = 1 / (1 + e^-x) */
+    void (*sigmoid)(float *x, size_t n);
+    /* x = e^x */
+    void (*exp)(float *x, size_t n);
+    /* The sum of squares, in a fixed order. */
+    double (*norm2)(const float *x, size_t n);
 };
 
 /* The best table for this CPU; never NULL. */

@@ -35,7 +35,8 @@ static inline __m512 tanh16(__m512 x) {
     const __m512 one = _mm512_set1_ps(1.0f), top = _mm512_set1_ps(TANH_MAX);
     __m512 s, p, q;
 
-    x = _mm512_max_ps(_mm512_min_ps(x, top), _mm512_sub_ps(_mm512_setzero_ps(), top));
+    /* min and max give their second operand where one is NaN: it is not swallowed. */
+    x = _mm512_max_ps(_mm512_sub_ps(_mm512_setzero_ps(), top), _mm512_min_ps(top, x));
     s = _mm512_mul_ps(x, x);
     p = _mm512_fmadd_ps(_mm512_set1_ps(TANH_P4), s, _mm512_set1_ps(TANH_P3));
     q = _mm512_fmadd_ps(_mm512_set1_ps(TANH_Q4), s, _mm512_set1_ps(TANH_Q3));
@@ -46,7 +47,7 @@ static inline __m512 tanh16(__m512 x) {
     p = _mm512_fmadd_ps(p, s, _mm512_set1_ps(TANH_P0));
     q = _mm512_fmadd_ps(q, s, one);
     p = _mm512_mul_ps(_mm512_mul_ps(x, p), reciprocal(q));
-    return _mm512_max_ps(_mm512_min_ps(p, one), _mm512_sub_ps(_mm512_setzero_ps(), one));
+    return _mm512_max_ps(_mm512_sub_ps(_mm512_setzero_ps(), one), _mm512_min_ps(one, p));
 }
 
 static void bias_tanh(float *y, const float *bias, int rows, int cols) {

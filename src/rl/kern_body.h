@@ -8,6 +8,7 @@
 #include <math.h>
 
 #include "rl/kern.h"
+#include "rl/kern_exp.h"
 
 #define TANH_P0 9.999999795e-01f
 #define TANH_P1 1.338100929e-01f
@@ -53,7 +54,7 @@ static void bias_act(float *y, const float *bias, int rows, int cols, enum kern_
             for (int c = 0; c < cols; c++) {
                 float x = row[c] + bias[c];
 
-                row[c] = x > 0.0f ? x : 0.0f;
+                row[c] = x <= 0.0f ? 0.0f : x;  /* NaN stays NaN */
             }
         else
             for (int c = 0; c < cols; c++)
@@ -158,8 +159,34 @@ static void transpose(float *dst, int dst_stride, const float *src, int src_stri
 #endif
 }
 
+static void sigmoid(float *x, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        x[i] = 1.0f / (1.0f + kern_exp(-x[i]));
+}
+
+static void exp_all(float *x, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        x[i] = kern_exp(x[i]);
+}
+
+/* In eight sums, so that the compiler may use vectors while the order stays. */
+static double norm2(const float *x, size_t n) {
+    double sum[8] = { 0 }, all = 0.0;
+    size_t i = 0;
+
+    for (; i + 8 <= n; i += 8)
+        for (size_t k = 0; k < 8; k++)
+            sum[k] += (double)x[i + k] * (double)x[i + k];
+    for (; i < n; i++)
+        all += (double)x[i] * (double)x[i];
+    for (size_t k = 0; k < 8; k++)
+        all += sum[k];
+    return all;
+}
+
 #define KERN_TABLE(label)                                                                      \
     {                                                                                          \
         .name = (label), .bias_act = bias_act, .act_back = act_back, .col_sum = col_sum,       \
-        .adam = adam, .transpose = transpose                                                   \
+        .adam = adam, .transpose = transpose, .sigmoid = sigmoid, .exp = exp_all,              \
+        .norm2 = norm2                                                                         \
     }

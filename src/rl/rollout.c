@@ -4,6 +4,7 @@
  * One owner; never blocks. Tests: tests/unit/rl_frag_test.c, tests/rl/test_rollout.py. */
 #include "rl/rollout.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,6 +27,7 @@ struct rollout {
     float *boot_obs;
     size_t boot_row[BOOT_MAX];
     uint32_t worker;
+    struct rollout_bad bad;     /* field is NULL: nothing */
 };
 
 int rollout_new(struct policy *policy, const struct frag_shape *shape, uint32_t cut,
@@ -79,6 +81,7 @@ int rollout_begin(struct rollout *r, void *buffer, size_t bytes, uint32_t worker
     }
     r->step = r->env = r->n_boot = 0;
     r->acted = 0;
+    r->bad.field = NULL;
     r->worker = worker;
     return 0;
 }
@@ -97,6 +100,28 @@ void rollout_reset(struct rollout *r) {
     memset(r->length, 0, sizeof *r->length * r->shape.envs);
     r->frag.header = NULL;
     r->acted = 0;
+    r->bad.field = NULL;
+}
+
+const struct rollout_bad *rollout_bad(const struct rollout *r) {
+    return r->bad.field ? &r->bad : NULL;
+}
+
+int rollout_check(struct rollout *r, uint32_t env) {
+    const uint32_t n = r->shape.obs_dim;
+    const float *x = rollout_obs(r, env);
+    float sum = 0.0f;
+
+    for (uint32_t i = 0; i < n; i++)
+        sum += x[i] * 0.0f;     /* 0 for a finite number, NaN for any other */
+    if (isfinite(sum))
+        return 0;
+    for (uint32_t i = 0; i < n; i++)
+        if (!isfinite(x[i])) {
+            r->bad = (struct rollout_bad){ "observation", env, i, r->length[env], (double)x[i] };
+            break;
+        }
+    return -SKATE_EINVAL;
 }
 
 int rollout_act(struct rollout *r, const int32_t **ret) {
@@ -150,6 +175,12 @@ int rollout_step(struct rollout *r, uint32_t env, double reward, uint8_t flags) 
     flags &= GAE_TERMINATED | GAE_TRUNCATED;
     r->reward_sum[env] += reward;
     r->length[env]++;
+    if (!isfinite((float)reward)) {
+        r->bad = (struct rollout_bad){ "reward", env, 0, r->length[env], reward };
+        return -SKATE_EINVAL;
+    }
+    if (rollout_check(r, env) < 0)
+        return -SKATE_EINVAL;
     if (flags)
         end_episode(r, env);
     else if (done == s->steps || done % r->cut == 0)
@@ -180,5 +211,47 @@ int rollout_finish(struct rollout *r) {
     r->frag.header->worker = r->worker;
     r->frag.header->policy_version = r->policy->version;
     r->frag.header = NULL;
+    return 0;
+}
+
+static size_t now_bytes(const struct rollout *r) {
+    return (size_t)r->shape.envs * r->shape.obs_dim * sizeof *r->now;
+}
+
+size_t rollout_state_bytes(const struct rollout *r) {
+    return sizeof r->policy->rng.s +
+           r->shape.envs * (sizeof *r->reward_sum + sizeof *r->length) + now_bytes(r);
+}
+
+void rollout_get_state(const struct rollout *r, void *block) {
+    char *at = block;
+
+    memcpy(at, r->policy->rng.s, sizeof r->policy->rng.s);
+    at += sizeof r->policy->rng.s;
+    memcpy(at, r->reward_sum, r->shape.envs * sizeof *r->reward_sum);
+    at += r->shape.envs * sizeof *r->reward_sum;
+    memcpy(at, r->length, r->shape.envs * sizeof *r->length);
+    at += r->shape.envs * sizeof *r->length;
+    memcpy(at, r->now, now_bytes(r));
+}
+
+int rollout_set_state(struct rollout *r, const void *block, size_t bytes) {
+    const char *at = block;
+
+    if (bytes != rollout_state_bytes(r) || r->frag.header)
+        return -SKATE_EINVAL;
+    memcpy(r->policy->rng.s, at, sizeof r->policy->rng.s);
+    at += sizeof r->policy->rng.s;
+    memcpy(r->reward_sum, at, r->shape.envs * sizeof *r->reward_sum);
+    at += r->shape.envs * sizeof *r->reward_sum;
+    memcpy(r->length, at, r->shape.envs * sizeof *r->length);
+    at += r->shape.envs * sizeof *r->length;
+    memcpy(r->now, at, now_bytes(r));
+    for (uint32_t i = 0; i < r->shape.envs; i++)
+        if (!isfinite(r->reward_sum[i]) || r->length[i] < 0 || rollout_check(r, i) < 0) {
+            memset(r->now, 0, now_bytes(r));
+            rollout_reset(r);
+            return -SKATE_EINVAL;
+        }
     return 0;
 }

@@ -43,6 +43,7 @@ LAYERS = {
     "settings": NODE,
     "arrow": ["base", "wire", "sched", "arrow"],
     "value": ["base", "wire", "sched", "api/value_facts.c"],
+    "env": ["base", "wire", "sched", "rl/env"],
 }
 LIBS = {"net": ["uv", "ssl", "crypto"], "tls": ["uv", "ssl", "crypto"],
         "helper": ["uv", "ssl", "crypto"], "gate": ["uv", "ssl", "crypto"],

@@ -183,6 +183,43 @@ static void diverged_nets_are_noticed(void **state) {
     free(w);
 }
 
+/* Two rollouts, the second given the first one's state: they choose the same actions. */
+static void a_state_is_taken_over(void **state) {
+    uint64_t n = frag_bytes(&shape);
+    char *buffer[2] = { calloc(1, n), calloc(1, n) }, *block;
+    struct policy *p[2] = { make_policy(), make_policy() };
+    struct rollout *r[2] = { NULL, NULL };
+    const int32_t *actions[2];
+    size_t bytes;
+
+    (void)state;
+    for (int k = 0; k < 2; k++)
+        assert_int_equal(rollout_new(p[k], &shape, 5, &r[k]), 0);
+    for (int i = 0; i < 6; i++)
+        rollout_obs(r[0], 0)[i] = 0.25f * (float)i;
+    rl_rng_next(&p[0]->rng);
+    bytes = rollout_state_bytes(r[0]);
+    block = malloc(bytes);
+    rollout_get_state(r[0], block);
+    assert_int_equal(rollout_set_state(r[1], block, bytes - 1), -SKATE_EINVAL);
+    assert_int_equal(rollout_set_state(r[1], block, bytes), 0);
+    for (int k = 0; k < 2; k++) {
+        assert_int_equal(rollout_begin(r[k], buffer[k], n, 0), 0);
+        assert_int_equal(rollout_act(r[k], &actions[k]), 0);
+    }
+    assert_memory_equal(actions[0], actions[1], 2 * sizeof(int32_t));
+    assert_int_equal(rollout_set_state(r[1], block, bytes), -SKATE_EINVAL);     /* under way */
+    memset(block + bytes - 4, 0xff, 4);         /* an observation that is not a number */
+    rollout_reset(r[1]);
+    assert_int_equal(rollout_set_state(r[1], block, bytes), -SKATE_EINVAL);
+    for (int k = 0; k < 2; k++) {
+        rollout_free(r[k]);
+        policy_free(p[k]);
+        free(buffer[k]);
+    }
+    free(block);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(format_and_open_agree),
@@ -191,6 +228,7 @@ int main(void) {
         cmocka_unit_test(a_rollout_fills_every_row),
         cmocka_unit_test(steps_out_of_order_are_refused),
         cmocka_unit_test(diverged_nets_are_noticed),
+        cmocka_unit_test(a_state_is_taken_over),
     };
 
     return cmocka_run_group_tests_name("rl_frag", tests, NULL, NULL);

@@ -74,6 +74,33 @@ static void rows_do_not_depend_on_their_number(void **state) {
     assert_memory_equal(c, c2, 256 * 32 * sizeof(float));
 }
 
+static void adding_to_what_is_there(void **state) {
+    struct gemm_plan p = { .m = 20, .n = 9, .k = 33, .lda = 20, .ldb = 33, .ldc = 21, .add = true };
+
+    (void)state;
+    fill(a, 5);
+    fill(b, 6);
+    for (int trans = 0; trans < 2; trans++) {
+        p.trans_b = trans == 1;
+        p.add = false;
+        assert_int_equal(gemm_plan_init(&p), 0);
+        gemm_f32(&p, a, b, c2);
+        p.add = true;
+        assert_int_equal(gemm_plan_init(&p), 0);
+        for (int i = 0; i < ROOM; i++)
+            c[i] = 3.0f;
+        gemm_f32(&p, a, b, c);
+        for (int j = 0; j < 9; j++)
+            for (int i = 0; i < 20; i++)
+                assert_true(fabsf(c[j * 21 + i] - c2[j * 21 + i] - 3.0f) < 1e-5f);
+        for (int i = 0; i < ROOM; i++)
+            c[i] = 3.0f;
+        gemm_f32_plain(&p, a, b, c);
+        for (int i = 0; i < 20; i++)
+            assert_true(fabsf(c[i] - c2[i] - 3.0f) < 1e-5f);
+    }
+}
+
 static void bad_sizes_are_refused(void **state) {
     struct gemm_plan p = { .m = 4, .n = 4, .k = 4, .lda = 4, .ldb = 4, .ldc = 4 }, q;
 
@@ -93,6 +120,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(products_match_the_naive_loop),
         cmocka_unit_test(rows_do_not_depend_on_their_number),
+        cmocka_unit_test(adding_to_what_is_there),
         cmocka_unit_test(bad_sizes_are_refused),
     };
 

@@ -60,6 +60,41 @@ static void nan_is_not_swallowed(void **state) {
         k->bias_act(v, zero, 1, 20, KERN_LINEAR);
         for (int i = 0; i < 20; i++)
             assert_true(isnan(v[i]));
+        k->bias_act(v, zero, 1, 20, KERN_TANH);
+        k->bias_act(v, zero, 1, 20, KERN_RELU);
+        for (int i = 0; i < 20; i++)
+            assert_true(isnan(v[i]));
+        k->exp(v, 20);
+        for (int i = 0; i < 20; i++)
+            assert_true(isnan(v[i]));
+        k->sigmoid(v, 20);
+        for (int i = 0; i < 20; i++)
+            assert_true(isnan(v[i]));
+    }
+}
+
+static void exponentials_and_squares(void **state) {
+    (void)state;
+    EACH_TABLE(k) {
+        double square = 0.0;
+
+        fill(x, N, 20.0f, 8);
+        x[0] = 100.0f;
+        x[1] = -120.0f;
+        memcpy(y, x, sizeof y);
+        k->exp(y, N);
+        assert_true(isinf(y[0]) && y[1] == 0.0f);
+        for (int i = 2; i < N; i++)
+            assert_true(fabs((double)y[i] - exp((double)x[i])) <= 3e-7 * exp((double)x[i]));
+        memcpy(y, x, sizeof y);
+        k->sigmoid(y, N);
+        for (int i = 0; i < N; i++) {
+            double want = 1.0 / (1.0 + exp(-(double)x[i]));
+
+            assert_true(fabs((double)y[i] - want) <= 4e-7 * want + 1e-38);
+            square += (double)x[i] * (double)x[i];
+        }
+        assert_true(fabs(k->norm2(x, N) - square) <= 1e-12 * square);
     }
 }
 
@@ -161,6 +196,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tanh_is_close_and_bounded),
         cmocka_unit_test(nan_is_not_swallowed),
+        cmocka_unit_test(exponentials_and_squares),
         cmocka_unit_test(other_activations_and_gradients),
         cmocka_unit_test(sums_and_transposes),
         cmocka_unit_test(adam_follows_the_paper),
