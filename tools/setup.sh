@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Set-up of everything that is not Skate itself: Debian packages and the virtual environment.
-# usage: tools/setup.sh GROUP...    (groups: build, test, spark, bench, clients)
+# usage: tools/setup.sh GROUP...    (groups: build, test, spark, spark35, mlflow, bench, clients)
 #
 # Each group leaves a stamp under build/stamps/ that is newer than its lists, so that a second
 # run does nothing and takes no time. Safe to interrupt and to repeat. Uses sudo when not root.
@@ -74,6 +74,8 @@ for group in "$@"; do
     venv=.venv
     [ "$group" = bench ] && venv=build/rayenv
     [ "$group" = clients ] && venv=build/clients
+    [ "$group" = mlflow ] && venv=build/mlflow
+    [ "$group" = spark35 ] && venv=build/spark35
     if [ "$stamp" -nt tools/apt-packages.txt ] && [ "$stamp" -nt "$list" ] &&
         [ "$stamp" -nt tools/setup.sh ] && [ -x "$venv/bin/python" ]; then
         continue

@@ -36,7 +36,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "arrow": ("base", "skate"),  # include/skate/arrow.h: the structs
     "api": (*MIDDLE, "core", "arrow", "skate"),
     "native": (*MIDDLE, "core", "arrow", "api", "skate"),
-    "rl": ("base",),
+    "rl": ("base", "skate"),  # include/skate/env*.h
 }
 EXT_LAYERS = {"ext": (*MIDDLE, "core", "arrow"), "ext_rl": ("base", "rl")}
 

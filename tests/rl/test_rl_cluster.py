@@ -214,3 +214,14 @@ def test_killed_rollout_workers_and_a_killed_trial_under_tune(cluster):
     assert trial.last_result["timesteps_total"] == 5400
     assert done[:2] == ["workers", "replaced"]
     assert 1 < done[2] <= 5         # went on from a checkpoint, not from the start
+
+
+def test_evaluation_workers_play_while_it_trains(cluster):
+    trainer = PPOTrainer(config={
+        **CONFIG, "num_workers": 1, "train_batch_size": 300, "num_sgd_iter": 1,
+        "evaluation_interval": 1, "evaluation_num_workers": 2, "evaluation_duration": 5,
+        "evaluation_parallel_to_training": True, "evaluation_config": {"horizon": 9}})
+    r = trainer.train()
+    assert r["evaluation"]["episodes_this_iter"] == 5 and r["timesteps_total"] == 300
+    assert r["evaluation"]["episode_len_mean"] <= 9 < r["episode_len_mean"]
+    trainer.stop()

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import copy
 import difflib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from skate.rllib._errors import UnsupportedConfigError
+
+if TYPE_CHECKING:
+    from skate.rllib._specs import Spec
 
 MODEL_DEFAULTS: dict[str, Any] = {
     "fcnet_hiddens": [256, 256],
@@ -35,6 +38,7 @@ MODEL_DEFAULTS: dict[str, Any] = {
     "zero_mean": True,
     "custom_model": None,
     "custom_model_config": {},
+    "_rl_module": None,         # what rl_module(rl_module_spec=...) gave
     "custom_action_dist": None,
     "custom_preprocessor": None,
 }
@@ -60,6 +64,7 @@ COMMON_CONFIG: dict[str, Any] = {
     "observation_space": None,
     "action_space": None,
     "env_config": {},
+    "native_env": "auto",       # Skate's: False steps environments that have a twin in C in Python
     "remote_worker_envs": False,
     "remote_env_batch_wait_ms": 0,
     "env_task_fn": None,
@@ -122,6 +127,7 @@ COMMON_CONFIG: dict[str, Any] = {
     "postprocess_inputs": False,
     "shuffle_buffer_size": 0,
     "output": None,
+    "output_config": {},
     "output_compress_columns": ["obs", "new_obs"],
     "output_max_file_size": 64 * 1024 * 1024,
     # multi-agent
@@ -144,9 +150,13 @@ COMMON_CONFIG: dict[str, Any] = {
 # Sub-dictionaries that take any key.
 FREE_KEYS = frozenset({
     "env_config", "evaluation_config", "optimizer", "exploration_config", "input_config",
+    "output_config", "input_read_schema", "off_policy_estimation_methods", "replay_buffer_config",
     "custom_resources_per_worker", "custom_model_config", "logger_config", "policies",
     "extra_python_environs_for_driver", "extra_python_environs_for_worker",
 })
+
+# Sub-dictionaries that are replaced whole where their 'type' is another than the default's.
+WHOLE_IF_TYPE = frozenset({"exploration_config", "replay_buffer_config"})
 
 # The newer era's name of a key -> ours.
 RENAMED = {
@@ -170,6 +180,7 @@ RENAMED = {
     "restart_failed_env_runners": "recreate_failed_workers",
     "ignore_env_runner_failures": "ignore_worker_failures",
     "evaluation_num_env_runners": "evaluation_num_workers",
+    "input_": "input",
     "callbacks_class": "callbacks",
     "model_config": "model",
 }
@@ -177,19 +188,15 @@ RENAMED = {
 # (key, values that work, why or what instead)
 OFFERED: list[tuple[str, tuple[Any, ...], str]] = [
     ("batch_mode", ("truncate_episodes",), "fragments are cut at a fixed length"),
-    ("observation_filter", ("NoFilter", None), "observations are not normalised"),
+    ("observation_filter", ("NoFilter", "MeanStdFilter", "ConcurrentMeanStdFilter", None),
+     "there are these"),
     ("soft_horizon", (False,), "episodes end at the horizon"),
     ("no_done_at_end", (False,), "episodes end when the environment says so"),
-    ("clip_rewards", (None, False), "rewards are used as they are"),
     ("remote_worker_envs", (False,), "environments live in their worker"),
-    ("sample_async", (False,), "PPO samples and learns in turn"),
-    ("input", ("sampler",), "there is no offline input"),
-    ("output", (None,), "there is no offline output"),
-    ("env_task_fn", (None,), "there is no curriculum"),
-    ("custom_eval_function", (None,), "evaluate() is built in"),
-    ("evaluation_num_workers", (0,), "evaluation runs in the trainer's process"),
-    ("evaluation_parallel_to_training", (False,), "evaluation runs between iterations"),
-    ("evaluation_duration_unit", ("episodes",), "evaluation counts episodes"),
+    ("sample_async", (False,), "it samples and learns in turn"),
+    ("input", ("sampler",), "BC, MARWIL, CQL and IQL learn from recorded steps"),
+    ("evaluation_duration_unit", ("episodes", "timesteps"), "evaluation counts one of them"),
+    ("native_env", ("auto", False), "in C where results are the same, or never"),
     ("framework", ("native", "torch", "tf", "tf2", "tfe"), "each means the C engine"),
 ]
 MODEL_OFFERED: list[tuple[str, tuple[Any, ...], str]] = [
@@ -200,39 +207,20 @@ MODEL_OFFERED: list[tuple[str, tuple[Any, ...], str]] = [
     ("conv_filters", (None,), "nets are fully connected"),
     ("post_fcnet_hiddens", ([],), "use fcnet_hiddens"),
     ("no_final_linear", (False,), "the last layer is linear"),
-    ("custom_model", (None,), "use fcnet_hiddens"),
+    ("custom_model", (None,), "models of the user's own are for A2C, A3C, PG and PPO"),
+    ("_rl_module", (None,), "modules of the user's own are for A2C, A3C, PG and PPO"),
     ("custom_action_dist", (None,), "the action space decides"),
     ("custom_preprocessor", (None,), "wrap the environment instead"),
 ]
 
 
+# Algorithms that can have a model of the user's own (skate.rllib._torch.losses).
+OWN_MODELS = frozenset({"A2C", "A3C", "PG", "PPO"})
+
+
 def with_common_config(extra: dict[str, Any]) -> dict[str, Any]:
     """The common keys with an algorithm's own on top."""
     return {**copy.deepcopy(COMMON_CONFIG), **copy.deepcopy(extra)}
-
-
-PPO_DEFAULTS: dict[str, Any] = with_common_config({
-    "use_critic": True,
-    "use_gae": True,
-    "lambda": 1.0,
-    "kl_coeff": 0.2,
-    "kl_target": 0.01,
-    "rollout_fragment_length": 200,
-    "train_batch_size": 4000,
-    "sgd_minibatch_size": 128,
-    "shuffle_sequences": True,
-    "num_sgd_iter": 30,
-    "lr": 5e-5,
-    "lr_schedule": None,
-    "vf_loss_coeff": 1.0,
-    "entropy_coeff": 0.0,
-    "entropy_coeff_schedule": None,
-    "clip_param": 0.3,
-    "vf_clip_param": 10.0,
-    "grad_clip": None,
-    "batch_mode": "truncate_episodes",
-    "observation_filter": "NoFilter",
-})
 
 
 def unknown_key(key: Any, known: Any, where: str = "") -> KeyError:
@@ -249,11 +237,12 @@ class ConfigKeyError(KeyError, ValueError):
         return str(self.args[0]) if self.args else ""
 
 
-def translate(config: dict[str, Any]) -> dict[str, Any]:
+def translate(config: dict[str, Any], renamed: dict[str, str] | None = None) -> dict[str, Any]:
     """A copy with the newer era's names replaced; both names of one thing may not differ."""
+    names = {**RENAMED, **(renamed or {})}
     out: dict[str, Any] = {}
     for key, value in config.items():
-        name = RENAMED.get(key, key)
+        name = names.get(key, key)
         if name in out and out[name] != value:
             raise ConfigKeyError(f"config gives {name!r} twice with different values "
                                  f"(once as {key!r})")
@@ -265,19 +254,22 @@ def translate(config: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
-def merge(defaults: dict[str, Any], config: dict[str, Any] | None) -> dict[str, Any]:
-    """The full, checked config: `config` over `defaults`."""
-    merged = copy.deepcopy(defaults)
-    for key, value in translate(config or {}).items():
+def merge(spec: Spec, config: dict[str, Any] | None,
+          defaults: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The full, checked config: `config` over the spec's defaults (or other ones)."""
+    merged = copy.deepcopy(spec.defaults if defaults is None else defaults)
+    for key, value in translate(config or {}, spec.renamed).items():
         if key not in merged:
-            raise unknown_key(key, [*merged, *RENAMED])
-        if isinstance(value, dict) and isinstance(merged[key], dict):
+            raise unknown_key(key, [*merged, *RENAMED, *spec.renamed])
+        if isinstance(value, dict) and isinstance(merged[key], dict) and not (
+                key in WHOLE_IF_TYPE and value.get("type", merged[key].get("type"))
+                != merged[key].get("type")):
             _merge_inner(merged[key], value, key)
         else:
             merged[key] = value
     if merged["model"].get("vf_share_layers") is None:
         merged["model"]["vf_share_layers"] = False
-    check(merged)
+    check(merged, spec)
     return merged
 
 
@@ -291,45 +283,59 @@ def _merge_inner(into: dict[str, Any], extra: dict[str, Any], where: str) -> Non
             into[key] = value
 
 
-def check(config: dict[str, Any]) -> None:
+# Keys that must be integers, and the least; checked where an algorithm has them.
+INTEGERS = {
+    "evaluation_num_workers": 0,
+    "num_workers": 0, "num_envs_per_worker": 1, "train_batch_size": 1, "sgd_minibatch_size": 1,
+    "num_sgd_iter": 1, "metrics_smoothing_episodes": 1, "learning_starts": 0, "n_step": 1,
+    "num_atoms": 1, "buffer_size": 1, "target_network_update_freq": 0,
+}
+# Keys that must be numbers >= 0 (None where that is the default), and the greatest.
+NUMBERS: dict[str, float | None] = {
+    "gamma": 1.0, "lambda": 1.0, "lr": None, "kl_coeff": None, "kl_target": None,
+    "clip_param": None, "vf_clip_param": None, "vf_loss_coeff": None, "entropy_coeff": None,
+    "num_cpus_per_worker": None, "num_cpus_for_driver": None, "num_gpus": None,
+    "grad_clip": None, "tau": 1.0, "actor_lr": None, "critic_lr": None, "adam_epsilon": None,
+}
+
+
+def check(config: dict[str, Any], spec: Spec) -> None:
     """Raise for a value that cannot work."""
     for key, offered, why in OFFERED:
-        _check_offered(config, key, offered, why)
+        if key == "input" and callable(config["input"]):
+            continue            # a policy server
+        _check_offered(config, key, spec.offered.get(key, offered), why)
     for key, offered, why in MODEL_OFFERED:
-        _check_offered(config["model"], key, offered, f"{why} (in 'model')")
-    if config["multiagent"]["policies"]:
-        raise UnsupportedConfigError("multiagent policies are not offered: one policy per trainer")
-    for key in ("num_workers", "num_envs_per_worker", "train_batch_size", "sgd_minibatch_size",
-                "num_sgd_iter", "metrics_smoothing_episodes"):
-        _check_int(config, key, 0 if key == "num_workers" else 1)
+        if key in ("custom_model", "_rl_module") and spec.name in OWN_MODELS:
+            continue
+        _check_offered(config["model"], key, spec.offered.get(f"model.{key}", offered),
+                       f"{why} (in 'model')")
+    for key, low in INTEGERS.items():
+        if config.get(key) is not None or (key in config and spec.defaults[key] is not None):
+            _check_int(config, key, low)
     if config["rollout_fragment_length"] != "auto":
         _check_int(config, "rollout_fragment_length", 1)
-    for key, low in (("gamma", 0.0), ("lambda", 0.0), ("lr", 0.0), ("kl_coeff", 0.0),
-                     ("kl_target", 0.0), ("clip_param", 0.0), ("vf_clip_param", 0.0),
-                     ("vf_loss_coeff", 0.0), ("entropy_coeff", 0.0), ("num_cpus_per_worker", 0.0),
-                     ("num_cpus_for_driver", 0.0), ("num_gpus", 0.0)):
-        _check_number(config, key, low, 1.0 if key in ("gamma", "lambda") else None)
+    for key, high in NUMBERS.items():
+        if config.get(key) is not None or (key in config and spec.defaults[key] is not None):
+            _check_number(config, key, 0.0, high)
     if config["horizon"] is not None:
         _check_int(config, "horizon", 1)
-    if config["grad_clip"] is not None:
-        _check_number(config, "grad_clip", 0.0, None)
-    if config["sgd_minibatch_size"] > config["train_batch_size"]:
-        raise ValueError(f"sgd_minibatch_size {config['sgd_minibatch_size']} must be <= "
-                         f"train_batch_size {config['train_batch_size']}")
-    if not config["use_gae"] or not config["use_critic"]:
-        raise UnsupportedConfigError("use_gae and use_critic must be True")
     seed = config["seed"]
     if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
         raise ValueError(f"seed must be an integer or None, got {seed!r}")
     for name in ("lr_schedule", "entropy_coeff_schedule"):
-        check_schedule(config[name], name)
+        check_schedule(config.get(name), name)
     hiddens = config["model"]["fcnet_hiddens"]
     if not isinstance(hiddens, (list, tuple)) or len(hiddens) > 7 or not all(
             isinstance(h, int) and not isinstance(h, bool) and 0 < h <= 65536 for h in hiddens):
         raise ValueError(f"fcnet_hiddens must be at most 7 widths of 1..65536, got {hiddens!r}")
+    spec.checks(config)
 
 
-def _check_offered(config: dict[str, Any], key: str, offered: tuple[Any, ...], why: str) -> None:
+def _check_offered(config: dict[str, Any], key: str, offered: tuple[Any, ...] | None,
+                   why: str) -> None:
+    if offered is None:
+        return
     value = config.get(key, offered[0])
     if not any(value is o or (type(value) is type(o) and value == o) for o in offered):
         names = " or ".join(repr(o) for o in offered)

@@ -1,8 +1,9 @@
 """Environments: from what a config names to something with reset() and step().
 
 A name is looked up in Tune's registry first, then in Gymnasium; CartPole-v0 is registered there if
-it is missing. A class or function is called with an EnvContext. Both APIs work: Gymnasium's
-(reset -> obs, info; step -> 5 values) and old Gym's (reset -> obs; step -> 4 values).
+it is missing. "c:game.so" is an environment in C, "skate/NAME" a built-in one of those. A class or
+function is called with an EnvContext. Both APIs work: Gymnasium's (reset -> obs, info; step -> 5
+values) and old Gym's (reset -> obs; step -> 4 values).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+from skate.rllib import _native
 from skate.rllib._errors import EnvError
 
 
@@ -48,7 +50,7 @@ def check_env(env: Any) -> None:
         return
     if not isinstance(env, str):
         raise EnvError(f"'env' must be a name or a class, got {type(env).__name__}: {env!r}")
-    if _registered(env) is not None:
+    if _registered(env) is not None or _native.is_native(env):
         return
     try:
         import gymnasium
@@ -56,6 +58,8 @@ def check_env(env: Any) -> None:
         raise EnvError(f"env {env!r}: Gymnasium is not installed, and nothing is registered "
                        "under this name by tune.register_env") from None
     register_cartpole()
+    if env.startswith("skate/"):
+        import skate.rllib.env.native  # noqa: F401  registers them
     if env in gymnasium.registry:
         return
     if ":" in env or "/" in env or "." in env:
@@ -100,8 +104,16 @@ def _from_path(name: str) -> Any:
         return None
 
 
-def make_env(env: Any, context: EnvContext, horizon: int | None = None) -> Any:
-    """Build one environment; whatever goes wrong is an EnvError with its cause."""
+def make_env(env: Any, context: EnvContext, horizon: int | None = None,
+             native: Any = False) -> Any:
+    """Build one environment; whatever goes wrong is an EnvError with its cause.
+
+    native: the config's "native_env"; but for False, one in C where it gives the same.
+    """
+    if native is not False:
+        lane = _native.open_env(env, dict(context), horizon)
+        if lane is not None:
+            return lane
     check_env(env)
     try:
         made = _make(env, context)
@@ -110,8 +122,15 @@ def make_env(env: Any, context: EnvContext, horizon: int | None = None) -> Any:
     except Exception as error:
         raise EnvError(f"env {env!r} cannot be made with env_config "
                        f"{dict(context)!r}: {type(error).__name__}: {error}") from error
+    if hasattr(made, "vector_step") and horizon is not None:
+        raise EnvError(f"env {env!r} is a VectorEnv, whose episodes cannot be cut: horizon must "
+                       "be None")
+    if hasattr(made, "vector_step"):
+        return made
     if not hasattr(made, "step") or not hasattr(made, "reset"):
         raise EnvError(f"env {env!r} made a {type(made).__name__} without step() and reset()")
+    if getattr(made, "is_multi_agent", False):
+        return made                 # the multi-agent sampler counts its steps
     for space in ("observation_space", "action_space"):
         if getattr(made, space, None) is None:
             raise EnvError(f"env {env!r} has no {space}")
@@ -121,6 +140,10 @@ def make_env(env: Any, context: EnvContext, horizon: int | None = None) -> Any:
 def _make(env: Any, context: EnvContext) -> Any:
     if callable(env):
         return env(context)
+    if env.startswith(("c:", "skate/")):
+        from skate.rllib.env.native import NativeEnv
+
+        return NativeEnv(env, **context)
     creator = _registered(env) or _from_path(env)
     if creator is not None:
         return creator(context)

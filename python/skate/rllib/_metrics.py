@@ -5,9 +5,57 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import dataclass, field
 from typing import Any
 
 DEFAULT_POLICY = "default_policy"
+
+
+# What PPO's fused learner says of an update.
+PPO_STATS = ("cur_kl_coeff", "cur_lr", "total_loss", "policy_loss", "vf_loss",
+             "vf_explained_var", "kl", "entropy")
+# A statistic of a learner -> its newer name; others keep theirs.
+NEWER_STATS = {"kl": "mean_kl_loss", "cur_kl_coeff": "curr_kl_coeff",
+               "cur_lr": "default_optimizer_learning_rate", "mean_q": "qf_mean",
+               "max_q": "qf_max", "min_q": "qf_min", "mean_td_error": "td_error_mean"}
+
+
+@dataclass
+class Episodes:
+    """The episodes that ended, in their order."""
+
+    rewards: list[float] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
+    # multi-agent: policy id -> the sums of its agents' rewards
+    policy_rewards: dict[str, list[float]] = field(default_factory=dict)
+    # what callbacks noted: name -> values
+    custom: dict[str, list[float]] = field(default_factory=dict)
+    hist: dict[str, list[float]] = field(default_factory=dict)
+    # what hooks logged with a MetricsLogger: key -> values
+    logged: dict[str, list[float]] = field(default_factory=dict)
+    # what an observation filter saw (a _filter.RunningStat), for the trainer
+    noted: Any = None
+
+    def extend(self, more: Episodes) -> None:
+        """Take those of `more`."""
+        self.rewards += more.rewards
+        self.lengths += more.lengths
+        for mine, theirs in ((self.policy_rewards, more.policy_rewards),
+                             (self.custom, more.custom), (self.hist, more.hist),
+                             (self.logged, more.logged)):
+            for name, values in theirs.items():
+                mine.setdefault(name, []).extend(values)
+
+    def note(self, custom: dict[str, Any], hist: dict[str, Any]) -> None:
+        """What callbacks left in an episode that ended."""
+        for name, value in custom.items():
+            self.custom.setdefault(name, []).append(float(value))
+        for name, values in hist.items():
+            self.hist.setdefault(name, []).extend(float(v) for v in values)
+
+    def keep(self, count: int) -> None:
+        """The first `count` episodes only."""
+        del self.rewards[count:], self.lengths[count:]
 
 
 class EpisodeHistory:
@@ -58,29 +106,57 @@ def summary(rewards: list[float], lengths: list[int]) -> dict[str, Any]:
     }
 
 
-def episodes_of(fragments: list[Any]) -> tuple[list[float], list[int]]:
-    """The episodes that ended in these fragments, in their order."""
+def episodes_of(fragments: list[Any]) -> Episodes:
+    """The episodes that ended in these fragments of the recorder."""
     from skate.rllib._fragment import Fragment
 
-    rewards: list[float] = []
-    lengths: list[int] = []
+    found = Episodes()
     for array in fragments:
         fragment = Fragment(array)
-        rewards += fragment.episode_rewards.tolist()
-        lengths += fragment.episode_lengths.tolist()
-    return rewards, lengths
+        found.rewards += fragment.episode_rewards.tolist()
+        found.lengths += fragment.episode_lengths.tolist()
+    return found
 
 
-def learner_info(stats: dict[str, Any], entropy_coeff: float) -> dict[str, Any]:
-    """info['learner'] as RLlib 1.8 nests it."""
-    names = ("cur_kl_coeff", "cur_lr", "total_loss", "policy_loss", "vf_loss",
-             "vf_explained_var", "kl", "entropy")
-    learner_stats = {name: stats[name] for name in names}
-    learner_stats["entropy_coeff"] = entropy_coeff
-    return {DEFAULT_POLICY: {"learner_stats": learner_stats, "custom_metrics": {}, "model": {}}}
+def more_of(episodes: Episodes) -> dict[str, Any]:
+    """policy_reward_* and custom_metrics of an iteration's episodes."""
+    told: dict[str, Any] = {}
+    if episodes.policy_rewards:
+        for name, of in (("max", max), ("min", min), ("mean", _mean)):
+            told[f"policy_reward_{name}"] = {
+                policy: of(values) for policy, values in episodes.policy_rewards.items() if values}
+    if episodes.custom:
+        told["custom_metrics"] = {
+            f"{name}_{kind}": of(values)
+            for name, values in episodes.custom.items() if values
+            for kind, of in (("mean", _mean), ("min", min), ("max", max))}
+    return told
 
 
-def newer_names(result: dict[str, Any], stats: dict[str, Any]) -> dict[str, Any]:
+def also(result: dict[str, Any], episodes: Episodes) -> None:
+    """What hooks logged and gathered, into a result: means of logged values under the newer
+    era's place, lists of hist_data beside the rewards'."""
+    for name, values in episodes.logged.items():
+        at = result["env_runners"]
+        *groups, last = name.split("/")
+        for group in groups:
+            at = at.setdefault(group, {})
+        at[last] = _mean(values)
+    if episodes.hist:
+        result["hist_stats"] = {**result["hist_stats"], **episodes.hist}
+
+
+def _mean(values: list[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
+def learner_info(stats: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """info['learner'] as RLlib 1.8 nests it; `stats` by policy."""
+    return {policy: {"learner_stats": dict(numbers), "custom_metrics": {}, "model": {}}
+            for policy, numbers in stats.items()}
+
+
+def newer_names(result: dict[str, Any], stats: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """The same numbers under the newer era's names."""
     return {
         "env_runners": {
@@ -94,14 +170,9 @@ def newer_names(result: dict[str, Any], stats: dict[str, Any]) -> dict[str, Any]
             "num_env_steps_sampled_lifetime": result["timesteps_total"],
         },
         "learners": {
-            DEFAULT_POLICY: {
-                "policy_loss": stats["policy_loss"], "vf_loss": stats["vf_loss"],
-                "total_loss": stats["total_loss"],
-                "vf_explained_var": stats["vf_explained_var"],
-                "mean_kl_loss": stats["kl"], "entropy": stats["entropy"],
-                "curr_kl_coeff": stats["cur_kl_coeff"],
-                "default_optimizer_learning_rate": stats["cur_lr"],
-            },
+            policy: {NEWER_STATS.get(name, name): value for name, value in numbers.items()
+                     if name != "entropy_coeff"}
+            for policy, numbers in stats.items()
         },
         "num_env_steps_sampled_lifetime": result["timesteps_total"],
         "num_env_steps_trained_lifetime": result["info"]["num_steps_trained"],

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from skate.rllib._errors import UnsupportedSpaceException
+from skate.rllib._errors import EnvAnswerError, UnsupportedSpaceException
 
 Flattener = Callable[[Any], Any]
 
@@ -44,11 +44,102 @@ def describe(space: Any) -> dict[str, Any]:
 
 
 def describe_actions(space: Any) -> dict[str, Any]:
-    """{'kind': 'discrete', 'size', 'start'} of an action space."""
-    if type(space).__name__ == "Discrete":
+    """An action space as plain data: 'discrete' {size, start}, 'box' {size, shape, low, high} or
+    'multi' {size, sizes, starts, shape}: MultiDiscrete, MultiBinary, a Tuple of Discrete."""
+    kind = type(space).__name__
+    if kind == "Discrete":
         return {"kind": "discrete", "size": int(space.n), "start": int(getattr(space, "start", 0))}
-    raise UnsupportedSpaceException(
-        f"PPO here has actions of Discrete spaces only, not of {space!r}")
+    if kind == "Box":
+        size = 1
+        for n in space.shape:
+            size *= int(n)
+        return {"kind": "box", "size": size, "dtype": str(space.dtype),
+                "shape": [int(n) for n in space.shape],
+                "low": [float(x) for x in space.low.reshape(-1)],
+                "high": [float(x) for x in space.high.reshape(-1)]}
+    if kind == "MultiDiscrete":
+        sizes = [int(n) for n in space.nvec.reshape(-1)]
+        start = getattr(space, "start", None)
+        starts = [0] * len(sizes) if start is None else [int(n) for n in start.reshape(-1)]
+        return {"kind": "multi", "size": len(sizes), "sizes": sizes, "starts": starts,
+                "shape": [int(n) for n in space.nvec.shape], "dtype": str(space.dtype)}
+    if kind == "MultiBinary":
+        count = 1
+        for n in space.shape:
+            count *= int(n)
+        return {"kind": "multi", "size": count, "sizes": [2] * count, "starts": [0] * count,
+                "shape": [int(n) for n in space.shape], "dtype": "int8"}
+    if kind == "Tuple" and all(type(s).__name__ == "Discrete" for s in space.spaces):
+        return {"kind": "multi", "size": len(space.spaces),
+                "sizes": [int(s.n) for s in space.spaces],
+                "starts": [int(getattr(s, "start", 0)) for s in space.spaces],
+                "shape": None, "dtype": "int64"}
+    raise UnsupportedSpaceException(f"no way to draw actions of {space!r}")
+
+
+def actions_for_engine(space: dict[str, Any]) -> dict[str, Any]:
+    """A described action space as skate._rl.Algo takes it."""
+    kind = space["kind"]
+    if kind == "discrete":
+        return {"kind": "discrete", "size": space["size"]}
+    if kind == "multi":
+        return {"kind": "multi", "sizes": list(space["sizes"])}
+    return {"kind": "box", "size": space["size"], "shape": [space["size"]],
+            "low": list(space["low"]), "high": list(space["high"])}
+
+
+def obs_for_engine(space: dict[str, Any]) -> dict[str, Any]:
+    """A described observation space as skate._rl.Algo takes it: what the flattener makes of it,
+    images in their shape."""
+    shape = list(space["shape"]) if space["kind"] == "box" else [space["size"]]
+    return {"kind": "box", "size": space["size"],
+            "shape": shape if len(shape) == 3 else [space["size"]]}
+
+
+def action_rows(space: dict[str, Any], *lead: int) -> Any:
+    """An array for actions as the engine gives them: [*lead] int32, or with a last axis."""
+    import numpy as np
+
+    if space["kind"] == "discrete":
+        return np.zeros(lead, np.int32)
+    return np.zeros((*lead, space["size"]), np.float32 if space["kind"] == "box" else np.int32)
+
+
+def bounded(space: dict[str, Any]) -> bool:
+    """Whether each number of a box has finite bounds."""
+    return all(abs(x) < float("inf") for x in (*space["low"], *space["high"]))
+
+
+def decoder(space: dict[str, Any], normalize: bool, clip: bool) -> Callable[[Any], Any]:
+    """A function from the engine's action (a row of action_rows()) to the environment's own.
+
+    With `normalize`, a bounded box is acted on in [-1, 1] and stretched here; with `clip`, a box
+    is cut to its bounds. A stretched action never leaves them.
+    """
+    import numpy as np
+
+    kind = space["kind"]
+    if kind == "discrete":
+        start = space["start"]
+        return (lambda action: int(action) + start) if start else int
+    shape = space["shape"]
+    dtype = np.dtype(space["dtype"])
+    if kind == "multi":
+        starts = np.array(space["starts"], np.int64)
+        if shape is None:
+            return lambda action: tuple((action + starts).tolist())
+        return lambda action: (action + starts).astype(dtype).reshape(shape)
+    low, high = (np.array(space[name], np.float32) for name in ("low", "high"))
+    if normalize and bounded(space):
+        half = (high - low) / 2
+
+        def stretch(action: Any) -> Any:
+            inside = np.minimum(np.maximum(low + (action + 1.0) * half, low), high)
+            return inside.astype(dtype).reshape(shape)
+        return stretch
+    if clip:
+        return lambda action: np.clip(action, low, high).astype(dtype).reshape(shape)
+    return lambda action: action.astype(dtype).reshape(shape)
 
 
 def is_plain(space: dict[str, Any]) -> bool:
@@ -66,7 +157,8 @@ def flattener(space: dict[str, Any]) -> Flattener:
         def flatten(obs: Any) -> Any:
             row = np.ascontiguousarray(np.asarray(obs, np.float32).reshape(-1))
             if row.size != size:
-                raise ValueError(f"observation of {row.size} numbers, its space has {size}")
+                raise EnvAnswerError(f"observation of {row.size} numbers, its space has {size}",
+                                     "observation")
             return row
     elif kind == "discrete":
         def flatten(obs: Any) -> Any:

@@ -8,6 +8,7 @@ the user's and is raised.
 
 from __future__ import annotations
 
+import importlib
 import logging
 from typing import Any
 
@@ -22,12 +23,18 @@ LOSSES_MAX = 5      # in a row, of one worker
 class WorkerSet:
     """num_workers actors, or one local worker."""
 
-    def __init__(self, config: dict[str, Any], seed: int) -> None:
+    def __init__(self, config: dict[str, Any], seed: int,
+                 worker: str = "_sampler:Sampler") -> None:
+        """`worker` is 'module:Class' below skate.rllib: what a worker is."""
+        self._worker = worker
         self._config = config
         self._seed = seed
         self._generations = [0] * config["num_workers"]
         self.local: Any = None
         self.remote: list[Any] = []
+        self._job: dict[str, Any] | None = None
+        self._sent: tuple[Any, int, Any] | None = None
+        self._recorder: Any = None      # of config["output"]
         self.replaced = 0
         self._cpus: float = config["num_cpus_per_worker"]
         if config["num_workers"] == 0:
@@ -60,6 +67,9 @@ class WorkerSet:
         return {
             "env": config["env"], "env_config": dict(config["env_config"]),
             "num_envs": config["num_envs_per_worker"], "num_workers": config["num_workers"],
+            "native_env": (config.get("native_env", "auto") if not config.get("render_env")
+                           and not config.get("record_env")
+                           and config["env_task_fn"] is None else False),
             "horizon": config["horizon"], "index": index, "generation": generation,
             "seed": self._seed, "steps": steps, "cut": cut,
             "hiddens": list(config["model"]["fcnet_hiddens"]),
@@ -69,14 +79,15 @@ class WorkerSet:
             "environ": dict(config["extra_python_environs_for_worker"]),
         }
 
-    def _make_local(self, index: int) -> Any:
-        from skate.rllib._worker import RolloutWorker
+    def _class(self) -> Any:
+        module, _, name = self._worker.partition(":")
+        return getattr(importlib.import_module(f"skate.rllib.{module}"), name)
 
-        return RolloutWorker(self.worker_spec(index, 0))
+    def _make_local(self, index: int) -> Any:
+        return self._class()(self.worker_spec(index, 0))
 
     def _make_remote(self, number: int) -> Any:
         import skate as ray
-        from skate.rllib._worker import RolloutWorker
 
         config = self._config
         options: dict[str, Any] = {"num_cpus": self._cpus, "max_restarts": 0}
@@ -84,8 +95,11 @@ class WorkerSet:
             options["num_gpus"] = config["num_gpus_per_worker"]
         if config["custom_resources_per_worker"]:
             options["resources"] = dict(config["custom_resources_per_worker"])
-        actor = ray.remote(**options)(RolloutWorker)
-        return actor.remote(self.worker_spec(number + 1, self._generations[number]))
+        actor = ray.remote(**options)(self._class())
+        made = actor.remote(self.worker_spec(number + 1, self._generations[number]))
+        if self._job is not None:
+            made.configure.remote(self._job)
+        return made
 
     def describe(self) -> dict[str, Any]:
         """What the first worker says about its environment; all of them make theirs meanwhile."""
@@ -103,12 +117,143 @@ class WorkerSet:
     def sample(self, weights: Any, version: int) -> list[Any]:
         """One fragment of each worker, in worker order."""
         if self.local is not None:
-            return [self.local.sample(weights, version)]
+            return self._fragments([self.local.sample(weights, version)])
         import skate as ray
 
         arguments = (ray.put(weights), version)
         asked = [worker.sample.remote(*arguments) for worker in self.remote]
-        return [self._await(i, asked[i], "sample", arguments) for i in range(len(asked))]
+        return self._fragments([self._await(i, asked[i], "sample", arguments)
+                                for i in range(len(asked))])
+
+    def record(self, about: dict[str, Any], log_dir: str | None) -> None:
+        """From now on write what is sampled to config["output"], if it names something."""
+        if self._config["output"] is not None:
+            from skate.rllib.offline._output import Recorder
+
+            self._recorder = Recorder(self._config, about.get("action_space"), log_dir)
+
+    def _fragments(self, fragments: list[Any]) -> list[Any]:
+        if self._recorder is not None:
+            for fragment in fragments:
+                self._recorder.fragment(fragment)
+        return fragments
+
+    def _columns(self, answers: list[Any]) -> list[Any]:
+        if self._recorder is not None:
+            for columns, _ended in answers:
+                self._recorder.columns(columns)
+        return answers
+
+    def configure(self, job: dict[str, Any], engine: Any = None) -> None:
+        """Say what to sample with (_engine.job_of()); a local worker shares `engine`."""
+        self._job = job
+        if self.local is not None:
+            self.local.configure(job, engine)
+        for worker in self.remote:
+            worker.configure.remote(job)
+
+    def collect(self, policy: Any, steps: int, timestep: int, known: Any = None) -> list[Any]:
+        """(columns, episodes) of each worker, in worker order: `steps` steps of each of its
+        environments with the weights of `policy`, an EnginePolicy. `known`: of its filter."""
+        if self.local is not None:
+            weights = None if self.local.shares(policy.engine) else policy.flat_weights()
+            return self._columns([self.local.collect(weights, policy.version, steps, timestep,
+                                                     None, known)])
+        arguments = (self.weights_of(policy), policy.version, steps, timestep, None, known)
+        asked = [worker.collect.remote(*arguments) for worker in self.remote]
+        return self._columns([self._await(i, asked[i], "collect", arguments)
+                              for i in range(len(asked))])
+
+    def ask_to_play(self, policy: Any, amount: int, unit: str, explore: bool,
+                    known: Any = None) -> Any:
+        """Begin an evaluation; played() takes what this returns. The amount is shared out."""
+        workers = max(1, len(self.remote))
+        shares = [amount // workers + (i < amount % workers) for i in range(workers)]
+        if self.local is not None:
+            return (shares[0], unit, explore, known), policy
+        weights = self.weights_of(policy)
+        arguments = [(weights, policy.version, share, unit, explore, known) for share in shares]
+        return arguments, [worker.play.remote(*a) if a[2] else None
+                           for worker, a in zip(self.remote, arguments)]
+
+    def played(self, asked: Any) -> list[Any]:
+        """The episodes of each worker."""
+        arguments, answers = asked
+        if self.local is not None:
+            return [self.local.play(answers.flat_weights(), answers.version, *arguments)]
+        return [self._await(i, answer, "play", arguments[i])
+                for i, answer in enumerate(answers) if answer is not None]
+
+    def call(self, method: str, weights: Any, arguments: list[tuple[Any, ...]]) -> list[Any]:
+        """method(weights, *arguments[i]) of each worker i, in worker order."""
+        if self.local is not None:
+            return [getattr(self.local, method)(weights, *arguments[0])]
+        import skate as ray
+
+        shared = ray.put(weights)
+        calls = [(shared, *own) for own in arguments]
+        asked = [getattr(worker, method).remote(*call)
+                 for worker, call in zip(self.remote, calls)]
+        return [self._await(i, asked[i], method, calls[i]) for i in range(len(asked))]
+
+    def set_tasks(self, function: Any, result: dict[str, Any]) -> None:
+        """env_task_fn after an iteration, in all workers."""
+        if self.local is not None:
+            self.local.set_tasks(function, result)
+            return
+        asked = [worker.set_tasks.remote(function, result) for worker in self.remote]
+        for i, answer in enumerate(asked):
+            self._await(i, answer, "set_tasks", (function, result))
+
+    def keep(self) -> list[bytes]:
+        """The state of each worker, for a checkpoint; b"" where it cannot be kept."""
+        if not hasattr(self._class(), "keep"):
+            return []
+        if self.local is not None:
+            return [self.local.keep()]
+        asked = [worker.keep.remote() for worker in self.remote]
+        return [self._await(i, answer, "keep", ()) for i, answer in enumerate(asked)]
+
+    def go_on(self, blocks: list[bytes]) -> None:
+        """What keep() gave; nothing if it is of another number of workers. ValueError."""
+        if self.local is not None:
+            if len(blocks) == 1:
+                self.local.go_on(blocks[0])
+            return
+        if len(blocks) == len(self.remote):
+            asked = [worker.go_on.remote(block)
+                     for worker, block in zip(self.remote, blocks)]
+            for i, answer in enumerate(asked):
+                self._await(i, answer, "go_on", (blocks[i],))
+
+    def weights_of(self, policy: Any) -> Any:
+        """A reference to the policy's weights, put once for each version of them."""
+        import skate as ray
+
+        if self._sent is None or self._sent[0] is not policy or self._sent[1] != policy.version:
+            self._sent = (policy, policy.version, ray.put(policy.flat_weights()))
+        return self._sent[2]
+
+    def columns(self) -> int:
+        """Environments of all workers together."""
+        return max(1, int(self._config["num_workers"])) * int(self._config["num_envs_per_worker"])
+
+    def begin(self, number: int, method: str, arguments: tuple[Any, ...]) -> Any:
+        """Ask one worker; finish() takes what this returns."""
+        return getattr(self.remote[number], method).remote(*arguments)
+
+    def finish(self, number: int, answer: Any, method: str, arguments: tuple[Any, ...]) -> Any:
+        """The answer of one worker; if the worker was lost, that of its successor."""
+        found = self._await(number, answer, method, arguments)
+        return self._columns([found])[0] if method == "collect" else found
+
+    def renew(self, number: int, error: BaseException) -> None:
+        """A new worker for one that was lost."""
+        self._replace(number, error)
+
+    def generation(self, number: int) -> int:
+        """How often a worker has been replaced."""
+        return self._generations[number]
 
     def _await(self, number: int, answer: Any, method: str, arguments: tuple[Any, ...]) -> Any:
         """The answer of one worker; if the worker was lost, that of its successor."""
@@ -142,6 +287,9 @@ class WorkerSet:
 
     def stop(self) -> None:
         """End all workers."""
+        if self._recorder is not None:
+            self._recorder.close()
+            self._recorder = None
         if self.local is not None:
             self.local.stop()
             self.local = None

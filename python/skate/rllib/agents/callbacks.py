@@ -1,16 +1,7 @@
-"""Callbacks: what a trainer calls besides its own work."""
+"""Callbacks under their 1.8-era path."""
 
 from __future__ import annotations
 
-from typing import Any
+from skate.rllib._callbacks import DefaultCallbacks
 
-
-class DefaultCallbacks:
-    """Subclass and name it as config['callbacks']."""
-
-    def __init__(self, legacy_callbacks_dict: dict[str, Any] | None = None) -> None:
-        self.legacy_callbacks = legacy_callbacks_dict or {}
-
-    def on_train_result(self, *, trainer: Any = None, result: dict[str, Any],
-                        **kwargs: Any) -> None:
-        """After each iteration; may add to `result`."""
+__all__ = ["DefaultCallbacks"]

@@ -1,0 +1,3 @@
+"""Callbacks under their newer path."""
+
+from __future__ import annotations

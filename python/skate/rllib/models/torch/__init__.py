@@ -1,0 +1,1 @@
+"""Base classes and layers for models in PyTorch."""

@@ -1,0 +1,3 @@
+"""Policies' data under RLlib's paths: sample_batch."""
+
+from __future__ import annotations

@@ -1,0 +1,193 @@
+"""Learning tests of the on-policy names, through the trainers of both eras, without a cluster."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+
+from skate.rllib._errors import UnsupportedConfigError
+from skate.rllib.agents.registry import get_trainer_class
+from skate.rllib.algorithms.appo import APPOConfig
+
+SMALL = {"fcnet_hiddens": [32]}
+
+
+@pytest.fixture(autouse=True)
+def results_here(tmp_path: Any, monkeypatch: Any) -> None:
+    """Results of trainers go to the test's folder."""
+    monkeypatch.setenv("TUNE_RESULT_DIR", str(tmp_path))
+
+
+class Target(gymnasium.Env):
+    """Meet a number with a continuous action, ten times."""
+
+    def __init__(self, config: Any) -> None:
+        self.observation_space = gymnasium.spaces.Box(-1, 1, (1,))
+        self.action_space = gymnasium.spaces.Box(-2, 2, (1,))
+
+    def _obs(self) -> np.ndarray:
+        self.x = self.np_random.uniform(-1, 1)
+        return np.array([self.x], np.float32)
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.t = 0
+        return self._obs(), {}
+
+    def step(self, action: Any) -> Any:
+        reward = -abs(float(action[0]) - self.x)
+        self.t += 1
+        return self._obs(), reward, self.t == 10, False, {}
+
+
+class Memory(gymnasium.Env):
+    """The first observation says which action is wanted three steps later."""
+
+    def __init__(self, config: Any) -> None:
+        self.observation_space = gymnasium.spaces.Box(-1, 1, (2,))
+        self.action_space = gymnasium.spaces.Discrete(2)
+
+    def _obs(self) -> np.ndarray:
+        return np.array([self.sign if self.t == 0 else 0, self.t == 3], np.float32)
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.t, self.sign = 0, int(self.np_random.choice([-1, 1]))
+        return self._obs(), {}
+
+    def step(self, action: Any) -> Any:
+        done = self.t == 3
+        reward = float(done and action == (self.sign > 0))
+        self.t += 1
+        return self._obs(), reward, done, False, {}
+
+
+class Picture(gymnasium.Env):
+    """Two pictures of 10 x 10, one answer to each of two questions: a MultiDiscrete action."""
+
+    def __init__(self, config: Any) -> None:
+        self.observation_space = gymnasium.spaces.Box(0, 1, (10, 10, 1))
+        self.action_space = gymnasium.spaces.MultiDiscrete([2, 3])
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.side, self.t = int(self.np_random.integers(2)), 0
+        picture = np.zeros((10, 10, 1), np.float32)
+        picture[:, 5 * self.side:5 * self.side + 5] = 1
+        return picture, {}
+
+    def step(self, action: Any) -> Any:
+        reward = 0.5 * (action[0] == self.side) + 0.5 * (action[1] == 2 * self.side)
+        return np.zeros((10, 10, 1), np.float32), reward, True, False, {}
+
+
+def learns(name: str, env: Any, target: float, iterations: int, **config: Any) -> dict[str, Any]:
+    """The first result of at least `target`; fails after so many iterations."""
+    trainer = get_trainer_class(name)(env=env, config={
+        "num_workers": 0, "seed": 1, "min_iter_time_s": 0, **config})
+    try:
+        for _ in range(iterations):
+            result: dict[str, Any] = trainer.train()
+            if result["episode_reward_mean"] >= target:
+                break
+        assert result["episode_reward_mean"] >= target
+        again = get_trainer_class(name)(env=env, config={
+            "num_workers": 0, "seed": 2, "min_iter_time_s": 0, **config})
+        again.restore(trainer.save())
+        weights, other = trainer.get_weights(), again.get_weights()
+        again.stop()
+        for policy, arrays in weights.items():
+            for key, array in arrays.items():
+                assert np.array_equal(array, other[policy][key])
+        return result
+    finally:
+        trainer.stop()
+
+
+def test_pg_learns_cartpole() -> None:
+    result = learns("PG", "CartPole-v1", 150, 150, lr=4e-3, train_batch_size=1000,
+                    batch_mode="complete_episodes", model=SMALL)
+    assert "policy_loss" in result["info"]["learner"]["default_policy"]["learner_stats"]
+
+
+def test_a2c_learns_cartpole() -> None:
+    config: dict[str, Any] = {"lambda": 0.95}
+    result = learns("A2C", "CartPole-v1", 150, 1000, lr=3e-3, num_envs_per_worker=8,
+                    train_batch_size=160, model=SMALL, **config)
+    stats = result["info"]["learner"]["default_policy"]["learner_stats"]
+    assert {"policy_loss", "vf_loss", "policy_entropy", "cur_lr"} <= set(stats)
+
+
+LANES: dict[str, Any] = {"lr": 3e-3, "num_envs_per_worker": 8, "rollout_fragment_length": 20,
+                         "model": SMALL}
+
+
+def test_a3c_learns_cartpole() -> None:
+    learns("A3C", "CartPole-v1", 150, 1000, **LANES, **{"lambda": 0.95})
+
+
+def test_impala_learns_cartpole() -> None:
+    result = learns("IMPALA", "CartPole-v1", 150, 1000, **LANES, train_batch_size=160)
+    stats = result["info"]["learner"]["default_policy"]["learner_stats"]
+    assert {"policy_loss", "vf_loss", "entropy", "vf_explained_var"} <= set(stats)
+
+
+def test_impala_remembers_with_an_lstm() -> None:
+    learns("IMPALA", Memory, 0.96, 1000, lr=5e-3, train_batch_size=160, num_envs_per_worker=4,
+           rollout_fragment_length=20, model={"fcnet_hiddens": [16], "use_lstm": True,
+                                              "lstm_cell_size": 16, "max_seq_len": 10})
+
+
+def test_appo_learns_cartpole_in_both_eras() -> None:
+    learns("APPO", "CartPole-v1", 150, 1000, **LANES, train_batch_size=320, num_sgd_iter=4)
+    config = (APPOConfig().environment("CartPole-v1").env_runners(
+        num_env_runners=0, num_envs_per_env_runner=4).training(
+        target_network_update_freq=3, use_kl_loss=True, train_batch_size=200)
+        .reporting(min_time_s_per_iteration=0))
+    algo = config.build_algo()
+    stats = algo.train()["learners"]["default_policy"]
+    assert stats["curr_kl_coeff"] == 1.0 and "policy_loss" in stats
+    algo.stop()
+
+
+def test_ddppo_learns_cartpole() -> None:
+    learns("DDPPO", "CartPole-v1", 150, 200, lr=3e-3, model=SMALL)
+    for config, words in (({"train_batch_size": 100}, "rollout_fragment_length"),
+                          ({"kl_coeff": 0.2}, "kl_coeff"),
+                          ({"sgd_minibatch_size": 501}, "sgd_minibatch_size")):
+        with pytest.raises(ValueError, match=words):
+            get_trainer_class("DDPPO")(env="CartPole-v1", config=config)
+
+
+def test_ppo_learns_a_continuous_action() -> None:
+    learns("PPO", Target, -1.6, 100, lr=3e-3, train_batch_size=500, sgd_minibatch_size=100,
+           num_sgd_iter=8, model=SMALL)
+
+
+def test_ppo_remembers_with_an_lstm() -> None:
+    learns("PPO", Memory, 0.96, 100, lr=5e-3, train_batch_size=400, sgd_minibatch_size=80,
+           num_sgd_iter=8, model={"fcnet_hiddens": [16], "use_lstm": True, "lstm_cell_size": 16,
+                                  "max_seq_len": 4})
+
+
+def test_ppo_sees_pictures() -> None:
+    learns("PPO", Picture, 0.9, 100, lr=3e-3, train_batch_size=200, sgd_minibatch_size=50,
+           num_sgd_iter=6, model={"conv_filters": [[4, [5, 5], 2], [8, [5, 5], 1]],
+                                  "vf_share_layers": True})
+
+
+def test_what_is_not_offered() -> None:
+    for config, words in (({"microbatch_size": 20}, "microbatch_size"),
+                          ({"model": {"lstm_use_prev_action": True}}, "lstm_use_prev_action"),
+                          ({"model": {"use_attention": True}}, "use_attention")):
+        with pytest.raises(UnsupportedConfigError, match=words):
+            get_trainer_class("A2C")(env="CartPole-v1", config=config)
+    for name, key, value in (("IMPALA", "vtrace", False), ("IMPALA", "replay_proportion", 0.5),
+                             ("APPO", "use_circular_buffer", True)):
+        with pytest.raises(UnsupportedConfigError, match=key):
+            get_trainer_class(name)(env="CartPole-v1", config={key: value})
+    with pytest.raises(ValueError, match="use_critic"):
+        get_trainer_class("A2C")(env="CartPole-v1", config={"use_critic": False})
