@@ -36,6 +36,38 @@ def skate_dqn(seed: int, steps: int) -> list[float]:
         "exploration_config": {"type": "EpsilonGreedy", "initial_epsilon": 1.0,
                                "final_epsilon": 0.05, "epsilon_timesteps": steps // 10},
         "timesteps_per_iteration": 1000, "metrics_smoothing_episodes": 1000})
+    return episodes(trainer, steps)
+
+
+def skate_a2c(seed: int, steps: int) -> list[float]:
+    """Lengths of the training episodes of Skate's A2C at SB3's defaults."""
+    from skate.rllib.agents.a3c import A2CTrainer
+
+    trainer = A2CTrainer(config={
+        "env": "CartPole-v1", "seed": seed, "num_workers": 0, "lr": 7e-4, "gamma": 0.99,
+        "rollout_fragment_length": 5, "train_batch_size": 5, "lambda": 1.0, "grad_clip": 0.5,
+        "vf_loss_coeff": 0.5, "entropy_coeff": 0.0, "opt_type": "rmsprop", "epsilon": 1e-5,
+        "loss_mean": True, "ortho_init": True, "model": {"fcnet_hiddens": [64, 64]},
+        "timesteps_per_iteration": 1000, "min_iter_time_s": 0,
+        "metrics_smoothing_episodes": 1000})
+    return episodes(trainer, steps)
+
+
+def sb3_a2c(seed: int, steps: int) -> list[float]:
+    """The same of Stable-Baselines3."""
+    import gymnasium
+    import torch
+    from stable_baselines3 import A2C
+    from stable_baselines3.common.monitor import Monitor
+
+    torch.set_num_threads(1)
+    env = Monitor(gymnasium.make("CartPole-v1"))
+    A2C("MlpPolicy", env, seed=seed, device="cpu").learn(steps)
+    return [float(n) for n in env.get_episode_lengths()]
+
+
+def episodes(trainer: Any, steps: int) -> list[float]:
+    """Trains for so many steps; the lengths of all episodes."""
     lengths: list[float] = []
     while True:
         result = trainer.train()
@@ -60,7 +92,8 @@ def sb3_dqn(seed: int, steps: int) -> list[float]:
     return [float(n) for n in env.get_episode_lengths()]
 
 
-RUNS: dict[str, dict[str, Any]] = {"dqn": {"skate": skate_dqn, "sb3": sb3_dqn}}
+RUNS: dict[str, dict[str, Any]] = {"dqn": {"skate": skate_dqn, "sb3": sb3_dqn},
+                                  "a2c": {"skate": skate_a2c, "sb3": sb3_a2c}}
 
 
 def reached(lengths: list[float], threshold: float) -> int | None:

@@ -191,3 +191,20 @@ def test_what_is_not_offered() -> None:
             get_trainer_class(name)(env="CartPole-v1", config={key: value})
     with pytest.raises(ValueError, match="use_critic"):
         get_trainer_class("A2C")(env="CartPole-v1", config={"use_critic": False})
+
+
+def test_a2c_with_the_optimiser_of_others():
+    """RMSprop's first step is lr / sqrt(1 - decay) in each weight that has a gradient; orthogonal
+    start values have the gains sqrt(2), 0.01 and 1."""
+    trainer = get_trainer_class("A2C")(config={
+        "env": "CartPole-v1", "seed": 1, "num_workers": 0, "model": {"fcnet_hiddens": [32]},
+        "rollout_fragment_length": 5, "train_batch_size": 5, "lr": 1e-3, "opt_type": "rmsprop",
+        "epsilon": 0.0, "loss_mean": True, "ortho_init": True, "min_iter_time_s": 0})
+    before = {k: np.array(v) for k, v in trainer.get_policy().get_weights().items()}
+    gains = {k: np.linalg.norm(v, 2) for k, v in before.items() if v.ndim == 2 and len(v) > 1}
+    assert sorted(round(float(g), 4) for g in gains.values()) == [0.01, 1.0, 1.4142, 1.4142]
+    trainer.train()
+    after = trainer.get_policy().get_weights()
+    moved = np.abs(after[max(gains, key=gains.get)] - before[max(gains, key=gains.get)])
+    np.testing.assert_allclose(moved[moved > 0], 1e-3 / np.sqrt(0.01), rtol=1e-3)
+    trainer.stop()

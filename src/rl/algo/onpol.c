@@ -105,6 +105,8 @@ static int separate_nets(struct onpol *o, const struct net_opts *opts, int out) 
     net.out = out;
     r = net_add(&o->pi, o->p, "pi", &net);
     net.out = 1;
+    if (net.out_init == PARAM_ORTHO)
+        net.out_scale = 1.0f;
     if (r == 0 && o->critic)
         r = net_add(&o->vf, o->p, "vf", &net);
     return r;
@@ -126,6 +128,10 @@ int onpol_init(struct algo *a, struct onpol *o, const struct algo_setup *s, bool
     r = algo_net_opts(s, out, &opts, err);
     if (r < 0)
         return r;
+    if (algo_flag(s, "ortho_init", false)) {    /* Engstrom et al. 2020: gains sqrt(2), 0.01, 1 */
+        opts.init = opts.out_init = PARAM_ORTHO;
+        opts.scale = sqrtf(2.0f);
+    }
     o->critic = critic;
     o->shared = lstm || share;
     o->cell = lstm ? (int)cell : 0;

@@ -4,7 +4,7 @@
  * Actor and critic are two nets, or heads on one body if the option vf_share_layers or use_lstm is
  * on. With an LSTM rows are put step by step (all sequences' first steps, then their second ...),
  * so that each step is one product; a sequence may go over the end of an episode, where the state
- * is set to 0 as the worker does. Options read here: RLlib's model keys, free_log_std.
+ * is set to 0 as the worker does. Options read here: RLlib's model keys, free_log_std, ortho_init.
  * One owner, no locks, never blocks. Tests: tests/unit/rl_algo_test.c, tests/rl/. */
 #ifndef SKATE_RL_ALGO_ONPOL_H
 #define SKATE_RL_ALGO_ONPOL_H

@@ -43,6 +43,13 @@ A3C: Config = _config.with_common_config({
     "min_iter_time_s": 5,
     "sample_async": True,
     "rollout_fragment_length": 10,
+    # As IMPALA's keys. Not RLlib's: a mean instead of a sum over the batch, orthogonal start values.
+    "opt_type": "adam",
+    "decay": 0.99,
+    "momentum": 0.0,
+    "epsilon": 0.1,
+    "loss_mean": False,
+    "ortho_init": False,
 })
 
 A2C: Config = {
@@ -79,7 +86,8 @@ def pg_options(config: Config) -> dict[str, Any]:
 def a3c_options(config: Config) -> dict[str, Any]:
     """For the engine's A2C and A3C."""
     return loss_options(config, "use_critic", "use_gae", "lambda", "grad_clip", "vf_loss_coeff",
-                        "entropy_coeff")
+                        "entropy_coeff", "opt_type", "decay", "momentum", "epsilon", "loss_mean",
+                        "ortho_init")
 
 
 def a3c_checks(config: Config) -> None:
