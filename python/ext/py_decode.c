@@ -20,6 +20,7 @@ struct buffer {
     Py_ssize_t len;
     PyObject *base; /* the Buffer that owns the bytes, or NULL: this one does */
     void *copy;     /* freed */
+    struct kept *kept; /* the pages it lies in, once the session has ended; or NULL */
     uint64_t pin, epoch;
     struct buffer *before, *after; /* in the list of those that own a pin */
 };
@@ -42,25 +43,83 @@ static void unlink_pinned(struct buffer *b) {
     if (b->after) b->after->before = b->before;
 }
 
-/* Put private pages with the same bytes in the place of shared ones. */
-static void make_private(const struct buffer *b) {
-    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = (uintptr_t)b->data & ~(page - 1);
-    size_t len = (((uintptr_t)b->data + (size_t)b->len + page - 1) & ~(page - 1)) - from;
-    void *copy = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+/* ---- what is still looked at when the session ends ---- */
 
-    if (copy == MAP_FAILED) return;
-    memcpy(copy, (const void *)from, len);
-    (void)mprotect(copy, len, PROT_READ);
-    if (mremap(copy, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, (void *)from) == MAP_FAILED)
-        (void)munmap(copy, len);
+struct kept { /* private pages in the place of shared ones, and how many Buffers lie in them */
+    uint8_t *from, *to;
+    size_t users;
+};
+
+static int by_address(const void *a, const void *b) {
+    const struct buffer *x = *(struct buffer *const *)a, *y = *(struct buffer *const *)b;
+
+    return (x->data > y->data) - (x->data < y->data);
 }
 
-void py_buffers_keep(void) {
+static bool make_private(const struct kept *k) {
+    size_t len = (size_t)(k->to - k->from);
+    void *copy = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (copy == MAP_FAILED) return false;
+    memcpy(copy, k->from, len);
+    (void)mprotect(copy, len, PROT_READ);
+    if (mremap(copy, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, k->from) != MAP_FAILED) return true;
+    (void)munmap(copy, len);
+    return false;
+}
+
+/* The pages of sorted[0..), as far as they touch each other; how many Buffers. Those own them. */
+static size_t keep_some(struct buffer *const *sorted, size_t n, struct kept *k) {
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), to = 0;
+    size_t i;
+
+    for (i = 0; i < n; i++) {
+        uintptr_t from = (uintptr_t)sorted[i]->data & ~(page - 1);
+        uintptr_t end = ((uintptr_t)sorted[i]->data + (size_t)sorted[i]->len + page - 1) & ~(page - 1);
+
+        if (i > 0 && from >= to) break;
+        if (end > to) to = end;
+        sorted[i]->kept = k;
+    }
+    k->from = (uint8_t *)((uintptr_t)sorted[0]->data & ~(page - 1));
+    k->to = (uint8_t *)to;
+    k->users = i;
+    return i;
+}
+
+/* No memory: everything stays where it is, shared. */
+struct core_room *py_buffers_keep(size_t *ret_n) {
+    size_t n = 0, at = 0, m = 0;
+    struct buffer **sorted;
+    struct core_room *rooms;
+
+    for (struct buffer *b = pinned; b; b = b->after) n++;
+    sorted = malloc((n ? n : 1) * sizeof *sorted);
+    rooms = malloc((n ? n : 1) * sizeof *rooms);
     for (struct buffer *b = pinned; b; b = b->after) {
-        make_private(b);
         b->pin = 0;
+        if (sorted) sorted[at++] = b;
     }
     pinned = NULL;
+    if (!sorted || !rooms) return free(sorted), free(rooms), NULL;
+    qsort(sorted, n, sizeof *sorted, by_address);
+    for (at = 0; at < n; m++) {
+        struct kept *k = malloc(sizeof *k);
+
+        if (!k) return free(sorted), free(rooms), NULL;
+        at += keep_some(sorted + at, n - at, k);
+        if (!make_private(k)) k->users = SIZE_MAX / 2; /* never unmapped */
+        rooms[m] = (struct core_room){k->from, k->to};
+    }
+    free(sorted);
+    *ret_n = m;
+    return rooms;
+}
+
+static void kept_drop(struct kept *k) {
+    if (--k->users) return;
+    (void)munmap(k->from, (size_t)(k->to - k->from));
+    free(k);
 }
 
 static void buffer_dealloc(PyObject *self) {
@@ -70,6 +129,7 @@ static void buffer_dealloc(PyObject *self) {
     Py_XDECREF(b->base);
     free(b->copy);
     if (b->pin) unlink_pinned(b);
+    if (b->kept) kept_drop(b->kept);
     if (b->pin && py.core && b->epoch == py.epoch) core_unpin(py.core, b->pin);
     PyObject_Free(self);
     Py_DECREF(type);
@@ -92,6 +152,7 @@ static struct buffer *buffer_new(const void *data, uint64_t len, PyObject *base)
     b->base = base;
     Py_XINCREF(base);
     b->copy = NULL;
+    b->kept = NULL;
     b->pin = 0;
     b->epoch = py.epoch;
     return b;

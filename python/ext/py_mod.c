@@ -168,7 +168,9 @@ static PyObject *mod_attach(PyObject *module, PyObject *args) {
 /* New calls see no core; those inside are woken and waited for; then the core ends. */
 static PyObject *mod_close(PyObject *module, PyObject *unused) {
     struct core *c = py.core;
+    struct core_room *kept;
     PyThreadState *save;
+    size_t n = 0;
 
     (void)module;
     (void)unused;
@@ -190,10 +192,12 @@ static PyObject *mod_close(PyObject *module, PyObject *unused) {
     PyEval_RestoreThread(save);
     py_creates_keep(c);
     py_memories_keep();
-    py_buffers_keep();
+    kept = py_buffers_keep(&n);
     save = PyEval_SaveThread();
     core_close(c);
+    if (kept) core_unmap(c, kept, n);
     PyEval_RestoreThread(save);
+    free(kept);
     Py_RETURN_NONE;
 }
 
