@@ -4,9 +4,9 @@ usage: grid_ray.py [--seeds N] [--ray PYTHON]
 
 --ray names an interpreter that has ray[rllib,tune]==2.60.0 and torch; without it only Skate runs.
 The article's grid asks for three workers a trial, which RLlib cannot place on two cores: here each
-trial samples in its own process (no workers) on both sides, so two trials run at a time. Everything
-else is RLlib's default on both: 4,000 steps an iteration, 30 epochs of 128, nets of 256 x 256, until
-the mean reward is 200. The two take turns; seconds are from the start of the process to its end.
+trial samples in its own process (no workers) on both sides, so two trials run at a time. The rest
+is RLlib's default on both: 4,000 steps an iteration, 30 epochs of 128, nets of 256 x 256, until the
+mean reward is 200. The two take turns; seconds are from the start of the process to its end.
 """
 
 from __future__ import annotations

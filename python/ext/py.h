@@ -181,9 +181,8 @@ PyObject *py_decode_error(struct py_source *s, const struct skate_id *id);
 PyObject *py_slot_new(uint32_t index);
 /* From now on values of this thread have writable buffers (or not): what it was before. */
 bool py_decode_writable(bool on);
-/* Before the session ends: what is pinned becomes this process's own, at the same address. Those
- * pages, sorted, for core_unmap() and free(); NULL: no memory, nothing may be unmapped. */
-struct core_room *py_buffers_keep(size_t *ret_n);
+/* Before the end: what is pinned becomes private. Its pages, to free(); NULL: unmap nothing. */
+struct core_pages *py_buffers_keep(size_t *ret_n);
 
 /* ---- py_memory.c: bytes of a value that may be written to ---- */
 

@@ -5,6 +5,7 @@
  * the pin of the value (or of a private copy, when the value was small). When the session ends,
  * pages that somebody still looks at become private copies: the node reuses its own. Any thread
  * that holds the interpreter lock; never blocks. */
+#include "core/private_view.h"
 #include "py_array.h"
 
 #include <stdlib.h>
@@ -74,8 +75,8 @@ static size_t keep_some(struct buffer *const *sorted, size_t n, struct kept *k) 
     size_t i;
 
     for (i = 0; i < n; i++) {
-        uintptr_t from = (uintptr_t)sorted[i]->data & ~(page - 1);
-        uintptr_t end = ((uintptr_t)sorted[i]->data + (size_t)sorted[i]->len + page - 1) & ~(page - 1);
+        uintptr_t first = (uintptr_t)sorted[i]->data, from = first & ~(page - 1);
+        uintptr_t end = (first + (size_t)sorted[i]->len + page - 1) & ~(page - 1);
 
         if (i > 0 && from >= to) break;
         if (end > to) to = end;
@@ -88,10 +89,10 @@ static size_t keep_some(struct buffer *const *sorted, size_t n, struct kept *k) 
 }
 
 /* No memory: everything stays where it is, shared. */
-struct core_room *py_buffers_keep(size_t *ret_n) {
+struct core_pages *py_buffers_keep(size_t *ret_n) {
     size_t n = 0, at = 0, m = 0;
     struct buffer **sorted;
-    struct core_room *rooms;
+    struct core_pages *rooms;
 
     for (struct buffer *b = pinned; b; b = b->after) n++;
     sorted = malloc((n ? n : 1) * sizeof *sorted);
@@ -109,7 +110,7 @@ struct core_room *py_buffers_keep(size_t *ret_n) {
         if (!k) return free(sorted), free(rooms), NULL;
         at += keep_some(sorted + at, n - at, k);
         if (!make_private(k)) k->users = SIZE_MAX / 2; /* never unmapped */
-        rooms[m] = (struct core_room){k->from, k->to};
+        rooms[m] = (struct core_pages){k->from, k->to};
     }
     free(sorted);
     *ret_n = m;

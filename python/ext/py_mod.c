@@ -10,6 +10,7 @@
 #include "core/lend.h"
 #include "core/lineage.h"
 #include "core/member.h"
+#include "core/private_view.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -168,7 +169,7 @@ static PyObject *mod_attach(PyObject *module, PyObject *args) {
 /* New calls see no core; those inside are woken and waited for; then the core ends. */
 static PyObject *mod_close(PyObject *module, PyObject *unused) {
     struct core *c = py.core;
-    struct core_room *kept;
+    struct core_pages *kept;
     PyThreadState *save;
     size_t n = 0;
 

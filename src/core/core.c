@@ -386,19 +386,6 @@ void core_close(struct core *c) {
     closed = c;
 }
 
-void core_unmap(struct core *c, const struct core_room *kept, size_t n) {
-    uint8_t *at = c->arena, *end = at + c->arena_mapped;
-
-    if (!at || !c->stop) return;
-    for (size_t i = 0; i < n; i++) {
-        if (kept[i].from < at || kept[i].to > end) continue;
-        if (kept[i].from > at) (void)munmap(at, (size_t)(kept[i].from - at));
-        at = kept[i].to;
-    }
-    if (end > at) (void)munmap(at, (size_t)(end - at));
-    c->arena = NULL;
-}
-
 void core_free(struct core *c) {
     if (!end(c)) return;
     if (c->arena) (void)munmap(c->arena, c->arena_mapped);

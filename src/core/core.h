@@ -48,13 +48,6 @@ void core_set_job(struct core *c, uint32_t job);
  * leaves the struct and the arena to late users, core_free nothing: there must be none. */
 void core_close(struct core *c);
 void core_free(struct core *c);
-/* Pages of the arena, or more of them that touch. */
-struct core_room {
-    uint8_t *from, *to;
-};
-/* After core_close: unmap the arena but for these pages, which are sorted and do not overlap. They
- * are the caller's. */
-void core_unmap(struct core *c, const struct core_room *kept, size_t n);
 /* Wake all blocked threads with -SKATE_ESHUTDOWN; call before core_close. */
 void core_interrupt(struct core *c);
 /* In the child of a fork: make every later call return -SKATE_EFORKED, touch nothing else. */

@@ -1,6 +1,6 @@
 /* private_view.c - bytes of the arena that the caller may write to: their pages, mapped privately.
  *
- * Called from any thread; one system call, no lock: the arena's descriptor and place never change.
+ * And the end of the arena. Called from any thread; no lock: the descriptor and place never change.
  * Tests: tests/python/test_writable.py. */
 #include "core/private_view.h"
 
@@ -30,4 +30,17 @@ int core_private_view(struct core *c, const void *data, uint64_t size, void **re
     *ret_map = map;
     *ret_len = to - from;
     return 0;
+}
+
+void core_unmap(struct core *c, const struct core_pages *kept, size_t n) {
+    uint8_t *at = c->arena, *end = at + c->arena_mapped;
+
+    if (!at || !c->stop) return;
+    for (size_t i = 0; i < n; i++) {
+        if (kept[i].from < at || kept[i].to > end) continue;
+        if (kept[i].from > at) (void)munmap(at, (size_t)(kept[i].from - at));
+        at = kept[i].to;
+    }
+    if (end > at) (void)munmap(at, (size_t)(end - at));
+    c->arena = NULL;
 }

@@ -43,7 +43,7 @@ A3C: Config = _config.with_common_config({
     "min_iter_time_s": 5,
     "sample_async": True,
     "rollout_fragment_length": 10,
-    # As IMPALA's keys. Not RLlib's: a mean instead of a sum over the batch, orthogonal start values.
+    # The first four as IMPALA's. Our own: the mean over a batch, orthogonal start values.
     "opt_type": "adam",
     "decay": 0.99,
     "momentum": 0.0,
