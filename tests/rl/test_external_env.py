@@ -82,6 +82,28 @@ def test_an_external_env_learns():
     trainer.stop()
 
 
+class Counting(Service):
+    """Counts the actions it asks for."""
+
+    asked = 0
+
+    def get_action(self, *args):
+        Counting.asked += 1
+        return super().get_action(*args)
+
+
+def test_it_runs_one_batch_ahead_at_most():
+    """What is learned from was done with the last weights or those before."""
+    trainer = PPOTrainer(config={**QUICK, "env": Counting})
+    for done in range(1, 6):
+        trainer.train()
+        recorder = trainer.workers._recorder
+        with recorder._changed:
+            assert recorder._changed.wait_for(lambda r=recorder: r.count >= 256, 60)
+        assert Counting.asked <= 256 * (done + 1) + 2
+    trainer.stop()
+
+
 @pytest.mark.parametrize(("env", "error", "words"), [
     (Broken, OSError, "simulator is gone"), (Ended, EnvError, "has returned")])
 def test_what_ends_run_ends_train(env, error, words):

@@ -2,7 +2,8 @@
 
 An episode is a row that waits for what follows it (the reward, the next observation) and the rows
 that are complete. Threads of any number drive episodes of their own; one lock is around it all. At
-most `room` complete rows wait to be collected: who has more waits until the trainer took some.
+most as many complete rows wait as the trainer takes at once: who has more waits until it took them.
+So what is learned from was done with the weights of this update or of the one before.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Recorder:
     """Acts with an engine of its own for episodes that are named by strings."""
 
     def __init__(self, job: dict[str, Any], obs_space: dict[str, Any],
-                 action_space: dict[str, Any], seed: int, room: int) -> None:
+                 action_space: dict[str, Any], seed: int, room: int = 1) -> None:
         self.job = job
         self.obs_space, self.action_space = obs_space, action_space
         self._engine = _engine.make(job["engine"], job["options"], obs_space, action_space, seed)
@@ -231,6 +232,9 @@ class Recorder:
         Each list is of one episode in order of time, its last row cut off where the episode goes
         on. Raises what broke the side that drives."""
         with self._changed:
+            if wait and rows != self._room:
+                self._room = rows
+                self._changed.notify_all()
             while wait and self._count < rows:
                 if self.error is not None:
                     raise self.error

@@ -10,8 +10,6 @@ from skate.rllib._errors import EnvError, UnsupportedConfigError
 from skate.rllib._external.recorder import Recorder, stacked
 from skate.rllib._specs import Spec
 
-ROOM = 20_000                   # complete rows that wait for the trainer
-
 
 def is_external(spec: Spec, config: dict[str, Any]) -> bool:
     """Whether episodes come from an ExternalEnv, or from a callable 'input' of an algorithm that
@@ -73,7 +71,7 @@ class ExternalSet:
     def configure(self, job: dict[str, Any], engine: Any = None) -> None:
         """Make the recorder, and start what drives it."""
         about = self.describe()
-        self._recorder = Recorder(job, about["obs_space"], about["action_space"], self._seed, ROOM)
+        self._recorder = Recorder(job, about["obs_space"], about["action_space"], self._seed)
         if self._env is None:
             self._input = self._config["input"](IOContext(self._config, self._recorder))
             if hasattr(self._input, "start"):
