@@ -300,6 +300,21 @@ def test_damaged_frames(monkeypatch, raw, package):
         compression.unpack(base64.b64encode(raw).decode())
 
 
+def test_a_damaged_frame_costs_no_memory():
+    """A reader that keeps what it made for a read that fails must not make much: forks of a process
+    with more addresses than the machine has memory are refused."""
+    def size():
+        with open("/proc/self/statm", encoding="ascii") as numbers:
+            return int(numbers.read().split()[0]) * 4096
+
+    packed = base64.b64encode(frame(b"", b"\xf0")).decode()
+    before = size()
+    for _ in range(20):
+        with pytest.raises(compression.CompressionError):
+            compression.unpack(packed)
+    assert size() - before < 1 << 30
+
+
 def test_a_packed_column_cannot_run_code(tmp_path):
     class Evil:
         def __reduce__(self):

@@ -17,6 +17,7 @@ import pickle
 from typing import Any
 
 MAX_BYTES = 1 << 31     # of one unpacked column
+PIECE_BYTES = 1 << 20
 MAGIC = 0x184D2204
 # What a pickled column may be made of.
 ALLOWED = frozenset({
@@ -43,11 +44,24 @@ def _codec() -> Any:
             codec = pyarrow.Codec("lz4")
         except Exception:       # not installed, or built without LZ4
             return None
-        return (lambda data: codec.compress(data, asbytes=True),
-                lambda data: pyarrow.CompressedInputStream(
-                    pyarrow.BufferReader(data), codec.name).read(MAX_BYTES + 1))
+        return lambda data: codec.compress(data, asbytes=True), _read_with_pyarrow
     return frame.compress, lambda data: frame.LZ4FrameDecompressor().decompress(
         data, max_length=MAX_BYTES + 1)
+
+
+def _read_with_pyarrow(data: bytes) -> bytes:
+    """By pieces: pyarrow keeps the memory of a read that fails, and makes it as large as asked."""
+    import pyarrow
+
+    stream = pyarrow.CompressedInputStream(pyarrow.BufferReader(data), "lz4")
+    pieces, size = [], 0
+    while size <= MAX_BYTES:
+        piece = stream.read_buffer(PIECE_BYTES)
+        if not piece.size:
+            break
+        pieces.append(piece)
+        size += piece.size
+    return b"".join(pieces)
 
 
 def compression_supported() -> bool:
