@@ -230,7 +230,7 @@ int core_connect(const char *socket_path, int64_t timeout_ns, struct core **ret,
     r = sock_send(c, &hello, sizeof hello);
     if (r == 0) r = join(c, true, timeout_ns, err);
     if (r < 0) {
-        core_close(c);
+        core_free(c);
         return r;
     }
     *ret = c;
@@ -246,7 +246,7 @@ int core_attach(int fd, struct core **ret, struct skate_error *err) {
     if (!c) return -SKATE_ENOMEM;
     r = join(c, false, INT64_C(30000000000), err);
     if (r < 0) {
-        core_close(c);
+        core_free(c);
         return r;
     }
     *ret = c;
