@@ -4,8 +4,8 @@ usage: sampling.py [--env NAME] [--seconds S] [--lanes N]
 
 One process, seconds of CPU. `raw` is the loop of a program without a policy: env.step() with drawn
 actions, reset() at each end. The others sample the same class by the workers' own code, the native
-twin switched off: PPO's fused policy (256 x 256, RLlib's default, and 64 x 64) on one environment and
-on --lanes of them, the tape's A2C, and PPO over a torch module of 64 x 64.
+twin switched off: PPO's fused policy (256 x 256, RLlib's default, and 64 x 64) on one environment
+and on --lanes of them, the tape's A2C, and PPO over a torch module of 64 x 64.
 """
 
 from __future__ import annotations
@@ -20,20 +20,15 @@ from typing import Any
 
 import gymnasium
 
-FRAGMENT = 2048
-BARS = {"fused": 0.9, "torch": 40_000.0}
+FRAGMENT, ROUNDS = 2048, 9
 
 
 def rate(step: Callable[[], int], seconds: float) -> float:
-    """Steps per second of CPU: the median of five parts; step() tells its steps."""
-    step()
-    rates = []
-    for _ in range(5):
-        started, steps = time.process_time(), 0
-        while time.process_time() - started < seconds / 5:
-            steps += step()
-        rates.append(steps / (time.process_time() - started))
-    return statistics.median(rates)
+    """Steps per second of CPU; step() tells its steps."""
+    started, steps = time.process_time(), 0
+    while time.process_time() - started < seconds:
+        steps += step()
+    return steps / (time.process_time() - started)
 
 
 def raw(name: str) -> Callable[[], int]:
@@ -105,8 +100,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--lanes", type=int, default=16)
     args = parser.parse_args()
-    alone = rate(raw(args.env), args.seconds)
-    print(f"{'raw env.step()':36} {alone:10.0f} steps/s of CPU")
+    alone = raw(args.env)
+    print(f"{'':36} {'steps/s':>9} {'of raw':>8}   medians of {ROUNDS}, in turn with raw")
     small: dict[str, Any] = {"fcnet_hiddens": [64, 64]}
     rows: list[tuple[str, str, int, dict[str, Any]]] = [
         ("PPO fused 64 x 64, 1 env", "PPO", 1, small),
@@ -123,11 +118,15 @@ def main() -> None:
         os.environ["SKATE_RESULTS_DIR"] = folder
         for label, algorithm, lanes, model in rows:
             trainer = trainer_of(args.env, lanes, algorithm, model)
-            got = rate(sampled(trainer), args.seconds)
-            bare = rate(raw(args.env), args.seconds / 2)
+            step = sampled(trainer)
+            step()
+            pairs = [(rate(step, args.seconds / ROUNDS), rate(alone, args.seconds / ROUNDS))
+                     for _ in range(ROUNDS)]
             trainer.stop()
-            print(f"{label:36} {got:10.0f} steps/s of CPU, {100 * got / bare:5.1f} % of raw "
-                  "(raw measured right after)", flush=True)
+            shares = sorted(100 * ours / bare for ours, bare in pairs)
+            print(f"{label:36} {statistics.median(ours for ours, _ in pairs):9.0f} "
+                  f"{statistics.median(shares):6.1f} %   ({shares[0]:.1f} to {shares[-1]:.1f}); "
+                  f"raw {statistics.median(bare for _, bare in pairs):.0f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 /* rl_py_learner.c - skate._rl.Learner: updates without the interpreter lock, gradients, state.
  *
  * update() gives the lock away for its whole length; `busy` on the learner and on the policy keeps
- * other threads from touching either meanwhile. Tests: tests/rl/test_learner.py. */
+ * other threads from touching either meanwhile. Tests: tests/rl/test_engine.py. */
 #include <string.h>
 
 #include "rl_py.h"

@@ -1,5 +1,5 @@
 /* rl_py_policy.c - skate._rl.Policy: the two nets, their weights, inference.
- * Interpreter lock held throughout (calls are microseconds). Tests: tests/rl/test_policy.py. */
+ * Interpreter lock held throughout (calls are microseconds). Tests: tests/rl/test_engine.py. */
 #include <string.h>
 
 #include "rl_py.h"

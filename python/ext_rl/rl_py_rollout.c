@@ -2,7 +2,7 @@
  *
  * Two calls per environment step, so the argument paths here are the hot path of sampling: no
  * keyword parsing, float32 and float64 observations are read by the buffer protocol.
- * Interpreter lock held throughout. Tests: tests/rl/test_rollout.py. */
+ * Interpreter lock held throughout. Tests: tests/rl/test_engine.py. */
 #include <string.h>
 
 #include "rl/gae.h"
@@ -194,35 +194,58 @@ static PyObject *rollout_py_act(PyObject *object, PyObject *unused) {
     return result;
 }
 
-PyDoc_STRVAR(step_doc, "step(env, obs, reward, terminated, truncated): record the answer");
-static PyObject *rollout_py_step(PyObject *object, PyObject *const *args, Py_ssize_t n) {
-    struct rollout_object *self = (struct rollout_object *)object;
+/* Whether the episode is over; -1 with an exception. */
+static int record(struct rollout_object *self, PyObject *number, PyObject *obs,
+                  PyObject *reward_given, PyObject *over, PyObject *cut) {
     int terminated, truncated, r;
     double reward;
     uint32_t env;
 
-    if (n != 5) {
-        PyErr_SetString(PyExc_TypeError, "step(env, obs, reward, terminated, truncated)");
-        return NULL;
-    }
-    if (!is_ready(self, "step") || read_env(self, args[0], &env) < 0 ||
-        copy_obs(self, env, args[1]) < 0)
-        return NULL;
-    reward = PyFloat_AsDouble(args[2]);
+    if (!is_ready(self, "step") || read_env(self, number, &env) < 0 ||
+        copy_obs(self, env, obs) < 0)
+        return -1;
+    reward = PyFloat_AsDouble(reward_given);
     if (reward == -1.0 && PyErr_Occurred())
-        return NULL;
-    terminated = PyObject_IsTrue(args[3]);
-    truncated = PyObject_IsTrue(args[4]);
+        return -1;
+    terminated = PyObject_IsTrue(over);
+    truncated = PyObject_IsTrue(cut);
     if (terminated < 0 || truncated < 0)
-        return NULL;
+        return -1;
     r = rollout_step(self->rollout, env, reward,
                      (uint8_t)((terminated ? GAE_TERMINATED : 0) |
                                (truncated ? GAE_TRUNCATED : 0)));
     if (r < 0 && rollout_bad(self->rollout))
-        return raise_bad(rollout_bad(self->rollout));
-    if (r < 0)
-        return rl_raise(r, NULL, "step: act() first, then each environment in order");
+        raise_bad(rollout_bad(self->rollout));
+    else if (r < 0)
+        rl_raise(r, NULL, "step: act() first, then each environment in order");
+    return r < 0 ? -1 : terminated || truncated;
+}
+
+PyDoc_STRVAR(step_doc, "step(env, obs, reward, terminated, truncated): record the answer");
+static PyObject *rollout_py_step(PyObject *object, PyObject *const *args, Py_ssize_t n) {
+    if (n != 5) {
+        PyErr_SetString(PyExc_TypeError, "step(env, obs, reward, terminated, truncated)");
+        return NULL;
+    }
+    if (record((struct rollout_object *)object, args[0], args[1], args[2], args[3], args[4]) < 0)
+        return NULL;
     return Py_NewRef(Py_None);
+}
+
+PyDoc_STRVAR(take_doc, "take(env, answer) -> whether the episode is over: record what Gymnasium's\n"
+                       "step() gave. TypeError or ValueError, and nothing recorded: no tuple of\n"
+                       "five, or the observation is no row of floats");
+static PyObject *rollout_py_take(PyObject *object, PyObject *const *args, Py_ssize_t n) {
+    int over;
+
+    if (n != 2 || !PyTuple_Check(args[1]) || PyTuple_Size(args[1]) != 5) {
+        PyErr_SetString(PyExc_TypeError, "take(env, (obs, reward, terminated, truncated, info))");
+        return NULL;
+    }
+    over = record((struct rollout_object *)object, args[0], PyTuple_GetItem(args[1], 0),
+                  PyTuple_GetItem(args[1], 1), PyTuple_GetItem(args[1], 2),
+                  PyTuple_GetItem(args[1], 3));
+    return over < 0 ? NULL : Py_NewRef(over ? Py_True : Py_False);
 }
 
 PyDoc_STRVAR(finish_doc, "finish(): fill in the values; the buffer is then a complete fragment");
@@ -296,6 +319,7 @@ static PyMethodDef rollout_methods[] = {
     { "set_obs", (PyCFunction)(void (*)(void))rollout_py_set_obs, METH_FASTCALL, set_obs_doc },
     { "act", rollout_py_act, METH_NOARGS, act_doc },
     { "step", (PyCFunction)(void (*)(void))rollout_py_step, METH_FASTCALL, step_doc },
+    { "take", (PyCFunction)(void (*)(void))rollout_py_take, METH_FASTCALL, take_doc },
     { "finish", rollout_py_finish, METH_NOARGS, finish_doc },
     { "reset", rollout_py_reset, METH_NOARGS, reset_doc },
     { "bad", rollout_py_bad, METH_NOARGS, bad_doc },

@@ -1,7 +1,7 @@
 /* err.h - an optional message for the edges; the codes are those of skate/errors.h.
  *
  * Functions return 0 or a negative code. Text goes into a struct skate_error at API and process
- * edges only. Any thread; nothing here blocks. Tests: tests/unit/base_test.c. */
+ * edges only. Any thread; nothing here blocks. Tests: tests/unit/base_model_test.c. */
 #ifndef SKATE_BASE_ERR_H
 #define SKATE_BASE_ERR_H
 

@@ -1,5 +1,5 @@
 /* map.h - hash map from a 16-byte id to a 32-bit index: open addressing, linear probing, no
- * tombstones. Private memory, one thread at a time. Tests: tests/unit/base_test.c. */
+ * tombstones. Private memory, one thread at a time. Tests: tests/unit/base_model_test.c. */
 #ifndef SKATE_BASE_MAP_H
 #define SKATE_BASE_MAP_H
 

@@ -1,5 +1,5 @@
 /* gae.c - see gae.h. Runs on the learner's thread before the epochs; never blocks.
- * Tests: tests/unit/rl_math_test.c, tests/rl/test_gae.py. */
+ * Tests: tests/unit/rl_math_test.c, tests/rl/test_engine.py. */
 #include "rl/gae.h"
 
 void gae_column(const struct gae_column *c, float gamma, float lambda, float *advantage,

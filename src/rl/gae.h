@@ -2,7 +2,7 @@
  *
  * Flags say where a segment ends: TERMINATED (the value beyond is 0), TRUNCATED or CUT (the value
  * beyond is boot[t], the estimate for the observation that came next). Pure, any thread, never
- * blocks. Tests: tests/unit/rl_math_test.c and tests/rl/test_gae.py. */
+ * blocks. Tests: tests/unit/rl_math_test.c and tests/rl/test_engine.py. */
 #ifndef SKATE_RL_GAE_H
 #define SKATE_RL_GAE_H
 

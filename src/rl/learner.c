@@ -1,6 +1,6 @@
 /* learner.c - see learner.h: options, the train batch, one update, the state for checkpoints.
  * The epochs themselves are in learner_step.c. Called by one thread at a time; learner_update
- * blocks for the whole update. Tests: tests/unit/rl_ppo_test.c, tests/rl/test_learner.py. */
+ * blocks for the whole update. Tests: tests/unit/rl_ppo_test.c, tests/rl/test_engine.py. */
 #include "rl/learner.h"
 
 #include <math.h>

@@ -5,7 +5,7 @@
  * without the interpreter lock. The result is the same, bit for bit, for any number of threads:
  * work is split into fixed tiles of rows and fixed slabs of parameters, and each sum has one owner.
  * The two nets share nothing (unless grad_clip couples their norms), so two threads need not meet
- * during an update. Design: src/rl/README.md. Tests: rl_ppo_test.c, tests/rl/test_learner.py. */
+ * during an update. Design: src/rl/README.md. Tests: rl_ppo_test.c, tests/rl/test_engine.py. */
 #ifndef SKATE_RL_LEARNER_H
 #define SKATE_RL_LEARNER_H
 

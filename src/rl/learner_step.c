@@ -6,7 +6,7 @@
  * and slab is computed the same way whoever does it, so the number of threads cannot change a bit.
  * With a gradient clip, phase 2 is split by a barrier at the global norm.
  * Threads: every member of the learner's team; barriers only inside a gang. Blocks at barriers.
- * Tests: tests/unit/rl_ppo_test.c, tests/rl/test_learner.py. */
+ * Tests: tests/unit/rl_ppo_test.c, tests/rl/test_engine.py. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

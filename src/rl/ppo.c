@@ -1,5 +1,5 @@
 /* ppo.c - see ppo.h: the PPO loss and its gradient, row by row. Called by the learner's threads on
- * tiles; never blocks. Tests: tests/unit/rl_ppo_test.c, tests/rl/test_gradients.py. */
+ * tiles; never blocks. Tests: tests/unit/rl_ppo_test.c, tests/rl/test_engine.py. */
 #include "rl/ppo.h"
 
 #include <math.h>

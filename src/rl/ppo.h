@@ -4,7 +4,7 @@
  *              + vf_coeff max((v - t)^2, (clip(v, v_old - vc, v_old + vc) - t)^2) )
  * The nets share nothing, so the policy part and the value part are separate functions on one tile
  * of rows. Sums are double and in row order. Pure, any thread, never blocks.
- * Tests: tests/unit/rl_ppo_test.c, tests/rl/test_gradients.py (finite differences). */
+ * Tests: tests/unit/rl_ppo_test.c, tests/rl/test_engine.py (finite differences). */
 #ifndef SKATE_RL_PPO_H
 #define SKATE_RL_PPO_H
 

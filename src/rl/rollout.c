@@ -1,7 +1,7 @@
 /* rollout.c - see rollout.h. The policy net alone runs while stepping (one environment: a product
  * with a vector, bound by the cache); the value net runs once over the full fragment, in tiles.
  * Values beyond a segment's end are gathered in batches of BOOT_MAX observations.
- * One owner; never blocks. Tests: tests/unit/rl_frag_test.c, tests/rl/test_rollout.py. */
+ * One owner; never blocks. Tests: tests/unit/rl_frag_test.c, tests/rl/test_engine.py. */
 #include "rl/rollout.h"
 
 #include <math.h>

@@ -5,7 +5,7 @@
  * the next; the fragment is full after `steps` of these. rollout_finish() then fills in the values,
  * all at once. Segments are cut every `cut` steps (0: only at the end) as RLlib's
  * rollout_fragment_length does. Episodes go on over fragments. One owner; never blocks.
- * Tests: tests/unit/rl_frag_test.c, tests/rl/test_rollout.py. */
+ * Tests: tests/unit/rl_frag_test.c, tests/rl/test_engine.py. */
 #ifndef SKATE_RL_ROLLOUT_H
 #define SKATE_RL_ROLLOUT_H
 

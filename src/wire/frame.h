@@ -4,7 +4,7 @@
  * It is the same on rings, on sockets and between nodes. Rules: copy out of shared memory first,
  * wire_check() once at each trust boundary, then read the struct in place. All integers are
  * little-endian native. `call` pairs a request with its reply (the reply carries the same number
- * and WIRE_REPLY). Pure; any thread. Tests: tests/unit/wire_test.c, tests/fuzz/. */
+ * and WIRE_REPLY). Pure; any thread. Tests: tests/unit/wire_frame_test.c, tests/fuzz/. */
 #ifndef SKATE_WIRE_FRAME_H
 #define SKATE_WIRE_FRAME_H
 

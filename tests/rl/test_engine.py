@@ -237,6 +237,27 @@ def test_rollout_fields():
     assert f.episode_rewards[0] == pytest.approx(fields["reward"][:11].sum(), rel=1e-5)
 
 
+def test_take_records_what_step_does():
+    fragments = []
+    for take in (True, False):
+        rollout = _rl.Rollout(_rl.Policy(OBS, ACTIONS, HIDDEN, seed=3), 40)
+        fragments.append(np.zeros(_rl.frag_bytes(40, 1, OBS, ACTIONS), np.uint8))
+        rng = np.random.default_rng(4)
+        rollout.begin(fragments[-1])
+        rollout.set_obs(0, rng.normal(size=OBS))
+        for t in range(40):
+            rollout.act()
+            answer = rng.normal(size=OBS), float(t), t % 7 == 6, t % 10 == 9, {}
+            if take:
+                assert rollout.take(0, answer) is (answer[2] or answer[3])
+            else:
+                rollout.step(0, *answer[:4])
+            if answer[2] or answer[3]:
+                rollout.set_obs(0, rng.normal(size=OBS))
+        rollout.finish()
+    assert fragments[0].tobytes() == fragments[1].tobytes()
+
+
 def test_sampled_actions_follow_the_logits():
     policy = _rl.Policy(1, 3, (), seed=4)
     policy.set_weights(np.array([0, 0, 0, 0.0, 1.0, 2.0, 0, 0], np.float32))
@@ -290,6 +311,12 @@ def test_bad_input_raises():
     buffer = np.zeros(_rl.frag_bytes(10, 1, OBS, ACTIONS), np.uint8)
     rollout.begin(buffer)
     rollout.act()
+    row = np.zeros(OBS, np.float32)
+    for answer in ([row, 1.0, False, False, {}], (row, 1.0, False, {}), ([0.0] * OBS, 1, 0, 0, {})):
+        with pytest.raises(TypeError):
+            rollout.take(0, answer)
+    with pytest.raises(ValueError, match="observation"):
+        rollout.take(0, (np.zeros(OBS + 1, np.float32), 1.0, False, False, {}))
     with pytest.raises(ValueError, match="observation"):
         rollout.step(0, np.zeros(OBS + 1, np.float32), 1.0, False, False)
     with pytest.raises(IndexError):

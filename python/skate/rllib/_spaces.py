@@ -110,6 +110,21 @@ def bounded(space: dict[str, Any]) -> bool:
     return all(abs(x) < float("inf") for x in (*space["low"], *space["high"]))
 
 
+CHOICES_MAX = 4096
+_choices: dict[tuple[int, int], list[Any]] = {}
+
+
+def choices(space: dict[str, Any]) -> list[Any]:
+    """The actions of a discrete space as the environment takes them. NumPy's integers: what RLlib
+    gives, and what Gymnasium's spaces are quicker with than with Python's."""
+    import numpy as np
+
+    key = space["start"], space["size"]
+    if key not in _choices:
+        _choices[key] = [np.int64(key[0] + i) for i in range(key[1])]
+    return _choices[key]
+
+
 def decoder(space: dict[str, Any], normalize: bool, clip: bool) -> Callable[[Any], Any]:
     """A function from the engine's action (a row of action_rows()) to the environment's own.
 
@@ -121,7 +136,9 @@ def decoder(space: dict[str, Any], normalize: bool, clip: bool) -> Callable[[Any
     kind = space["kind"]
     if kind == "discrete":
         start = space["start"]
-        return (lambda action: int(action) + start) if start else int
+        if space["size"] <= CHOICES_MAX:
+            return choices(space).__getitem__
+        return lambda action: np.int64(action + start)
     shape = space["shape"]
     dtype = np.dtype(space["dtype"])
     if kind == "multi":

@@ -189,40 +189,49 @@ class RolloutWorker:
     def _fill(self) -> None:
         if self._lanes is not None:
             self._lanes.run()
-        elif len(self._envs) == 1 and self._flatten is None and self.action_space["start"] == 0:
+        elif len(self._envs) == 1 and self._flatten is None:
             self._fill_one()
         else:
             self._fill_many()
 
     def _fill_one(self) -> None:
         """The common case without a spare call: one environment, plain observations."""
-        env, rollout = self._envs[0], self._rollout
-        act, record, step = rollout.act, rollout.step, env.step
+        rollout = self._rollout
+        act, take, step = rollout.act, rollout.take, self._envs[0].step
+        choices = _spaces.choices(self.action_space)
         for _ in range(self._spec["steps"]):
-            answer = step(act())
-            if len(answer) != 5:
-                answer = _env.five(answer)
-            obs, reward, terminated, truncated, _info = answer
+            answer = step(choices[act()])
             try:
-                record(0, obs, reward, terminated, truncated)
+                over = take(0, answer)
             except (TypeError, ValueError):
-                record(0, self._row(obs), reward, terminated, truncated)
-            if terminated or truncated:
-                rollout.set_obs(0, self._row(_env.first_obs(env)))
+                over = self._record(0, answer)
+            if over:
+                self._first_step(0)
 
     def _fill_many(self) -> None:
-        rollout, start = self._rollout, self.action_space["start"]
-        many = len(self._envs) > 1
+        rollout, choices = self._rollout, _spaces.choices(self.action_space)
+        act, take, restart = rollout.act, rollout.take, self._first_step
+        steps = [(i, env.step) for i, env in enumerate(self._envs)]
+        plain, many = self._flatten is None, len(steps) > 1
         for _ in range(self._spec["steps"]):
-            actions = rollout.act()
-            if not many:
-                actions = (actions,)
-            for i, env in enumerate(self._envs):
-                obs, reward, terminated, truncated, _info = _env.five(
-                    env.step(actions[i] + start))
-                rollout.step(i, self._row(obs), reward, terminated, truncated)
-                if terminated or truncated:
-                    rollout.set_obs(i, self._row(_env.first_obs(env)))
+            actions = act() if many else (act(),)
+            for (i, step), action in zip(steps, actions):
+                answer = step(choices[action])
+                try:
+                    over = take(i, answer) if plain else self._record(i, answer)
+                except (TypeError, ValueError):
+                    over = self._record(i, answer)
+                if over:
+                    restart(i)
+
+    def _record(self, number: int, answer: Any) -> bool:
+        """An answer of any form; whether the episode is over."""
+        obs, reward, terminated, truncated, _info = _env.five(answer)
+        self._rollout.step(number, self._row(obs), reward, terminated, truncated)
+        return bool(terminated or truncated)
+
+    def _first_step(self, number: int) -> None:
+        self._rollout.set_obs(number, self._row(_env.first_obs(self._envs[number])))
 
     def step_ms(self) -> float:
         """Mean milliseconds of one step of all environments, acting included."""
