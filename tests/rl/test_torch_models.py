@@ -9,10 +9,13 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
-from skate.rllib._torch import dist as dists  # noqa: E402
-from skate.rllib._torch import losses  # noqa: E402
+from skate.rllib._errors import UnsupportedConfigError  # noqa: E402
+from skate.rllib._models import dist as dists  # noqa: E402
+from skate.rllib._models import losses  # noqa: E402
+from skate.rllib._models.spaces import restore  # noqa: E402
+from skate.rllib._torch import ops  # noqa: E402
 from skate.rllib._torch.engine import TorchEngine  # noqa: E402
-from skate.rllib._torch.model import restore  # noqa: E402
+from skate.rllib.agents.a3c import A3CTrainer  # noqa: E402
 from skate.rllib.agents.ppo import PPOTrainer  # noqa: E402
 from skate.rllib.algorithms.ppo import PPOConfig  # noqa: E402
 from skate.rllib.core.rl_module import RLModuleSpec  # noqa: E402
@@ -21,6 +24,7 @@ from skate.rllib.core.rl_module.torch import TorchRLModule  # noqa: E402
 from skate.rllib.models import ModelCatalog  # noqa: E402
 from skate.rllib.models.torch.convert import from_state_dict, to_state_dict  # noqa: E402
 from skate.rllib.models.torch.fcnet import FullyConnectedNetwork  # noqa: E402
+from skate.rllib.models.torch.recurrent_net import RecurrentNetwork  # noqa: E402
 from skate.rllib.models.torch.torch_modelv2 import TorchModelV2  # noqa: E402
 
 QUICK = {"env": "CartPole-v1", "num_workers": 0, "num_envs_per_worker": 8, "seed": 3, "lr": 3e-3,
@@ -77,11 +81,11 @@ class Cue:
         return np.zeros(2, np.float32), right, self.steps == 4, False, {}
 
 
-class Recurrent(TorchModelV2, nn.Module):
+class Recurrent(RecurrentNetwork, nn.Module):
     """A GRU."""
 
     def __init__(self, obs_space, action_space, num_outputs, model_config, name):
-        TorchModelV2.__init__(self, obs_space, action_space, num_outputs, model_config, name)
+        RecurrentNetwork.__init__(self, obs_space, action_space, num_outputs, model_config, name)
         nn.Module.__init__(self)
         self.cell = nn.GRU(2, 16, batch_first=True)
         self.logits, self.value = nn.Linear(16, num_outputs), nn.Linear(16, 1)
@@ -89,16 +93,15 @@ class Recurrent(TorchModelV2, nn.Module):
     def get_initial_state(self):
         return [torch.zeros(16)]
 
-    def forward(self, input_dict, state, seq_lens):
-        steps = input_dict["obs"].reshape(len(seq_lens), -1, 2)
-        packed = nn.utils.rnn.pack_padded_sequence(steps, seq_lens, True, enforce_sorted=False)
+    def forward_rnn(self, inputs, state, seq_lens):
+        packed = nn.utils.rnn.pack_padded_sequence(inputs, seq_lens, True, enforce_sorted=False)
         out, last = self.cell(packed, state[0].unsqueeze(0).contiguous())
-        out = nn.utils.rnn.pad_packed_sequence(out, True, total_length=steps.shape[1])[0]
-        self.features = out.reshape(-1, 16)
+        out = nn.utils.rnn.pad_packed_sequence(out, True, total_length=inputs.shape[1])[0]
+        self.features = out
         return self.logits(self.features), [last.squeeze(0)]
 
     def value_function(self):
-        return self.value(self.features).squeeze(1)
+        return self.value(self.features).reshape(-1)
 
 
 class Module(TorchRLModule, ValueFunctionAPI):
@@ -192,6 +195,18 @@ def test_rollout_actors_have_the_model(session):
         trainer.stop()
 
 
+def test_a3c_steps_by_gradients():
+    trainer = A3CTrainer(config={"env": "CartPole-v1", "num_workers": 0, "min_iter_time_s": 0,
+                                 "model": {"custom_model": Custom}})
+    before = trainer.get_policy().flat_weights()
+    trainer.train()
+    assert not np.array_equal(before, trainer.get_policy().flat_weights())
+    trainer.stop()
+    with pytest.raises(UnsupportedConfigError, match="loss_mean=True"):
+        A3CTrainer(config={"env": "CartPole-v1", "num_workers": 0, "loss_mean": True,
+                           "model": {"custom_model": Custom}})
+
+
 def test_resume_equals_an_uninterrupted_run(tmp_path):
     config = {**QUICK, "train_batch_size": 256, "rollout_fragment_length": 32,
               "model": {"custom_model": Custom}}
@@ -256,10 +271,11 @@ def test_advantages_by_hand():
 @pytest.mark.parametrize("space", [
     ACTIONS, {"kind": "multi", "sizes": [2, 3]}, {"kind": "box", "size": 2}])
 def test_distributions_against_torch(space):
-    made = dists.dist_of(space)
+    made, arrays = dists.dist_of(space, ops), dists.dist_of(space)
     inputs = torch.randn(64, made.n_inputs, dtype=torch.float64)
     other = torch.randn(64, made.n_inputs, dtype=torch.float64)
-    actions = made.draw(inputs, True, torch.Generator().manual_seed(1))
+    drawn = arrays.draw(inputs.numpy(), True, np.random.default_rng(1))
+    actions = torch.from_numpy(drawn)
 
     def theirs(x):
         if space["kind"] == "box":
@@ -285,10 +301,20 @@ def test_distributions_against_torch(space):
     assert torch.allclose(made.logp(inputs, actions), logp)
     assert torch.allclose(made.entropy(inputs), entropy)
     assert torch.allclose(made.kl(inputs, other), kl)
+    assert np.allclose(arrays.logp(inputs.numpy(), drawn), logp)
+
+
+def test_draws_have_the_probabilities():
+    made, n = dists.dist_of({"kind": "multi", "sizes": [3, 2]}), 60_000
+    shares = [0.2, 0.5, 0.3, 0.9, 0.1]
+    drawn = made.draw(np.tile(np.log(shares), (n, 1)), True, np.random.default_rng(2))
+    for part, column in (([0.2, 0.5, 0.3], 0), ([0.9, 0.1], 1)):
+        seen = np.bincount(drawn[:, column], minlength=len(part)) / n
+        assert np.allclose(seen, part, atol=5 * 0.5 / np.sqrt(n))
 
 
 def test_the_first_step_of_ppo_is_at_ratio_one():
-    made = dists.dist_of(ACTIONS)
+    made = dists.dist_of(ACTIONS, ops)
     inputs = torch.randn(16, 2)
     actions = torch.randint(2, (16,))
     columns = {"actions": actions, "logp": made.logp(inputs, actions), "inputs": inputs,
@@ -296,7 +322,7 @@ def test_the_first_step_of_ppo_is_at_ratio_one():
                "value_targets": torch.ones(16)}
     numbers = {"clip_param": 0.3, "vf_clip_param": 10.0, "kl_coeff": 0.2, "vf_loss_coeff": 0.5,
                "entropy_coeff": 0.0}
-    loss, stats = losses.ppo(losses.Pass(inputs, torch.zeros(16), made), columns, numbers)
+    loss, stats = losses.ppo(losses.Pass(inputs, torch.zeros(16), made, ops), columns, numbers)
     assert torch.allclose(loss, -columns["advantages"].mean() + 0.5)
     assert abs(stats["kl"].item()) < 1e-6
 
@@ -305,7 +331,7 @@ def test_nested_observations_come_back():
     space = {"kind": "dict", "size": 5, "parts": {
         "a": {"kind": "box", "size": 4, "shape": [2, 2]}, "b": {"kind": "discrete", "size": 1}}}
     rows = torch.arange(10.0).reshape(2, 5)
-    made = restore(rows, space)
+    made = restore(rows, space, torch.reshape)
     assert made["a"].shape == (2, 2, 2) and made["b"].tolist() == [[4.0], [9.0]]
 
 

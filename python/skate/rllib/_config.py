@@ -82,7 +82,7 @@ COMMON_CONFIG: dict[str, Any] = {
     "recreate_failed_workers": True,
     "log_sys_usage": True,
     "fake_sampler": False,
-    # framework: every name means the C engine
+    # framework: of models of the user's own; for all else every name means the C engine
     "framework": "native",
     "eager_tracing": False,
     "eager_max_retraces": 20,
@@ -197,7 +197,8 @@ OFFERED: list[tuple[str, tuple[Any, ...], str]] = [
     ("input", ("sampler",), "BC, MARWIL, CQL and IQL learn from recorded steps"),
     ("evaluation_duration_unit", ("episodes", "timesteps"), "evaluation counts one of them"),
     ("native_env", ("auto", False), "in C where results are the same, or never"),
-    ("framework", ("native", "torch", "tf", "tf2", "tfe"), "each means the C engine"),
+    ("framework", ("native", "torch", "tf", "tf2", "tfe"),
+     "each means the C engine, but for models of one's own"),
 ]
 MODEL_OFFERED: list[tuple[str, tuple[Any, ...], str]] = [
     ("fcnet_activation", ("tanh", "relu", "linear"), "other activations are not built"),
@@ -214,7 +215,7 @@ MODEL_OFFERED: list[tuple[str, tuple[Any, ...], str]] = [
 ]
 
 
-# Algorithms that can have a model of the user's own (skate.rllib._torch.losses).
+# Algorithms that can have a model of the user's own (skate.rllib._models.losses).
 OWN_MODELS = frozenset({"A2C", "A3C", "PG", "PPO"})
 
 

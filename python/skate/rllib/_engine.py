@@ -1,11 +1,12 @@
 """Engines from a spec, a config and the spaces: the C engine's algorithms, or those over a model of
-the user's own in PyTorch (skate.rllib._torch)."""
+the user's own in PyTorch or TensorFlow (skate.rllib._models)."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from skate.rllib import _spaces
+from skate.rllib._errors import UnsupportedConfigError
 from skate.rllib._specs import Spec
 
 
@@ -45,24 +46,49 @@ def _conv_layer(layer: Any) -> tuple[int, int, int]:
                          f"{layer!r}: {error}") from error
 
 
-TORCH = "torch:"            # before the name of an algorithm over a model of the user's own
-TORCH_NUMBERS = {
+OWN = ("torch:", "tf:")     # before the name of an algorithm over a model of the user's own
+OWN_NUMBERS = {
     "gamma": 0.99, "lambda": 1.0, "lr": 5e-5, "clip_param": 0.3, "vf_clip_param": 10.0,
     "vf_loss_coeff": 1.0, "entropy_coeff": 0.0, "kl_coeff": 0.2, "kl_target": 0.01,
     "grad_clip": None, "sgd_minibatch_size": 128, "num_sgd_iter": 30,
 }
 
 
-def chosen(spec: Spec, config: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """(name, options) of the engine for make(). ValueError: there is none, or a custom_model that
-    nobody registered."""
+# Keys that only the C engine's nets have another value of.
+OWN_FIXED = {"use_critic": True, "use_gae": True, "opt_type": "adam", "loss_mean": False,
+             "ortho_init": False}
+
+
+def own_kind(config: dict[str, Any]) -> str | None:
+    """"torch" or "tf" of a config with a model of the user's own, else None. ValueError: nobody
+    registered it, or it is not of the config's framework."""
     model = config["model"]
-    if model["custom_model"] is not None or model["_rl_module"] is not None:
+    module = model["_rl_module"]
+    if model["custom_model"] is None and module is None:
+        return None
+    from skate.rllib._models.choose import engine_of
+    from skate.rllib.models.catalog import find_model
+
+    return engine_of(config, find_model(model["custom_model"]) if module is None
+                     else module["module_class"])
+
+
+def chosen(spec: Spec, config: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """(name, options) of the engine for make(). ValueError: there is none, or see own_kind();
+    UnsupportedConfigError: a key that does nothing for a model of the user's own."""
+    kind = own_kind(config)
+    if kind is not None:
         from skate.rllib.models.catalog import find_model
 
-        numbers = {k: config.get(k, missing) for k, missing in TORCH_NUMBERS.items()}
-        return TORCH + spec.name, {
-            **numbers, "model": {**model, "custom_model": find_model(model["custom_model"])}}
+        for key, value in OWN_FIXED.items():
+            if config.get(key, value) != value:
+                raise UnsupportedConfigError(f"{key}={config[key]!r} is not offered with a model "
+                                             f"of your own, only {value!r}")
+        model = config["model"]
+        numbers = {k: config.get(k, missing) for k, missing in OWN_NUMBERS.items()}
+        return f"{kind}:{spec.name}", {
+            **numbers, "model": {**model, "custom_model": find_model(model["custom_model"])},
+            "traced": config["framework"] in ("native", "tf") or bool(config["eager_tracing"])}
     if spec.engine is None:
         raise ValueError(f"{spec.name} has no algorithm of the engine: its plan samples itself")
     return spec.engine, spec.options(config)
@@ -71,10 +97,11 @@ def chosen(spec: Spec, config: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 def make(name: str, options: dict[str, Any], obs_space: dict[str, Any],
          action_space: dict[str, Any], seed: int) -> Any:
     """A skate._rl.Algo or its like. ValueError: an option nobody uses, a space it cannot have."""
-    if name.startswith(TORCH):
-        from skate.rllib._torch.engine import TorchEngine
+    if name.startswith(OWN):
+        from skate.rllib._models.choose import load
 
-        return TorchEngine(name.removeprefix(TORCH), obs_space, action_space, options, seed)
+        kind, algorithm = name.split(":")
+        return load(kind)(algorithm, obs_space, action_space, options, seed)
     from skate import _rl
 
     if name == FUSED:
@@ -96,7 +123,7 @@ def job_of(spec: Spec, config: dict[str, Any], fused: bool = False) -> dict[str,
                    "fcnet_activation": model["fcnet_activation"]}
     else:
         name, options = chosen(spec, config)
-        columns = ("logp", "vf", "inputs") if name.startswith(TORCH) else spec.columns
+        columns = ("logp", "vf", "inputs") if name.startswith(OWN) else spec.columns
     return {
         "engine": name, "options": options, "columns": columns,
         "exploration": dict(config["exploration_config"]), "explore": bool(config["explore"]),

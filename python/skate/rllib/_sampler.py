@@ -35,6 +35,8 @@ class Sampler(RolloutWorker):
     """A RolloutWorker that can do both: fragments of PPO's recorder, columns for the others."""
 
     def __init__(self, spec: dict[str, Any]) -> None:
+        if spec["framework"] == "tf":
+            from skate.rllib import _tf  # noqa: F401 (TensorFlow is quiet when a model brings it)
         super().__init__(spec)
         self._job: dict[str, Any] = {}
         self._engine: Any = None

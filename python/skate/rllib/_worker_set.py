@@ -12,7 +12,7 @@ import importlib
 import logging
 from typing import Any
 
-from skate.rllib import _config
+from skate.rllib import _config, _engine
 from skate.rllib._errors import WorkerFailedError
 
 logger = logging.getLogger(__name__)
@@ -77,6 +77,7 @@ class WorkerSet:
             "registry": {key: value for key, value in _global_registry.export_entries().items()
                          if key[1] == config["env"]},
             "environ": dict(config["extra_python_environs_for_worker"]),
+            "framework": _engine.own_kind(config),
         }
 
     def _class(self) -> Any:

@@ -5,12 +5,12 @@ forward(obs rows, state, lengths) -> (distribution inputs, values or None, next 
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import nn
 
+from skate.rllib._models.spaces import restore, space_of
 from skate.rllib.models.modelv2 import ModelV2
 
 Tensor = torch.Tensor
@@ -31,7 +31,7 @@ class Face(nn.Module):
 
     def obs(self, rows: Tensor) -> Any:
         """[B, size] in the shape of the space: an array, or a dictionary or tuple of them."""
-        return restore(rows, self._space)
+        return restore(rows, self._space, torch.reshape)
 
     def forward(self, rows: Tensor, state: list[Tensor], lengths: Tensor) -> Answer:
         """See above."""
@@ -108,22 +108,6 @@ class PlainFace(Face):
         return out, self.critic(rows).reshape(-1), []
 
 
-def restore(rows: Tensor, space: dict[str, Any]) -> Any:
-    """Rows [B, size] as what the space holds, as skate.rllib._spaces flattened it."""
-    kind = space["kind"]
-    if kind in ("dict", "tuple"):
-        named = isinstance(space["parts"], dict)
-        parts = space["parts"].items() if named else enumerate(space["parts"])
-        made, at = {}, 0
-        for name, part in parts:
-            made[name] = restore(rows[:, at:at + part["size"]], part)
-            at += part["size"]
-        return made if named else tuple(made.values())
-    if kind == "box":
-        return rows.reshape(len(rows), *space["shape"])
-    return rows
-
-
 def build(model: dict[str, Any], obs_space: dict[str, Any], action_space: dict[str, Any],
           n_inputs: int) -> Face:
     """The face of a config's model: `model` is config["model"] with 'custom_model' a class, or
@@ -144,7 +128,8 @@ def build(model: dict[str, Any], obs_space: dict[str, Any], action_space: dict[s
         return ModelV2Face(obs_space, made)
     made = cls(int(obs_space["size"]), n_inputs, **own)
     if not isinstance(made, nn.Module):
-        raise TypeError(f"custom_model made a {type(made).__name__}, not an nn.Module")
+        raise TypeError(f"custom_model made a {type(made).__name__}, not an nn.Module (a model "
+                        "in TensorFlow wants framework='tf2')")
     return PlainFace(obs_space, made, critic_of(model, obs_space))
 
 
@@ -157,26 +142,3 @@ def critic_of(model: dict[str, Any], obs_space: dict[str, Any]) -> nn.Module:
         SlimFC(a, b, normc_initializer(1.0), model["fcnet_activation"])
         for a, b in zip(widths[:-1], widths[1:], strict=True)]
     return nn.Sequential(*layers, SlimFC(widths[-1], 1, normc_initializer(0.01)))
-
-
-def space_of(space: dict[str, Any]) -> Any:
-    """A space object for a model's constructor: Gymnasium's, or a stand-in with shape and n where
-    Gymnasium is not installed."""
-    import numpy as np
-
-    kind = space["kind"]
-    try:
-        from gymnasium import spaces
-    except ImportError:
-        return SimpleNamespace(shape=tuple(space.get("shape") or (space["size"],)),
-                               n=space["size"])
-    if kind == "discrete":
-        return spaces.Discrete(space["size"], start=space["start"])
-    if kind == "multi":
-        return spaces.MultiDiscrete(space["sizes"])
-    if kind == "box" and "low" in space:
-        shape = tuple(space["shape"])
-        return spaces.Box(np.reshape(space["low"], shape).astype(np.float32),
-                          np.reshape(space["high"], shape).astype(np.float32), dtype=np.float32)
-    shape = tuple(space["shape"]) if kind == "box" else (int(space["size"]),)
-    return spaces.Box(-np.inf, np.inf, shape, np.float32)
