@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-LIMIT_S = {"core": 1500, "spark": 1200}
+LIMIT_S = {"core": 2200, "spark": 1500}
 
 
 def main(argv: list[str]) -> int:
