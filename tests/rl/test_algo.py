@@ -126,6 +126,10 @@ def test_an_image_goes_through_convolutions() -> None:
     assert shapes["pi/out/kernel"] == (4 * 4 * 16, 4)
     atari = _rl.Algo("A2C", {"kind": "box", "size": 84 * 84, "shape": [84, 84, 1]}, DISCRETE)
     assert ("pi/out/kernel", 256, 4) in atari.weight_names()
+    values = _rl.Algo("DQN", {"kind": "box", "size": 84 * 84, "shape": [84, 84, 1]}, DISCRETE)
+    assert ("body/conv2/kernel", 11 * 11 * 32, 256) in values.weight_names()
+    assert any(rows == 256 and name.startswith("advantage/")       # on what the padded layers give
+               for name, rows, _ in values.weight_names())
     with pytest.raises(ValueError, match="conv_filters"):
         _rl.Algo("A2C", {"kind": "box", "size": 75, "shape": [5, 5, 3]}, DISCRETE, {}, 0)
 

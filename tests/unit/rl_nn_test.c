@@ -382,6 +382,41 @@ static void bad_descriptions(void **state) {
     params_free(p);
 }
 
+/* net_width() says what the net itself gives: padded convolutions, cells, hidden layers. */
+static void widths(void **state) {
+    struct net_opts image = small(), kinds[5];
+    struct tape *t = tape_new();
+
+    (void)state;
+    image.in = 2;
+    image.image[0] = image.image[1] = 9;
+    image.image[2] = 1;
+    image.n_convs = 2;
+    memcpy(image.convs, ((int[][3]){ { 3, 4, 2 }, { 2, 2, 1 } }), sizeof(int[2][3]));
+    image.conv_same = true;
+    image.n_hiddens = image.out = 0;
+    kinds[0] = kinds[1] = kinds[2] = kinds[3] = image;
+    kinds[1].conv_same = false;
+    kinds[2].out = 7;
+    kinds[3].cell = CELL_LSTM;
+    kinds[3].cell_size = 6;
+    kinds[4] = small();
+    kinds[4].out = 0;
+    assert_int_equal(net_width(&image), 4 * 4 * 2 + 2);      /* 9 -> 5 -> 4 */
+    for (int i = 0; i < 5; i++) {
+        int in = kinds[i].in + kinds[i].image[0] * kinds[i].image[1] * kinds[i].image[2];
+        struct built b = build(&kinds[i]);
+        tvar out = net_apply(t, &b.net, t_fill(t, 0.5f, 1, in), NULL, true, NULL);
+
+        assert_int_equal(tape_cols(t, out), net_width(&kinds[i]));
+        tape_reset(t);
+        params_free(b.p);
+    }
+    image.convs[1][1] = 20;
+    assert_int_equal(net_width(&image), -SKATE_EINVAL);
+    tape_free(t);
+}
+
 /* A net learns a function: the whole of the engine's loop. */
 static void a_net_learns(void **state) {
     struct net_opts o = small();
@@ -431,6 +466,7 @@ int main(void) {
         cmocka_unit_test(noise_is_only_where_it_is_asked_for),
         cmocka_unit_test(targets_get_no_gradient),
         cmocka_unit_test(bad_descriptions),
+        cmocka_unit_test(widths),
         cmocka_unit_test(a_net_learns),
     };
 

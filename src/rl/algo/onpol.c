@@ -37,31 +37,6 @@ void onpol_close(struct algo *a) {
 
 /* ---- set-up ---- */
 
-/* The columns that a net without an output layer gives: it is asked itself. */
-static int width_of(const struct net_opts *opts) {
-    struct params *p = params_new();
-    struct tape *t = tape_new();
-    struct rl_rng rng;
-    struct net net;
-    int width = -SKATE_ENOMEM;
-    int in = opts->in + opts->image[0] * opts->image[1] * opts->image[2];
-
-    rl_rng_init(&rng, 0, 0);
-    if (p && t) {
-        width = net_add(&net, p, "x", opts);
-        if (width == 0)
-            width = params_seal(p, &rng);
-        if (width == 0) {
-            tvar y = net_apply(t, &net, t_fill(t, 0.0f, 1, in), NULL, true, NULL);
-
-            width = y == TAPE_BAD ? tape_error(t) : tape_cols(t, y);
-        }
-    }
-    tape_free(t);
-    params_free(p);
-    return width;
-}
-
 /* A head on `o->features` columns. */
 static int head(struct onpol *o, struct net *net, const char *name, const struct net_opts *like,
                 int out) {
@@ -79,7 +54,7 @@ static int shared_nets(struct onpol *o, const struct net_opts *opts, int out) {
     int r, width;
 
     body.out = 0;
-    width = width_of(&body);
+    width = net_width(&body);
     if (width < 0)
         return width;
     r = net_add(&o->body, o->p, "body", &body);

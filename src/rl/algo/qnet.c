@@ -88,27 +88,6 @@ static int read_optim(struct algo *a, const struct algo_setup *s, struct params 
     return algo_optim(a, p, &o);
 }
 
-/* Columns that the body gives without a last layer of its own; < 0: its images are too small. */
-static int body_width(const struct net_opts *o) {
-    int image[3] = { o->image[0], o->image[1], o->image[2] };
-
-    if (o->cell != CELL_NONE)
-        return o->cell_size;
-    if (o->n_hiddens > 0)
-        return o->hiddens[o->n_hiddens - 1];
-    for (int l = 0; l < o->n_convs; l++) {
-        struct tape_conv c = { .height = image[0], .width = image[1], .channels = image[2],
-                               .filters = o->convs[l][0], .kernel = o->convs[l][1],
-                               .stride = o->convs[l][2] };
-        int r = tape_conv_out(&c, &image[0], &image[1]);
-
-        if (r < 0)
-            return r;
-        image[2] = c.filters;
-    }
-    return image[0] * image[1] * image[2] + o->in;
-}
-
 /* The tensors of one net, online or target, in the same order. */
 static int add_nets(struct qnet *q, struct params *p, const struct net_opts *body,
                     struct net_opts *head) {
@@ -116,7 +95,7 @@ static int add_nets(struct qnet *q, struct params *p, const struct net_opts *bod
 
     if (r < 0 || !q->heads)
         return r;
-    head->in = body_width(body);
+    head->in = net_width(body);
     head->out = q->actions * q->atoms;
     r = net_add(&q->adv, p, "advantage", head);
     if (r == 0 && q->dueling) {

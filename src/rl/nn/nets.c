@@ -194,6 +194,23 @@ int net_add(struct net *net, struct params *p, const char *prefix, const struct 
     return a.error;
 }
 
+int net_width(const struct net_opts *o) {
+    int image[3] = { o->image[0], o->image[1], o->image[2] };
+
+    if (o->out > 0 || o->cell != CELL_NONE)
+        return o->out > 0 ? o->out : o->cell_size;
+    if (o->n_hiddens > 0)
+        return o->hiddens[o->n_hiddens - 1];
+    for (int l = 0; l < o->n_convs; l++) {
+        struct tape_conv c;
+        int r = conv_of(o, l, image, &c);
+
+        if (r < 0)
+            return r;
+    }
+    return image[0] * image[1] * image[2] + o->in;
+}
+
 int net_state_size(const struct net *net) {
     if (net->opts.cell == CELL_NONE)
         return 0;

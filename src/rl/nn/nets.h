@@ -51,6 +51,8 @@ tvar net_apply(struct tape *t, const struct net *net, tvar x, tvar *state, bool 
 /* The same with the tensors of another params of the same description: a target net. */
 tvar net_apply_with(struct tape *t, const struct net *net, const struct params *p, tvar x,
                     tvar *state, struct rl_rng *noise);
+/* The columns that such a net gives; -SKATE_EINVAL: its images are too small. */
+SKATE_NODISCARD int net_width(const struct net_opts *opts);
 int net_state_size(const struct net *net);      /* columns of the state; 0: none */
 
 #endif
