@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "rl/gae.h"
+#include "rl/picture.h"
 #include "rl_py.h"
 
 int rl_buffer(PyObject *object, Py_buffer *view, char format, Py_ssize_t n, int writable,
@@ -165,6 +166,35 @@ static PyObject *mod_gae(PyObject *module, PyObject *args) {
     return result;
 }
 
+PyDoc_STRVAR(picture_doc,
+             "resize(picture, size, to, to_size, grey)\n"
+             "uint8 [h][w][c] of size (h, w, c) into uint8 [h][w][c, or 1 if grey] of (h, w).");
+static PyObject *mod_resize(PyObject *module, PyObject *args) {
+    struct picture_job j = { 0 };
+    PyObject *from, *to, *result = NULL;
+    Py_buffer views[2];
+    int grey, r;
+
+    (void)module;
+    if (!PyArg_ParseTuple(args, "O(iii)O(ii)p:resize", &from, &j.height, &j.width, &j.channels, &to,
+                          &j.to_height, &j.to_width, &grey))
+        return NULL;
+    if (rl_buffer(from, &views[0], 'B', (Py_ssize_t)j.height * j.width * j.channels, 0,
+                  "picture") < 0)
+        return NULL;
+    j.grey = grey != 0;
+    if (rl_buffer(to, &views[1], 'B',
+                  (Py_ssize_t)j.to_height * j.to_width * (j.grey ? 1 : j.channels), 1, "to") == 0) {
+        j.from = views[0].buf;
+        j.to = views[1].buf;
+        r = picture_resize(&j);
+        result = r < 0 ? rl_raise(r, NULL, "resize") : Py_NewRef(Py_None);
+        PyBuffer_Release(&views[1]);
+    }
+    PyBuffer_Release(&views[0]);
+    return result;
+}
+
 PyDoc_STRVAR(kernels_doc, "kernels() -> (elementwise instruction set, has generated products)");
 static PyObject *mod_kernels(PyObject *module, PyObject *unused) {
     struct gemm_plan plan = { .m = 16, .n = 4, .k = 4, .lda = 16, .ldb = 4, .ldc = 16 };
@@ -182,6 +212,7 @@ static PyMethodDef mod_methods[] = {
     { "gae", mod_gae, METH_VARARGS, gae_doc },
     { "algo_names", rl_algo_names, METH_NOARGS, "algo_names() -> the names that Algo() takes" },
     { "kernels", mod_kernels, METH_NOARGS, kernels_doc },
+    { "resize", mod_resize, METH_VARARGS, picture_doc },
     { "env_names", rl_env_names_list, METH_NOARGS, "env_names() -> the built-in environments" },
     { NULL, NULL, 0, NULL },
 };
