@@ -11,6 +11,7 @@ import copy
 import difflib
 from typing import TYPE_CHECKING, Any
 
+from skate.rllib import _pictures
 from skate.rllib._errors import UnsupportedConfigError
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ MODEL_DEFAULTS: dict[str, Any] = {
     "lstm_use_prev_action": False,
     "lstm_use_prev_reward": False,
     "use_attention": False,
-    "framestack": True,
+    "framestack": True,         # of Atari's pictures: the last four
+    "num_framestacks": "auto",  # that many instead; 0 or 1: none
     "dim": 84,
     "grayscale": False,
     "zero_mean": True,
@@ -196,6 +198,7 @@ OFFERED: list[tuple[str, tuple[Any, ...], str]] = [
     ("sample_async", (False,), "it samples and learns in turn"),
     ("input", ("sampler",), "BC, MARWIL, CQL and IQL learn from recorded steps"),
     ("evaluation_duration_unit", ("episodes", "timesteps"), "evaluation counts one of them"),
+    ("preprocessor_pref", ("deepmind", "rllib", None), "pictures of Atari are made ready so"),
     ("native_env", ("auto", False), "in C where results are the same, or never"),
     ("framework", ("native", "torch", "tf", "tf2", "tfe"),
      "each means the C engine, but for models of one's own"),
@@ -324,6 +327,7 @@ def check(config: dict[str, Any], spec: Spec) -> None:
     seed = config["seed"]
     if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
         raise ValueError(f"seed must be an integer or None, got {seed!r}")
+    _pictures.check(config)
     for name in ("lr_schedule", "entropy_coeff_schedule"):
         check_schedule(config.get(name), name)
     hiddens = config["model"]["fcnet_hiddens"]

@@ -3,7 +3,8 @@
 A name is looked up in Tune's registry first, then in Gymnasium; CartPole-v0 is registered there if
 it is missing. "c:game.so" is an environment in C, "skate/NAME" a built-in one of those. A class or
 function is called with an EnvContext. Both APIs work: Gymnasium's (reset -> obs, info; step -> 5
-values) and old Gym's (reset -> obs; step -> 4 values).
+values) and old Gym's (reset -> obs; step -> 4 values). Atari's names are ale-py's (_pictures);
+"envpool:NAME" is a pool of EnvPool (_pool).
 """
 
 from __future__ import annotations
@@ -14,19 +15,25 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from skate.rllib import _native
+from skate.rllib import _native, _pictures, _pool
 from skate.rllib._errors import EnvError
 
 
 class EnvContext(dict):
-    """The env_config that a creator gets, and which of the environments it is making."""
+    """The env_config that a creator gets, and which of the environments it is making.
+
+    num_envs: how many the worker has, for one that makes them all; seed: for one that can be
+    seeded only when it is made.
+    """
 
     def __init__(self, env_config: dict[str, Any], worker_index: int = 0, vector_index: int = 0,
-                 num_workers: int = 0) -> None:
+                 num_workers: int = 0, num_envs: int = 1, seed: int = 0) -> None:
         super().__init__(env_config)
         self.worker_index = worker_index
         self.vector_index = vector_index
         self.num_workers = num_workers
+        self.num_envs = num_envs
+        self.seed = seed
         self.remote = False
 
 
@@ -52,6 +59,9 @@ def check_env(env: Any) -> None:
         raise EnvError(f"'env' must be a name or a class, got {type(env).__name__}: {env!r}")
     if _registered(env) is not None or _native.is_native(env):
         return
+    if _pool.is_name(env):
+        _pool.check_name(env)
+        return
     try:
         import gymnasium
     except ImportError:
@@ -60,7 +70,8 @@ def check_env(env: Any) -> None:
     register_cartpole()
     if env.startswith("skate/"):
         import skate.rllib.env.native  # noqa: F401  registers them
-    if env in gymnasium.registry:
+    _pictures.register(env)
+    if env in gymnasium.registry or _by_module(env) in gymnasium.registry:
         return
     if ":" in env or "/" in env or "." in env:
         try:
@@ -78,6 +89,19 @@ def check_env(env: Any) -> None:
             gymnasium.spec(env)
     except Exception as error:
         raise EnvError(_unknown(env, gymnasium.registry)) from error
+
+
+def _by_module(env: str) -> str:
+    """The name behind Gymnasium's "module:name" once the module, which registers it, is imported;
+    other names as they are."""
+    module, colon, name = env.partition(":")
+    if colon and module.isidentifier():
+        try:
+            importlib.import_module(module)
+            return name
+        except ImportError:
+            pass
+    return env
 
 
 def _unknown(env: str, known: Any) -> str:
@@ -104,11 +128,12 @@ def _from_path(name: str) -> Any:
         return None
 
 
-def make_env(env: Any, context: EnvContext, horizon: int | None = None,
-             native: Any = False) -> Any:
+def make_env(env: Any, context: EnvContext, horizon: int | None = None, native: Any = False,
+             pictures: dict[str, Any] | None = None) -> Any:
     """Build one environment; whatever goes wrong is an EnvError with its cause.
 
-    native: the config's "native_env"; but for False, one in C where it gives the same.
+    native: the config's "native_env"; but for False, one in C where it gives the same. pictures:
+    of _pictures.options(), for Atari environments.
     """
     if native is not False:
         lane = _native.open_env(env, dict(context), horizon)
@@ -116,7 +141,7 @@ def make_env(env: Any, context: EnvContext, horizon: int | None = None,
             return lane
     check_env(env)
     try:
-        made = _make(env, context)
+        made = _pool.as_vector(_pictures.prepare(_make(env, context), pictures))
     except EnvError:
         raise
     except Exception as error:
@@ -144,6 +169,8 @@ def _make(env: Any, context: EnvContext) -> Any:
         from skate.rllib.env.native import NativeEnv
 
         return NativeEnv(env, **context)
+    if _pool.is_name(env) and _registered(env) is None:
+        return _pool.make(env, context)
     creator = _registered(env) or _from_path(env)
     if creator is not None:
         return creator(context)

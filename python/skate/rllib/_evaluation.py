@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from skate.rllib import _env, _metrics
+from skate.rllib import _env, _metrics, _pictures
 
 SEED_OFFSET = 1_000_000
 
@@ -86,7 +86,8 @@ class Evaluation:
         """By the policy's own compute_single_action(): plans that have no sampler's job."""
         config, trainer = self.config, self._trainer
         env = _env.make_env(config["env"], _env.EnvContext(config["env_config"]),
-                            config["horizon"], config["native_env"] and not config["render_env"])
+                            config["horizon"], config["native_env"] and not config["render_env"],
+                            _pictures.options(config))
         seed: int | None = trainer._seed + SEED_OFFSET
         try:
             while (len(episodes.rewards) if unit == "episodes"

@@ -47,6 +47,10 @@ def _state_of(worker: Any) -> dict[str, Any]:
 
 
 def _kept_env(env: Any) -> Any:
+    """An environment as it is kept. ValueError: pickled, it would forget where it is (its class
+    keeps its arguments only, as Gymnasium's EzPickle does: Atari, MuJoCo, Box2D)."""
+    if hasattr(getattr(env, "unwrapped", env), "_ezpickle_args"):
+        raise ValueError("the environment's pickle has no state")
     return ("lane", env._engine.save(0)) if type(env).__name__ == "LaneEnv" else ("own", env)
 
 
@@ -101,3 +105,5 @@ def _replace_envs(worker: Any, kept: list[tuple[str, Any]]) -> None:
         else:
             _env.close_env(worker._envs[i])
             worker._envs[i] = env
+    if worker._monitors:
+        worker._watch_games()

@@ -19,7 +19,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from skate.rllib import _engine, _env, _keep, _metrics, _spaces, _vector
+from skate.rllib import _engine, _env, _keep, _metrics, _pictures, _spaces, _vector
 from skate.rllib._callbacks import STEP_HOOKS, CallbackList, MetricsLogger
 from skate.rllib._episode import AGENT, Episode
 from skate.rllib._errors import EnvAnswerError
@@ -49,6 +49,8 @@ class Sampler(RolloutWorker):
         self._episode: list[int] = []
         self._steps: list[int] = []
         self._sums: list[float] = []
+        self._monitors: list[Any] = []      # of Atari: who counts whole games, else None
+        self._clip: Any = None
         self._episodes = spec["generation"] << 32
         self._arrays: dict[str, Any] = {}
         self._acts: list[dict[str, Any]] = []
@@ -131,6 +133,7 @@ class Sampler(RolloutWorker):
                                           job["normalize_actions"])
         self._decode = _spaces.decoder(self.action_space, job["normalize_actions"],
                                        job["clip_actions"])
+        self._watch_games()
         n = len(self._envs)
         self._obs, self._episode = [None] * n, [0] * n
         self._steps, self._sums = [0] * n, [0.0] * n
@@ -144,6 +147,13 @@ class Sampler(RolloutWorker):
         for i in range(n):
             seed = (spec["seed"] * SEED_STRIDE + stream * 64 + i) & 0x7FFFFFFF
             self._restart(i, seed)
+
+    def _watch_games(self) -> None:
+        """Who counts the games of Atari; with them rewards are clipped unless told otherwise."""
+        self._monitors = _pictures.monitors(self._envs)
+        self._clip = self._job["clip_rewards"]
+        if self._clip is None and any(self._monitors):
+            self._clip = True
 
     def _tell_of_envs(self) -> None:
         spec = self._spec
@@ -317,6 +327,7 @@ class Sampler(RolloutWorker):
         self._begin()
         if not fresh:
             for i in range(len(self._envs)):
+                _pictures.new_game(self._envs[i])
                 if self._many is None:
                     self._restart(i)
                 else:
@@ -385,11 +396,19 @@ class Sampler(RolloutWorker):
         if self._hooks is not None:
             self._told(i, action, answer)
         if terminated or truncated:
-            self._ended.rewards.append(self._sums[i])
-            self._ended.lengths.append(self._steps[i])
+            self._count(i)
             self._restart(i)
         else:
             self._obs[i] = row
+
+    def _count(self, i: int) -> None:
+        """The episode of environment i is over; of Atari, the games that are."""
+        games = [(self._sums[i], self._steps[i])]
+        if self._monitors[i] is not None:
+            games = self._monitors[i].next_episode_results()
+        for reward, length in games:
+            self._ended.rewards.append(reward)
+            self._ended.lengths.append(length)
 
     def _finish(self) -> dict[str, Any]:
         """The fragment's columns, one environment after the other (copies)."""
@@ -402,7 +421,7 @@ class Sampler(RolloutWorker):
         for field, name in (("reward", "rewards"), ("observation", "new_obs")):
             if not np.isfinite(columns[name]).all():
                 raise self._bad(field, a[name].swapaxes(0, 1), a["t"])
-        clip = self._job["clip_rewards"]
+        clip = self._clip
         if clip:
             np.clip(np.sign(columns["rewards"]) if clip is True else columns["rewards"],
                     -float(clip), float(clip), out=columns["rewards"])

@@ -88,9 +88,12 @@ class RolloutWorker:
 
     def _make(self, number: int, native: bool = True) -> Any:
         spec = self._spec
-        context = _env.EnvContext(spec["env_config"], self._index, number, spec["num_workers"])
+        stream = self._index * 4096 + spec["generation"]
+        context = _env.EnvContext(spec["env_config"], self._index, number, spec["num_workers"],
+                                  spec["num_envs"],
+                                  (spec["seed"] * SEED_STRIDE + stream * 64) & 0x7FFFFFFF)
         return _env.make_env(spec["env"], context, spec["horizon"],
-                             native and spec.get("native_env", "auto"))
+                             native and spec.get("native_env", "auto"), spec.get("pictures"))
 
     def describe(self) -> dict[str, Any]:
         """Spaces as plain data, and who this is."""

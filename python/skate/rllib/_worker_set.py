@@ -12,7 +12,7 @@ import importlib
 import logging
 from typing import Any
 
-from skate.rllib import _config, _engine
+from skate.rllib import _config, _engine, _pictures
 from skate.rllib._errors import WorkerFailedError
 
 logger = logging.getLogger(__name__)
@@ -70,6 +70,7 @@ class WorkerSet:
             "native_env": (config.get("native_env", "auto") if not config.get("render_env")
                            and not config.get("record_env")
                            and config["env_task_fn"] is None else False),
+            "pictures": _pictures.options(config),
             "horizon": config["horizon"], "index": index, "generation": generation,
             "seed": self._seed, "steps": steps, "cut": cut,
             "hiddens": list(config["model"]["fcnet_hiddens"]),

@@ -23,7 +23,7 @@ WITHOUT_EFFECT = frozenset({
     "validate_env_runners_after_construction",
     "max_num_env_runner_restarts", "delay_between_env_runner_restarts_s",
     "env_runner_health_probe_timeout_s", "env_runner_restore_timeout_s",
-    "restart_failed_sub_environments", "gym_env_vectorize_mode", "render_mode", "is_atari",
+    "restart_failed_sub_environments", "gym_env_vectorize_mode", "render_mode",
     "tf_session_args", "local_tf_session_args", "log_sys_usage",
     "num_consecutive_env_runner_failures_tolerance", "evaluation_sample_timeout_s",
     "evaluation_force_reset_envs_before_iteration", "update_worker_filter_stats",
@@ -62,6 +62,10 @@ class AlgorithmConfig:
         for key, value in keywords.items():
             name = renamed.get(key, key)
             if name in WITHOUT_EFFECT:
+                continue
+            if name == "is_atari":
+                if value is False:
+                    self._values["preprocessor_pref"] = None
                 continue
             if name == "use_kl_loss" and name not in self._known():
                 if not value:
