@@ -133,3 +133,66 @@ def test_noise_on_parameters():
     t.train()
     assert (worker._explorer._true != true).any()       # the trainer's weights arrive
     t.stop()
+
+
+class Spots(gymnasium.Env):
+    """Pictures of 10 x 10 with a spot that moves; 1 for the action of its side."""
+
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def __init__(self, config):
+        self.dtype = np.dtype(config["dtype"])
+        self.observation_space = gymnasium.spaces.Box(0, 255, (10, 10, 1), self.dtype)
+
+    def _look(self):
+        self.at = int(self.np_random.integers(100))
+        picture = np.zeros(100, self.dtype)
+        picture[self.at] = 200 + self.at % 7
+        return picture.reshape(10, 10, 1)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t = 0
+        return self._look(), {}
+
+    def step(self, action):
+        reward = float(action == (self.at >= 50))
+        self.t += 1
+        return self._look(), reward, self.t == 7, False, {}
+
+
+LITTLE = {
+    "PG": {}, "A2C": {"train_batch_size": 30}, "A3C": {}, "PPO": {"num_sgd_iter": 2},
+    "DDPPO": {"num_workers": 1, "num_cpus_per_worker": 0, "num_sgd_iter": 2},
+    "DQN": {}, "R2D2": {"model": {"max_seq_len": 5, "lstm_cell_size": 8}, "burn_in": 2}}
+
+
+@pytest.mark.parametrize("algorithm", list(LITTLE))
+def test_bytes_are_sampled_as_bytes(algorithm):
+    """A quarter of the memory, and to the bit what is learned from the same numbers as floats."""
+    known = _registry.trainer_class(algorithm)._default_config
+    steps = {"train_batch_size": 30, "rollout_fragment_length": 15, "learning_starts": 20,
+             "sgd_minibatch_size": 10, "timesteps_per_iteration": 45, "buffer_size": 100}
+
+    def weights(dtype):
+        t = _registry.trainer_class(algorithm)(env=Spots, config={
+            "num_workers": 0, "seed": 5, "min_iter_time_s": 0, "env_config": {"dtype": dtype},
+            **{k: v for k, v in steps.items() if k in known
+               and (k, algorithm) != ("train_batch_size", "DDPPO")}, **LITTLE[algorithm]})
+        before = t.get_policy().flat_weights().copy()
+        for _ in range(2):
+            t.train()
+        assert not np.array_equal(before, t.get_policy().flat_weights())
+        kinds = None
+        if t.workers.local is not None:
+            columns, _ended = t.workers.local.collect(None, 0, 4, 0)
+            kinds = {str(columns[name].dtype) for name in ("obs", "new_obs")}
+        made = t.get_policy().flat_weights().copy()
+        t.stop()
+        return kinds, made
+
+    as_bytes, learned = weights("uint8")
+    assert as_bytes in (None, {"uint8"})
+    as_floats, same = weights("float32")
+    assert as_floats in (None, {"float32"}) and np.isfinite(same).all()
+    assert np.array_equal(learned, same)

@@ -3,8 +3,8 @@
 All environments of the worker act in one call; what it says is written straight into the arrays
 of the fragment. The rows of collect() are one environment after the other, each in order of time:
 
-  obs, new_obs        f32 [rows, obs size]; new_obs of an episode's last step is its last
-                      observation, not that of the reset
+  obs, new_obs        f32 [rows, obs size], or uint8 where observations are bytes; new_obs of an
+                      episode's last step is its last observation, not that of the reset
   actions             as the engine gave them (see _spaces.action_rows)
   rewards, terminateds, truncateds        f32 [rows]
   logp, vf, inputs    what act() said, if the spec asks for them
@@ -51,6 +51,7 @@ class Sampler(RolloutWorker):
         self._sums: list[float] = []
         self._monitors: list[Any] = []      # of Atari: who counts whole games, else None
         self._clip: Any = None
+        self._bytes = False                 # observations are bytes, and kept as such
         self._episodes = spec["generation"] << 32
         self._arrays: dict[str, Any] = {}
         self._acts: list[dict[str, Any]] = []
@@ -170,6 +171,9 @@ class Sampler(RolloutWorker):
         self._episodes += 1
         self.new_episode(i, self._episode[i])
         obs = _env.first_obs(self._envs[i], seed)
+        if seed is not None:                # the first of all
+            self._bytes = (self._filter is None and self.obs_space.get("dtype") == "uint8"
+                           and str(getattr(obs, "dtype", "")) == "uint8")
         self._obs[i] = self._row_of(obs)
         self._steps[i], self._sums[i] = 0, 0.0
         self._state[i] = 0.0
@@ -212,11 +216,12 @@ class Sampler(RolloutWorker):
         import numpy as np
 
         n, size = len(self._envs), self.obs_space["size"]
+        seen = np.uint8 if self._bytes else np.float32
         if self._arrays and len(self._arrays["rewards"]) == steps:
             return
         a: dict[str, Any] = {
-            "obs": np.zeros((steps, n, size), np.float32),
-            "new_obs": np.zeros((steps, n, size), np.float32),
+            "obs": np.zeros((steps, n, size), seen),
+            "new_obs": np.zeros((steps, n, size), seen),
             "actions": _spaces.action_rows(self.action_space, steps, n),
             "rewards": np.zeros((steps, n), np.float32),
             "ends": np.zeros((steps, n), np.uint8),
@@ -231,6 +236,10 @@ class Sampler(RolloutWorker):
             a["state_in"] = np.zeros((steps, *self._state.shape), np.float32)
         self._arrays = a
         self._acts = [{name: a[name][t] for name in acts} for t in range(steps)]
+        if self._bytes:
+            now = np.zeros((n, size), np.float32)
+            for columns in self._acts:
+                columns["obs"] = now
         if self._state.shape[1]:
             for columns in self._acts:
                 columns["state"] = self._state
@@ -277,13 +286,13 @@ class Sampler(RolloutWorker):
         its statistics, rows, episodes that ended)."""
         import numpy as np
 
-        from skate.rllib._plans._batch import for_engine
+        from skate.rllib._plans._batch import floats, for_engine
 
         columns, ended = self.collect(weights, version, steps, timestep, None, known)
         whole = self._job["batch_mode"] == "complete_episodes"
         batch = for_engine(self._engine, columns, max_seq_len, 1 if whole else steps)
         flat = np.empty(self._engine.n_gradient, np.float32)
-        stats = self._engine.gradient(batch.rows, batch.steps, batch.columns, flat)
+        stats = self._engine.gradient(batch.rows, batch.steps, floats(batch.columns), flat)
         return flat, stats, len(columns["rewards"]), ended
 
     def learn_together(self, told: dict[str, Any]) -> tuple[Any, ...]:
@@ -355,6 +364,8 @@ class Sampler(RolloutWorker):
             obs = columns["obs"]
             for i, row in enumerate(self._obs):
                 obs[i] = row
+            if self._bytes:
+                a["obs"][t] = obs
             if "state_in" in a:
                 a["state_in"][t] = self._state
             self._act(columns, explorer, explore, timestep + t * together)

@@ -16,7 +16,7 @@ from skate.rllib import _config, _engine, _metrics
 from skate.rllib._callbacks import CallbackList
 from skate.rllib._errors import CheckpointError, UnsupportedConfigError
 from skate.rllib._filter import RunningStat, make_filter
-from skate.rllib._plans._batch import Batch, for_engine
+from skate.rllib._plans._batch import Batch, floats, for_engine
 from skate.rllib._specs import Spec
 
 
@@ -187,7 +187,7 @@ class EnginePlan(Plan):
         if self.callbacks.has("on_learn_on_batch"):
             self.callbacks.call("on_learn_on_batch", policy=self.policy,
                                 train_batch=batch.columns, result=extra)
-        return {**self.engine.learn(batch.rows, batch.steps, batch.columns), **extra}
+        return {**self.engine.learn(batch.rows, batch.steps, floats(batch.columns)), **extra}
 
     def schedules(self) -> None:
         """Tell the engine the present value of what has a schedule in the config."""

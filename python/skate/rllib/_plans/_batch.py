@@ -31,6 +31,14 @@ def sequences(columns: dict[str, Any], steps: int, fragment: int) -> Batch:
                  rows, steps)
 
 
+def floats(columns: dict[str, Any]) -> dict[str, Any]:
+    """Observations that were sampled as bytes in the engine's numbers; the rest as it is."""
+    import numpy as np
+
+    return {name: array.astype(np.float32) if name in ("obs", "new_obs")
+            and array.dtype == np.uint8 else array for name, array in columns.items()}
+
+
 # Columns that are for the plan, not for the engine's learn().
 PLAN_COLUMNS = frozenset({"eps_id", "t"})
 

@@ -16,6 +16,7 @@ from typing import Any
 from skate.rllib import _metrics
 from skate.rllib._errors import WorkerFailedError
 from skate.rllib._plans import EnginePlan, Step
+from skate.rllib._plans._batch import floats
 
 WAIT_MS = 600_000       # for the slowest worker of an all-reduce
 TRIES = 5               # iterations begun again in a row
@@ -50,8 +51,8 @@ def learn_together(sampler: Any, engine: Any, told: dict[str, Any]) -> tuple[Any
         order = rng.permutation(rows)
         for at in range(0, rows - minibatch + 1, minibatch):
             pick = order[at:at + minibatch]
-            stats = engine.gradient(minibatch, 1, {name: batch[name][pick] for name in LEARNED},
-                                    flat)
+            part = floats({name: batch[name][pick] for name in LEARNED})
+            stats = engine.gradient(minibatch, 1, part, flat)
             if size > 1:
                 from skate.util import collective
 
@@ -107,7 +108,8 @@ def with_advantages(engine: Any, columns: dict[str, Any], gamma: float,
     beyond = np.nonzero(flags & (_rl.TRUNCATED | _rl.CUT))[0]
     if len(beyond):
         values = np.zeros(len(beyond), np.float32)
-        engine.act(len(beyond), {"obs": np.ascontiguousarray(columns["new_obs"][beyond]),
+        after = np.ascontiguousarray(columns["new_obs"][beyond], np.float32)
+        engine.act(len(beyond), {"obs": after,
                                  "actions": np.ascontiguousarray(columns["actions"][beyond]),
                                  "vf": values}, explore=False)
         boot[beyond] = values
