@@ -206,6 +206,29 @@ def test_a_trainer_makes_pictures_ready_and_counts_games():
     t.stop()
 
 
+def test_an_atari_environment_of_old_gym():
+    class Old:
+        observation_space, action_space = Game.observation_space, Game.action_space
+
+        def __init__(self):
+            self.unwrapped = self
+            self.game = Game(frames=20)
+            self.ale, self.get_action_meanings = self.game.ale, self.game.get_action_meanings
+
+        def reset(self):
+            return self.game.reset()[0]
+
+        def step(self, action):
+            obs, reward, done, _cut, info = self.game.step(action)
+            return obs, reward, done, info
+
+    t = trainer("PG", lambda config: Old())
+    assert t.observation_space.shape == (84, 84, 4)
+    columns, _fragment, ended = t.plan.sample_batch()
+    assert set(columns["rewards"]) == {1.0} and set(ended.rewards) == {180.0}
+    t.stop()
+
+
 @pytest.mark.parametrize(("config", "shape", "low", "high"), [
     ({"model": {"framestack": False}}, (84, 84, 1), 0, 255),
     ({"model": {"num_framestacks": 2, "dim": 42}}, (42, 42, 2), 0, 255),

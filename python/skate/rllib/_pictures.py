@@ -69,14 +69,14 @@ def prepare(env: Any, opts: dict[str, Any] | None) -> Any:
     if not opts or opts["pref"] is None or not hasattr(getattr(env, "unwrapped", None), "ale"):
         return env
     shape = getattr(env.observation_space, "shape", None)
-    if env.observation_space != env.unwrapped.observation_space:
-        return env
-    if shape == (128,):
-        return _centred(env)
-    if shape not in SCREENS:
+    if env.observation_space != env.unwrapped.observation_space or (
+            shape != (128,) and shape not in SCREENS):
         return env
     from skate.rllib.env.wrappers import atari_wrappers
 
+    env = atari_wrappers.as_gymnasium(env)
+    if shape == (128,):
+        return _centred(env)
     if opts["pref"] == "rllib":
         return _field(env, opts)
     count = opts["num_framestacks"]

@@ -16,8 +16,39 @@ import gymnasium
 import numpy as np
 
 from skate import _rl
+from skate.rllib import _env
 
 TIME_LIMIT = 108_000        # steps: half an hour of play at 60 frames a second
+
+
+class _Newer(gymnasium.Env):
+    """An Atari environment of old Gym under Gymnasium's API."""
+
+    def __init__(self, old: Any) -> None:
+        space = old.observation_space
+        self.observation_space = gymnasium.spaces.Box(0, 255, space.shape, space.dtype)
+        self.action_space = gymnasium.spaces.Discrete(old.action_space.n)
+        self.old, self.ale = old, old.unwrapped.ale
+        self._frameskip = getattr(old.unwrapped, "frameskip", getattr(old, "_frameskip", 1))
+        self.get_action_meanings = old.unwrapped.get_action_meanings
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        """A new game."""
+        super().reset(seed=seed)
+        return _env.first_obs(self.old, seed), {}
+
+    def step(self, action: Any) -> Any:
+        """One step."""
+        return _env.five(self.old.step(action))
+
+    def close(self) -> None:
+        """Close it."""
+        _env.close_env(self.old)
+
+
+def as_gymnasium(env: Any) -> Any:
+    """The environment, or one of old Gym as Gymnasium has them."""
+    return env if isinstance(env, gymnasium.Env) else _Newer(env)
 
 
 def is_atari(env: Any) -> bool:
@@ -280,7 +311,7 @@ def wrap_deepmind(env: Any, dim: int = 84, framestack: bool | int = True,
     """Mnih et al.'s preprocessing: uint8 [dim][dim][4], or [..][k] with framestack=k, [..][1]
     without. Frames are skipped (4, the brighter of the last two) where the environment does not
     skip itself, or as `noframeskip` says. Rewards are left to config["clip_rewards"]."""
-    env = NoopResetEnv(MonitorEnv(env))
+    env = NoopResetEnv(MonitorEnv(as_gymnasium(env)))
     if noframeskip or (noframeskip is None and not skips_frames(env)):
         env = MaxAndSkipEnv(env)
     env = WarpFrame(_episodes(env), dim)
