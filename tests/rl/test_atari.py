@@ -248,6 +248,16 @@ def test_what_a_config_says_of_pictures(config, shape, low, high):
     t.stop()
 
 
+def test_offline_data_is_of_the_same_pictures(tmp_path):
+    t = trainer("PG", output=str(tmp_path), model={"dim": 10})
+    t.train()
+    t.stop()
+    t = trainer("BC", input=str(tmp_path), input_evaluation=[], model={"dim": 10})
+    assert t.observation_space.shape == (10, 10, 4)
+    assert t.train()["timesteps_total"] > 0
+    t.stop()
+
+
 def test_rewards_are_left_if_the_config_says_so():
     t = trainer("PG", clip_rewards=False)
     columns, _fragment, _ended = t.plan.sample_batch()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from skate.rllib import _config, _env, _metrics, _spaces
+from skate.rllib import _config, _env, _metrics, _pictures, _spaces
 from skate.rllib._errors import OfflineDataError
 from skate.rllib._plans import EnginePlan, Step
 from skate.rllib._plans._batch import Batch
@@ -58,7 +58,7 @@ class OfflinePlan(EnginePlan):
         own = (config["observation_space"], config["action_space"])
         if own[0] is None or own[1] is None:
             env = _env.make_env(config["env"], _env.EnvContext(config["env_config"]),
-                                config["horizon"])
+                                config["horizon"], pictures=_pictures.options(config))
             own = (env.observation_space, env.action_space)
             _env.close_env(env)
         self._own = own
