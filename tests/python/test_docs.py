@@ -23,18 +23,21 @@ LONG = re.compile("skate.util.spark|skate import tune")
 OPTIONAL = {"skate.rllib.models.tf": "tensorflow"}
 
 
+@pytest.mark.timeout(120)   # the import of a framework takes long on a loaded machine
 @pytest.mark.parametrize("page", [*PAGES, "../README.md"])
 def test_the_blocks_of_a_page_run(page, tmp_path):
     blocks = re.findall(r"^```python\n(.*?)^```$", (DOCS / page).read_text(), re.M | re.S)
     if page == "../README.md":
         blocks = [block for block in blocks if not LONG.search(block)]
+    assert blocks
     missing = [text for text, name in OPTIONAL.items() if importlib.util.find_spec(name) is None]
     blocks = [block for block in blocks if not any(text in block for text in missing)]
-    assert blocks
+    if not blocks:
+        pytest.skip(f"needs {', '.join(OPTIONAL[text] for text in missing)}")
     script = tmp_path / "page.py"
     script.write_text("\n".join(blocks))
     done = subprocess.run(
-        [sys.executable, str(script)], capture_output=True, text=True, timeout=60, cwd=tmp_path,
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=110, cwd=tmp_path,
         env={**os.environ, "HOME": str(tmp_path)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
