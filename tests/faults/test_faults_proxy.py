@@ -29,7 +29,8 @@ def rig(tmp_path):
 @pytest.mark.timeout(120)
 def test_work_goes_on_through_cuts_and_delays(rig, tmp_path):
     ids = runs.alive()
-    calls = ledger.Calls([ledger.Counter.options(resources={"far": 1}).remote()])
+    calls = ledger.Calls([ledger.Counter.options(resources={"far": 0.5}).remote()])
+    there = ledger.look.options(resources={"far": 0.5})
     objects = ledger.Objects()
     one, two = sorted(rig.machines)
     for turn, fault in enumerate((
@@ -45,11 +46,13 @@ def test_work_goes_on_through_cuts_and_delays(rig, tmp_path):
         assert len(ray.get(reply, timeout=ledger.GET_S)[1]) == calls.sent[0]
         calls.more(30)
         objects.round(4, 1 << 18)
+        sent = ledger.data(turn, 1 << 18)     # SPREAD need not
+        assert ray.get(there.remote(ray.put(sent)), timeout=ledger.GET_S) == ledger.digest(sent)
         tasks.check()
         rig.net.heal()
     calls.check()
     assert runs.alive() == ids
-    assert rig.net.forwarded > 1 << 18
+    assert rig.net.forwarded > 4 << 18
 
 
 def test_delays_are_as_long_as_they_should(rig):
