@@ -46,7 +46,7 @@ def test_work_goes_on_through_cuts_and_delays(rig, tmp_path):
         assert len(ray.get(reply, timeout=ledger.GET_S)[1]) == calls.sent[0]
         calls.more(30)
         objects.round(4, 1 << 18)
-        sent = ledger.data(turn, 1 << 18)     # SPREAD need not
+        sent = ledger.data(turn, 1 << 18)  # SPREAD may stay on one node
         assert ray.get(there.remote(ray.put(sent)), timeout=ledger.GET_S) == ledger.digest(sent)
         tasks.check()
         rig.net.heal()
