@@ -2,7 +2,7 @@
 
 usage: grid_ray.py [--seeds N] [--ray PYTHON]
 
---ray names an interpreter that has ray[rllib,tune]==2.60.0 and torch; without it only Skate runs.
+--ray names an interpreter that has ray[rllib,tune]==2.60.0, torch and pillow; else only Skate runs.
 The article's grid asks for three workers a trial, which RLlib cannot place on two cores: here each
 trial samples in its own process (no workers) on both sides, so two trials run at a time. The rest
 is RLlib's default on both: 4,000 steps an iteration, 30 epochs of 128, nets of 256 x 256, until the
@@ -52,7 +52,8 @@ def ray_child(seed: int) -> list[dict[str, Any]]:
     name = "env_runners/episode_return_mean"
     results = tune.Tuner(
         "PPO", param_space=config.to_dict() | {"lr": tune.grid_search(RATES)},
-        run_config=tune.RunConfig(stop={name: 200, "training_iteration": LIMIT}, verbose=0)).fit()
+        run_config=tune.RunConfig(stop={name: 200, "training_iteration": LIMIT}, verbose=0,
+                                  storage_path=os.environ["GRID_FOLDER"])).fit()
     return [{"lr": r.config["lr"], "reward": r.metrics["env_runners"]["episode_return_mean"],
              "iterations": r.metrics["training_iteration"]} for r in results]
 
@@ -64,8 +65,8 @@ def run(side: str, python: str, seed: int) -> dict[str, Any]:
         done = subprocess.run(
             [python, __file__, "--child", side, "--seed", str(seed)], capture_output=True,
             text=True, check=False, cwd=folder,
-            env={**os.environ, "SKATE_RESULTS_DIR": folder, "RAY_AIR_LOCAL_CACHE_DIR": folder,
-                 "TUNE_RESULT_DIR": folder, "RAY_TMPDIR": "/tmp"})
+            env={**os.environ, "SKATE_RESULTS_DIR": folder, "RAY_AUTH_MODE": "disabled",
+                 "RAY_TMPDIR": "/tmp", "GRID_FOLDER": folder})
         seconds = time.perf_counter() - started
     for line in done.stdout.splitlines():
         if line.startswith("RESULT "):
