@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import pathlib
 import subprocess
 import sys
+import tempfile
 import textwrap
 
 import numpy as np
@@ -151,6 +153,7 @@ def test_eager_gives_what_traced_gives(traced):
         return told
 
     eager, traced = first(framework="tfe"), first(**traced)
+    assert not list(pathlib.Path(tempfile.gettempdir()).glob("__autograph_generated*"))
     assert eager["custom_losses"] > traced["custom_losses"]     # forward() itself, or its trace
     assert eager["total_loss"] == pytest.approx(traced["total_loss"], abs=1e-4)
     assert eager["kl"] == pytest.approx(traced["kl"], abs=1e-5)

@@ -18,6 +18,8 @@ from skate.rllib._models.losses import LOSSES, Pass
 from skate.rllib._tf import model as models
 from skate.rllib._tf import ops
 
+# As RLlib traces: code is run as it is, not rewritten (and leaves no generated files in /tmp).
+TRACING = {"autograph": False, "reduce_retracing": True}
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
 # Numbers of the config that change while it trains: tensors, so that a trace sees them change.
 CHANGING = ("kl_coeff", "entropy_coeff")
@@ -50,8 +52,8 @@ class TFEngine(base.ModelEngine):
         self._found: list[Any] = [None] * len(self._params)     # the gradient there is
         self._differentiate: Any = self._loss
         if self._o.get("traced"):
-            self._call = tf.function(self.model.forward, reduce_retracing=True)
-            self._differentiate = tf.function(self._loss, reduce_retracing=True)
+            self._call = tf.function(self.model.forward, **TRACING)
+            self._differentiate = tf.function(self._loss, **TRACING)
 
     def _first_call(self) -> None:
         """Layers make their variables when they first see a row."""
