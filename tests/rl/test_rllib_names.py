@@ -58,6 +58,15 @@ def test_modules_of_both_eras():
         from skate.rllib.agents.ppo import Nothing  # noqa: F401
 
 
+def test_learners_elsewhere_are_not_promised(caplog):
+    from skate.rllib.algorithms.ppo import PPOConfig
+
+    PPOConfig().learners(num_learners=0, num_gpus_per_learner=0)
+    assert not caplog.records
+    PPOConfig().learners(num_learners=2)
+    assert "num_learners=2 changes nothing" in caplog.text
+
+
 def test_nothing_heavy_is_imported():
     code = ("import sys, skate.rllib.agents, skate.rllib.algorithms.ppo as p; p.PPOConfig();"
             "print([m for m in ('numpy', 'torch', 'tensorflow', 'gymnasium') if m in sys.modules])")

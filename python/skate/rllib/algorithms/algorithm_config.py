@@ -7,10 +7,13 @@ returns the config itself; a keyword that nobody knows raises at once.
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from skate.rllib import _config
+
+logger = logging.getLogger(__name__)
 
 # Keywords that choose between engines that we do not have; they change nothing here.
 WITHOUT_EFFECT = frozenset({
@@ -62,6 +65,10 @@ class AlgorithmConfig:
         for key, value in keywords.items():
             name = renamed.get(key, key)
             if name in WITHOUT_EFFECT:
+                if name in ("num_learners", "num_gpus_per_learner") and value:
+                    logger.warning("%s=%r changes nothing: the learner runs in the trainer's own "
+                                   "process, on the CPUs given to it (DDPPO's are its workers)",
+                                   name, value)
                 continue
             if name == "is_atari":
                 if value is False:
