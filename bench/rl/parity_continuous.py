@@ -1,6 +1,6 @@
 """Steps of the environment and seconds until an algorithm solves a task: Skate's engine beside
-Stable-Baselines3, both at Stable-Baselines3's hyperparameters, one thread each. A third side, `fast`,
-is Skate with nets of 64 x 64, which are enough for this task.
+Stable-Baselines3, both at Stable-Baselines3's hyperparameters, one thread each. A third side,
+`fast`, is Skate with nets of 64 x 64, which are enough for this task.
 
     PYTHONPATH=.../site-packages python bench/rl/parity_continuous.py --algo sac --seeds 2
 

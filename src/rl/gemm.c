@@ -9,10 +9,26 @@
 #include <stddef.h>
 
 #include "base/assert.h"
+#include "rl/kern.h"
 
 #ifndef SKATE_RL_NO_XSMM
 #include <libxsmm.h>
 #endif
+
+enum {
+    THIN_FROM = 16,     /* one vector */
+    THIN_DEEP = 8,      /* sums of fewer rows cost less than writing their columns */
+};
+
+/* A kernel for few rows of C, where its vectors can be filled from the other side. */
+static void (*thin_kernel(const struct gemm_plan *plan))(const struct gemm_plan *, const float *,
+                                                         const float *, float *) {
+    if (plan->m > KERN_THIN_MAX || (plan->trans_b ? plan->n : plan->k) < THIN_FROM)
+        return NULL;
+    if (plan->trans_b && plan->k < THIN_DEEP)
+        return NULL;
+    return plan->trans_b ? kern_get()->thin_nt : kern_get()->thin_nn;
+}
 
 int gemm_plan_init(struct gemm_plan *plan) {
     SKATE_ASSERT(plan);
@@ -23,6 +39,9 @@ int gemm_plan_init(struct gemm_plan *plan) {
     if (plan->ldb < (plan->trans_b ? plan->n : plan->k))
         return -SKATE_EINVAL;
     plan->kernel = NULL;
+    plan->thin = thin_kernel(plan);
+    if (plan->thin)
+        return 0;
 #ifndef SKATE_RL_NO_XSMM
     {
         const float alpha = 1.0f, beta = plan->add ? 1.0f : 0.0f;
@@ -54,7 +73,9 @@ void gemm_f32_plain(const struct gemm_plan *plan, const float *a, const float *b
 }
 
 void gemm_f32(const struct gemm_plan *plan, const float *a, const float *b, float *c) {
-    if (plan->kernel)
+    if (plan->thin)
+        plan->thin(plan, a, b, c);
+    else if (plan->kernel)
         plan->kernel(a, b, c);
     else
         gemm_f32_plain(plan, a, b, c);

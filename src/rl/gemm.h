@@ -16,11 +16,13 @@
 struct gemm_plan {
     int m, n, k, lda, ldb, ldc;
     bool trans_b, add;
-    void (*kernel)(const float *a, const float *b, float *c, ...); /* NULL: the plain loop */
+    void (*kernel)(const float *a, const float *b, float *c, ...);
+    /* Where m is small: instead of `kernel`. Neither: the plain loop. */
+    void (*thin)(const struct gemm_plan *plan, const float *a, const float *b, float *c);
 };
 
-/* Fill in `plan` from its own sizes (all but `kernel`). -SKATE_EINVAL: a size is not positive or
- * a leading dimension is too short. */
+/* Fill in `plan` from its own sizes (all but `kernel` and `thin`). -SKATE_EINVAL: a size is not
+ * positive or a leading dimension is too short. */
 SKATE_NODISCARD int gemm_plan_init(struct gemm_plan *plan);
 
 /* C = A * op(B), or C += A * op(B). */

@@ -18,6 +18,9 @@ struct kern_adam {
     float grad_scale;          /* the clip's factor, 1 without a clip */
 };
 
+struct gemm_plan;
+enum { KERN_THIN_MAX = 4 };
+
 struct kern_table {
     const char *name;
     /* y[rows][cols] = act(y + bias[cols]) */
@@ -38,6 +41,9 @@ struct kern_table {
     void (*exp)(float *x, size_t n);
     /* The sum of squares, in a fixed order. */
     double (*norm2)(const float *x, size_t n);
+    /* Products with m of 1 to KERN_THIN_MAX (gemm.h has the shapes): B as it is, B transposed. */
+    void (*thin_nn)(const struct gemm_plan *plan, const float *a, const float *b, float *c);
+    void (*thin_nt)(const struct gemm_plan *plan, const float *a, const float *b, float *c);
 };
 
 /* The best table for this CPU; never NULL. */

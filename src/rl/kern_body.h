@@ -9,6 +9,7 @@
 
 #include "rl/kern.h"
 #include "rl/kern_exp.h"
+#include "rl/kern_thin.h"
 
 #define TANH_P0 9.999999795e-01f
 #define TANH_P1 1.338100929e-01f
@@ -188,5 +189,5 @@ static double norm2(const float *x, size_t n) {
     {                                                                                          \
         .name = (label), .bias_act = bias_act, .act_back = act_back, .col_sum = col_sum,       \
         .adam = adam, .transpose = transpose, .sigmoid = sigmoid, .exp = exp_all,              \
-        .norm2 = norm2                                                                         \
+        .norm2 = norm2, .thin_nn = thin_nn, .thin_nt = thin_nt                                 \
     }

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "rl/gemm.h"
+#include "rl/kern.h"
 #include "rl/rl_rng.h"
 
 enum { ROOM = 300 * 300 };
@@ -39,7 +40,8 @@ static void compare(const struct gemm_plan *p, const float *got) {
 static void products_match_the_naive_loop(void **state) {
     static const int shapes[][3] = { { 256, 32, 256 }, { 256, 64, 128 }, { 2, 32, 256 },
                                      { 256, 1, 4 }, { 1, 17, 33 }, { 33, 3, 1 }, { 5, 4, 7 },
-                                     { 64, 13, 100 } };
+                                     { 64, 13, 100 }, { 1, 32, 256 }, { 3, 90, 70 },
+                                     { 4, 64, 128 }, { 2, 5, 1100 }, { 1, 16, 15 } };
 
     (void)state;
     fill(a, 1);
@@ -74,14 +76,48 @@ static void rows_do_not_depend_on_their_number(void **state) {
     assert_memory_equal(c, c2, 256 * 32 * sizeof(float));
 }
 
+/* One row of C at a time, as a policy is asked, or many, as it learns. */
+static void thin_rows_do_not_depend_on_their_number(void **state) {
+    struct gemm_plan many = { .m = 2, .n = 7, .k = 70, .lda = 2, .ldb = 70, .ldc = 2 }, one = many;
+
+    (void)state;
+    one.n = 1;
+    fill(a, 7);
+    fill(b, 8);
+    assert_int_equal(gemm_plan_init(&many), 0);
+    assert_int_equal(gemm_plan_init(&one), 0);
+    assert_non_null(many.thin);
+    gemm_f32(&many, a, b, c);
+    for (int j = 0; j < 7; j++)
+        gemm_f32(&one, a, b + j * 70, c2 + j * 2);
+    assert_memory_equal(c, c2, 14 * sizeof(float));
+}
+
+static void thin_products_of_every_instruction_set(void **state) {
+    (void)state;
+    fill(a, 9);
+    fill(b, 10);
+    for (int table = 0; table < KERN_TABLES; table++)
+        for (int m = 1; m <= KERN_THIN_MAX && kern_nth(table); m++) {
+            struct gemm_plan p = { .m = m, .n = 85, .k = 90, .lda = 5, .ldb = 91, .ldc = 5 };
+
+            kern_nth(table)->thin_nn(&p, a, b, c);
+            compare(&p, c);
+            p.trans_b = true;
+            kern_nth(table)->thin_nt(&p, a, b, c);
+            compare(&p, c);
+        }
+}
+
 static void adding_to_what_is_there(void **state) {
-    struct gemm_plan p = { .m = 20, .n = 9, .k = 33, .lda = 20, .ldb = 33, .ldc = 21, .add = true };
+    struct gemm_plan p = { .n = 9, .k = 33, .lda = 20, .ldb = 33, .ldc = 21 };
 
     (void)state;
     fill(a, 5);
     fill(b, 6);
-    for (int trans = 0; trans < 2; trans++) {
-        p.trans_b = trans == 1;
+    for (int way = 0; way < 4; way++) {
+        p.trans_b = way % 2 == 1;
+        p.m = way < 2 ? 20 : 2;
         p.add = false;
         assert_int_equal(gemm_plan_init(&p), 0);
         gemm_f32(&p, a, b, c2);
@@ -91,12 +127,12 @@ static void adding_to_what_is_there(void **state) {
             c[i] = 3.0f;
         gemm_f32(&p, a, b, c);
         for (int j = 0; j < 9; j++)
-            for (int i = 0; i < 20; i++)
+            for (int i = 0; i < p.m; i++)
                 assert_true(fabsf(c[j * 21 + i] - c2[j * 21 + i] - 3.0f) < 1e-5f);
         for (int i = 0; i < ROOM; i++)
             c[i] = 3.0f;
         gemm_f32_plain(&p, a, b, c);
-        for (int i = 0; i < 20; i++)
+        for (int i = 0; i < p.m; i++)
             assert_true(fabsf(c[i] - c2[i] - 3.0f) < 1e-5f);
     }
 }
@@ -120,6 +156,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(products_match_the_naive_loop),
         cmocka_unit_test(rows_do_not_depend_on_their_number),
+        cmocka_unit_test(thin_rows_do_not_depend_on_their_number),
+        cmocka_unit_test(thin_products_of_every_instruction_set),
         cmocka_unit_test(adding_to_what_is_there),
         cmocka_unit_test(bad_sizes_are_refused),
     };
