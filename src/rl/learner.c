@@ -20,7 +20,7 @@ void learner_opts_default(struct learner_opts *opts) {
         .gamma = 0.99f, .lambda = 1.0f, .lr = 5e-5f, .beta1 = 0.9f, .beta2 = 0.999f,
         .adam_eps = 1e-8f, .clip = 0.3f, .vf_clip = 10.0f, .vf_coeff = 1.0f,
         .entropy_coeff = 0.0f, .kl_coeff = 0.2f, .kl_target = 0.01f, .grad_clip = 0.0f,
-        .minibatch = 128, .epochs = 30, .threads = 1, .seed = 0,
+        .shuffle = true, .minibatch = 128, .epochs = 30, .threads = 1, .seed = 0,
     };
 }
 
@@ -252,7 +252,7 @@ static int run(struct learner *l, const struct frag *frags, size_t n_frags,
     rows = l->batch.n < (size_t)o->minibatch || l->gradient_only ? (int)l->batch.n
                                                                  : o->minibatch;
     l->params = (struct ppo_params){ o->clip, o->vf_clip, o->vf_coeff, o->kl_coeff,
-                                     o->entropy_coeff };
+                                     o->entropy_coeff, o->vf_clip_loss };
     for (int i = 0; i < 2; i++) {
         r = learner_trunk_prepare(&l->trunks[i], rows);
         if (r < 0)
@@ -290,7 +290,8 @@ int learner_update(struct learner *l, const struct frag *frags, size_t n_frags,
     l->adam_steps += stats.minibatches;
     l->updates++;
     l->policy->version++;
-    adapt_kl(&l->opts, stats.kl);
+    adapt_kl(&l->opts, l->opts.kl_last
+                           ? l->trunks[0].last.kl / (double)l->trunks[0].rows : stats.kl);
     *ret = stats;
     if (!isfinite(stats.total_loss))
         return err_fail(err, -SKATE_EINVAL, "the loss is not finite after %llu updates "

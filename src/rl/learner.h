@@ -9,6 +9,7 @@
 #ifndef SKATE_RL_LEARNER_H
 #define SKATE_RL_LEARNER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -24,6 +25,9 @@ struct learner_opts {
     float clip, vf_clip, vf_coeff, entropy_coeff;
     float kl_coeff, kl_target;  /* kl_coeff adapts by 1.5 and 0.5 around the target */
     float grad_clip;            /* global norm; 0: none */
+    bool vf_clip_loss;          /* see ppo.h */
+    bool kl_last;               /* kl_coeff adapts to the last minibatch's KL, not to the mean */
+    bool shuffle;               /* rows in a new order each epoch; false: as they came */
     int minibatch, epochs, threads;
     uint64_t seed;              /* of the minibatch order */
 };

@@ -31,6 +31,7 @@ struct trunk {
     double *slab_norm2;         /* [n_slabs]: squared norm of each slab's gradient */
     struct ppo_sums *tile_sums; /* [n_tiles] of the minibatch under way */
     struct ppo_sums sums;       /* of the update */
+    struct ppo_sums last;       /* of its latest minibatch */
     double explained_var;       /* sum over minibatches */
 };
 

@@ -238,6 +238,7 @@ static void collect_sums(struct gang *g) {
         for (int k = 0; k < t->n_tiles; k++)
             ppo_sums_add(&s, &t->tile_sums[k]);
         ppo_sums_add(&t->sums, &s);
+        t->last = s;
         variance = s.error2 / n - (s.error / n) * (s.error / n);
         spread = s.target2 / n - (s.target / n) * (s.target / n);
         if (t->is_value && spread > 0.0)
@@ -311,7 +312,7 @@ static void shuffle(struct learner *l, uint32_t *order, int epoch) {
     rl_rng_init(&rng, l->opts.seed, STREAM_ORDER + l->updates * 100003u + (uint64_t)epoch);
     for (uint32_t i = 0; i < n; i++)
         order[i] = i;
-    if (l->gradient_only)
+    if (l->gradient_only || !l->opts.shuffle)
         return;
     for (uint32_t i = n; i > 1; i--) {
         uint32_t j = rl_rng_below(&rng, i), swap = order[i - 1];

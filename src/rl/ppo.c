@@ -56,8 +56,9 @@ void ppo_value_tile(const struct ppo_params *p, const struct ppo_batch *b,
         move = move > p->vf_clip ? p->vf_clip : move < -p->vf_clip ? -p->vf_clip : move;
         limited = old + move - target;
         loss = error * error;
-        loss_limited = limited * limited;
-        if (v - old == move || loss >= loss_limited) {  /* not cut, or the cut one is smaller */
+        loss_limited = p->vf_clip_loss ? p->vf_clip : limited * limited;
+        /* Its gradient counts: nothing is cut, or (of the move) the cut one is smaller. */
+        if (p->vf_clip_loss ? !(loss > loss_limited) : v - old == move || loss >= loss_limited) {
             d[i] = 2.0f * error * p->vf_coeff * scale;
         } else {
             loss = loss_limited;

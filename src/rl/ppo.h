@@ -1,18 +1,22 @@
 /* ppo.h - the PPO loss with RLlib's semantics, and its gradient at the nets' outputs.
  *
  * loss = mean( -min(A r, A clip(r, 1-c, 1+c)) + kl_coeff KL(old || new) - entropy_coeff H
- *              + vf_coeff max((v - t)^2, (clip(v, v_old - vc, v_old + vc) - t)^2) )
+ *              + vf_coeff L ),
+ * L = max((v - t)^2, (clip(v, v_old - vc, v_old + vc) - t)^2), or min((v - t)^2, vc) with
+ * vf_clip_loss.
  * The nets share nothing, so the policy part and the value part are separate functions on one tile
  * of rows. Sums are double and in row order. Pure, any thread, never blocks.
  * Tests: tests/unit/rl_ppo_test.c, tests/rl/test_engine.py (finite differences). */
 #ifndef SKATE_RL_PPO_H
 #define SKATE_RL_PPO_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 struct ppo_params {
     float clip, vf_clip, vf_coeff, kl_coeff, entropy_coeff;
+    bool vf_clip_loss;          /* the squared error is cut, not the value's move */
 };
 
 /* The train batch as separate arrays of n rows. */

@@ -246,6 +246,56 @@ def test_ppo_on_the_tape_is_the_fused_learner() -> None:
     assert np.abs(mine - expected).max() < 1e-5 * np.abs(expected).max()
 
 
+def two_minibatches(fused: bool, target: float, last: bool) -> tuple[float, float]:
+    """(the mean KL of an update of two minibatches, the first of which starts from the weights
+    that acted, so that its KL is 0; the coefficient afterwards)"""
+    rows, options = 64, {"kl_target": target, "kl_coeff": 0.4, "lr": 1e-2}
+    rng, by = np.random.default_rng(5), "last" if last else "mean"
+    data = {**batch(rows), "logp": np.zeros(rows, np.float32), "vf": np.zeros(rows, np.float32),
+            "inputs": np.zeros((rows, 4), np.float32)}
+    data["actions"] = np.zeros(rows, np.int32)
+    if not fused:
+        a = algo("PPO", sgd_minibatch_size=32, num_sgd_iter=1, kl_update=by, **options)
+        a.set_weights(np.random.default_rng(1).normal(scale=0.4, size=a.n_weights)
+                      .astype(np.float32), 0)
+        a.act(rows, {k: data[k] for k in ("obs", "actions", "logp", "vf", "inputs")}, True)
+        stats = a.learn(rows, 1, data)
+        return stats["kl"], a.learn(rows, 1, data)["cur_kl_coeff"]
+    policy = _rl.Policy(3, 4, (8, 6), seed=2)
+    rollout, buffer = _rl.Rollout(policy, rows, 1, 20), np.zeros(_rl.frag_bytes(rows, 1, 3, 4),
+                                                                 np.uint8)
+    rollout.set_obs(0, rng.normal(size=3))
+    rollout.begin(buffer, 1)
+    for _ in range(rows):
+        rollout.act()
+        rollout.step(0, rng.normal(size=3).astype(np.float32), rng.normal(), False, False)
+    rollout.finish()
+    learner = _rl.Learner(policy, minibatch=32, epochs=1, kl_last=last, **options)
+    stats = learner.update([buffer])
+    return stats["kl"], learner.update([buffer])["cur_kl_coeff"]
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_the_coefficient_adapts_to_the_mean_or_the_last_kl(fused: bool) -> None:
+    mean = two_minibatches(fused, 1.0, False)[0]
+    assert mean > 0
+    target = 0.75 * mean                    # mean < 2 target < last = 2 mean
+    assert two_minibatches(fused, target, False)[1] == pytest.approx(0.4)
+    assert two_minibatches(fused, target, True)[1] == pytest.approx(0.6)
+
+
+def test_ppo_on_the_tape_without_a_shuffle() -> None:
+    def after(seed: int, shuffle: bool) -> bytes:
+        rows = 64
+        a = algo("PPO", seed, sgd_minibatch_size=16, num_sgd_iter=2, shuffle_sequences=shuffle)
+        a.set_weights(np.full(a.n_weights, 0.1, np.float32), 0)
+        a.learn(rows, 1, {**batch(rows), "logp": np.full(rows, -1.4, np.float32),
+                          "vf": np.zeros(rows, np.float32),
+                          "inputs": np.zeros((rows, 4), np.float32)})
+        return weights(a).tobytes()
+    assert after(1, False) == after(2, False) != after(1, True) != after(2, True)
+
+
 @pytest.mark.parametrize("name", ["A2C", "IMPALA", "PPO"])
 def test_a_diverged_net_is_a_floating_point_error(name: str) -> None:
     data = {**batch(), "logp": np.full(20, -1.4, np.float32), "vf": np.zeros(20, np.float32),

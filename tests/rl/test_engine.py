@@ -107,6 +107,8 @@ def numpy_loss(flat: np.ndarray, f: Fragment, o: dict[str, float]) -> float:
     value = forward(vf, fields["obs"])[:, 0]
     near = fields["value"] + np.clip(value - fields["value"], -o["vf_clip"], o["vf_clip"])
     vf_loss = np.maximum((value - target) ** 2, (near - target) ** 2)
+    if o.get("vf_clip_loss"):
+        vf_loss = np.minimum((value - target) ** 2, o["vf_clip"])
     return float(np.mean(-surrogate + o["kl_coeff"] * kl + o["vf_coeff"] * vf_loss
                          - o["entropy_coeff"] * entropy))
 
@@ -132,25 +134,27 @@ def test_gae_matches_numpy():
     np.testing.assert_allclose(got[1], want[1], atol=2e-5)
 
 
+@pytest.mark.parametrize("clip_loss", [False, True])
 @pytest.mark.parametrize("seed", [1, 2])
-def test_gradients_match_finite_differences(seed):
+def test_gradients_match_finite_differences(seed, clip_loss):
+    options = {**OPTIONS, "vf_clip_loss": clip_loss}
     fragment = random_fragment(seed)
     policy = _rl.Policy(OBS, ACTIONS, HIDDEN, seed=seed + 10)
     rng = np.random.default_rng(seed)
     flat = (weights_of(policy) + 0.1 * rng.normal(size=policy.n_weights)).astype(np.float32)
     policy.set_weights(flat)
-    learner = _rl.Learner(policy, threads=2, **OPTIONS)
+    learner = _rl.Learner(policy, threads=2, **options)
     gradient = np.empty(policy.n_weights, np.float32)
     stats = learner.gradient([fragment], gradient)
     np.testing.assert_array_equal(weights_of(policy), flat)
     view, point = Fragment(fragment), flat.astype(float)
-    assert stats["total_loss"] == pytest.approx(numpy_loss(point, view, OPTIONS), rel=1e-5)
+    assert stats["total_loss"] == pytest.approx(numpy_loss(point, view, options), rel=1e-5)
     for i in rng.choice(flat.size, 150, replace=False):
         h = 1e-5
         up, down = point.copy(), point.copy()
         up[i] += h
         down[i] -= h
-        want = (numpy_loss(up, view, OPTIONS) - numpy_loss(down, view, OPTIONS)) / (2 * h)
+        want = (numpy_loss(up, view, options) - numpy_loss(down, view, options)) / (2 * h)
         assert gradient[i] == pytest.approx(want, rel=1e-3, abs=2e-5), i
 
 
@@ -175,6 +179,15 @@ def test_updates_are_adam_on_these_gradients():
         # An element with a gradient near zero moves by lr times a ratio of tiny numbers.
         close = np.abs(weights_of(a) - x) < 2e-4
         assert close.mean() > 0.999
+
+
+def test_without_a_shuffle_rows_are_learned_as_they_came():
+    def after(seed, shuffle):
+        policy = _rl.Policy(OBS, ACTIONS, HIDDEN, seed=3)
+        _rl.Learner(policy, minibatch=20, epochs=2, seed=seed, shuffle=shuffle, **OPTIONS).update(
+            [random_fragment(5)])
+        return weights_of(policy).tobytes()
+    assert after(1, False) == after(2, False) != after(1, True) != after(2, True)
 
 
 def test_grad_clip_scales_the_whole_gradient():

@@ -211,12 +211,27 @@ def loss_ppo(nets: Nets, data: dict[str, Any]) -> Any:
             + 0.7 * kl_of(nets.space, f64(data["inputs"]), inputs)).mean()
 
 
+def loss_ppo_newer(nets: Nets, data: dict[str, Any]) -> Any:
+    """RLlib 2.60's: the squared error is cut."""
+    inputs, value, beyond = nets(data)
+    adv, target = gae(data, f64(data["vf"]), beyond, 0.9)
+    adv = (adv - adv.mean()) / adv.std(correction=0)
+    ratio = (logp_of(nets.space, inputs, data["actions"]) - f64(data["logp"])).exp()
+    surrogate = torch.minimum(adv * ratio, adv * ratio.clamp(0.7, 1.3))
+    value_loss = ((value - target) ** 2).clamp(0, 0.6)
+    assert 0 < (value_loss < 0.6).sum() < ROWS
+    return (-surrogate + 0.5 * value_loss - 0.02 * entropy_of(nets.space, inputs)
+            + 0.7 * kl_of(nets.space, f64(data["inputs"]), inputs)).mean()
+
+
 CASES: dict[str, tuple[Any, dict[str, Any]]] = {
     "A2C": (loss_a2c, {"lambda": 0.9}),
     "IMPALA": (loss_impala, {}),
     "APPO": (loss_appo, {"use_kl_loss": True, "kl_coeff": 1.4, "clip_param": 0.4}),
     "PPO": (loss_ppo, {"lambda": 0.9, "kl_coeff": 0.7, "vf_clip_param": 0.2,
                        "vf_loss_coeff": 0.5}),
+    "PPO of 2.60": (loss_ppo_newer, {"lambda": 0.9, "kl_coeff": 0.7, "vf_clip_param": 0.6,
+                                     "vf_loss_coeff": 0.5, "vf_clip_mode": "loss"}),
 }
 NETS: dict[str, dict[str, Any]] = {
     "separate": {}, "shared": {"vf_share_layers": True},
@@ -234,7 +249,7 @@ def test_loss_and_gradient(name: str, space: str, nets: str) -> None:
                    **extra, **NETS[nets]}
         if space == "box" and seed == 1:
             options["free_log_std"] = True
-        algo = _rl.Algo(name, OBS_SPACE, SPACES[space], options, seed)
+        algo = _rl.Algo(name.split()[0], OBS_SPACE, SPACES[space], options, seed)
         rng = np.random.default_rng(seed)
         algo.set_weights(rng.normal(scale=0.4, size=algo.n_weights).astype(np.float32), 0)
         data = batch(space, seed)
@@ -263,6 +278,7 @@ def test_loss_and_gradient(name: str, space: str, nets: str) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_a_hundred_updates(name: str) -> None:
     loss, extra = CASES[name]
+    name = name.split()[0]
     options: dict[str, Any] = {"fcnet_hiddens": [8, 7], "gamma": GAMMA, "entropy_coeff": 0.02,
                                "lr": 1e-3, **extra}
     if name == "PPO":

@@ -36,6 +36,38 @@ def test_every_name_is_found_or_says_why_not():
         _specs.find("PPPO")
 
 
+def test_ppo_has_the_loss_of_its_era():
+    from skate.rllib.algorithms.ppo import PPOConfig
+
+    older = _registry.trainer_class("PPO")._default_config
+    newer = {**older, **PPOConfig().to_dict()}
+    said = ("vf_clip_mode", "kl_update")
+    assert [older[k] for k in said] == ["value", "mean"]
+    assert [newer[k] for k in said] == ["loss", "last"]
+    same = {"lr": 5e-5, "train_batch_size": 4000, "sgd_minibatch_size": 128, "num_sgd_iter": 30,
+            "lambda": 1.0, "kl_coeff": 0.2, "kl_target": 0.01, "vf_loss_coeff": 1.0,
+            "entropy_coeff": 0.0, "clip_param": 0.3, "vf_clip_param": 10.0, "grad_clip": None,
+            "use_kl_loss": True, "shuffle_sequences": True}
+    assert {k: older[k] for k in same} == {k: newer[k] for k in same} == same
+    for keys in ({"vf_clip_mode": "both"}, {"kl_update": "first"}):
+        with pytest.raises(ValueError, match=next(iter(keys))):
+            PPOConfig().environment("CartPole-v1").training(**keys).validate()
+
+
+def test_ppo_of_the_newer_era_without_the_divergence():
+    from skate.rllib.algorithms.ppo import PPOConfig
+
+    def coefficients(**keys):
+        algo = (PPOConfig().environment("CartPole-v1").env_runners(num_env_runners=0)
+                .training(train_batch_size=128, num_epochs=2, **keys)).build_algo()
+        told = [algo.train()["info"]["learner"]["default_policy"]["learner_stats"]["cur_kl_coeff"]
+                for _ in range(2)]
+        algo.stop()
+        return told
+    assert coefficients(use_kl_loss=False, shuffle_batch_per_epoch=False) == [0, 0]
+    assert coefficients()[0] == pytest.approx(0.2)
+
+
 def test_modules_of_both_eras():
     import skate.rllib.agents as agents
     from skate.rllib.agents.ppo import DEFAULT_CONFIG, PPOTrainer

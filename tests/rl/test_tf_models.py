@@ -42,7 +42,8 @@ SPACES = [ACTIONS, {"kind": "multi", "sizes": [2, 3], "size": 5},
           {"kind": "box", "size": 2, "shape": [2]}]
 NUMBERS = {"gamma": 0.9, "lambda": 0.8, "lr": 1e-2, "clip_param": 0.3, "vf_clip_param": 1.0,
            "vf_loss_coeff": 0.5, "entropy_coeff": 0.01, "kl_coeff": 0.2, "kl_target": 0.01,
-           "grad_clip": None, "sgd_minibatch_size": 16, "num_sgd_iter": 2}
+           "grad_clip": None, "sgd_minibatch_size": 16, "num_sgd_iter": 2,
+           "vf_clip_mode": "value", "kl_update": "mean", "shuffle_sequences": True}
 
 
 class Custom(TFModelV2):
@@ -360,14 +361,16 @@ def batch_of(space, rows: int = 64) -> dict[str, np.ndarray]:
     return made
 
 
-@pytest.mark.parametrize("name", ["PG", "A2C", "PPO"])
+@pytest.mark.parametrize(("name", "mode"), [("PG", "value"), ("A2C", "value"), ("PPO", "value"),
+                                            ("PPO", "loss")])
 @pytest.mark.parametrize("space", SPACES, ids=lambda space: space["kind"])
-def test_losses_and_gradients_equal_torch(name, space):
+def test_losses_and_gradients_equal_torch(name, mode, space):
     torch = pytest.importorskip("torch")
     from skate.rllib._tf import ops as tf_ops
     from skate.rllib._torch import ops as torch_ops
 
     batch, draws = batch_of(space), np.random.default_rng(7)
+    numbers = {**NUMBERS, "vf_clip_mode": mode}
     columns = {k: batch[k] for k in ("actions", "inputs", "logp", "vf")}
     columns.update({k: draws.normal(size=64).astype(np.float32)
                     for k in ("advantages", "value_targets")})
@@ -377,13 +380,13 @@ def test_losses_and_gradients_equal_torch(name, space):
     a, b = (torch.from_numpy(x).requires_grad_() for x in (inputs, values))
     theirs, their_stats = losses.LOSSES[name](
         losses.Pass(a, b, dists.dist_of(space, torch_ops), torch_ops),
-        {k: torch.from_numpy(v) for k, v in columns.items()}, NUMBERS)
+        {k: torch.from_numpy(v) for k, v in columns.items()}, numbers)
     theirs.backward()
     x, y = tf.Variable(inputs), tf.Variable(values)
     with tf.GradientTape() as tape:
         ours, our_stats = losses.LOSSES[name](
             losses.Pass(x, y, dists.dist_of(space, tf_ops), tf_ops),
-            {k: tf.constant(v) for k, v in columns.items()}, NUMBERS)
+            {k: tf.constant(v) for k, v in columns.items()}, numbers)
     by_inputs, by_values = tape.gradient(ours, [x, y])
     assert float(ours) == pytest.approx(theirs.item(), rel=1e-5, abs=1e-5)
     for key, value in their_stats.items():

@@ -252,7 +252,8 @@ def engine(name: str, **more) -> TorchEngine:
              "fcnet_activation": "tanh"}
     numbers = {"gamma": 0.9, "lambda": 0.8, "lr": 1e-2, "clip_param": 0.3, "vf_clip_param": 10.0,
                "vf_loss_coeff": 1.0, "entropy_coeff": 0.0, "kl_coeff": 0.2, "kl_target": 0.01,
-               "grad_clip": None, "sgd_minibatch_size": 4, "num_sgd_iter": 2}
+               "grad_clip": None, "sgd_minibatch_size": 4, "num_sgd_iter": 2,
+               "vf_clip_mode": "value", "kl_update": "mean", "shuffle_sequences": True}
     return TorchEngine(name, OBS, ACTIONS, {"model": model, **numbers, **more}, 1)
 
 
@@ -321,10 +322,53 @@ def test_the_first_step_of_ppo_is_at_ratio_one():
                "advantages": torch.randn(16), "vf": torch.zeros(16),
                "value_targets": torch.ones(16)}
     numbers = {"clip_param": 0.3, "vf_clip_param": 10.0, "kl_coeff": 0.2, "vf_loss_coeff": 0.5,
-               "entropy_coeff": 0.0}
+               "entropy_coeff": 0.0, "vf_clip_mode": "value"}
     loss, stats = losses.ppo(losses.Pass(inputs, torch.zeros(16), made, ops), columns, numbers)
     assert torch.allclose(loss, -columns["advantages"].mean() + 0.5)
     assert abs(stats["kl"].item()) < 1e-6
+
+
+def test_the_value_loss_of_either_era():
+    made, f64 = dists.dist_of(ACTIONS, ops), torch.float64
+    values = torch.linspace(-3, 3, 16, dtype=f64, requires_grad=True)
+    old, target = torch.randn(16, dtype=f64), torch.randn(16, dtype=f64)
+    inputs, actions = torch.randn(16, 2, dtype=f64), torch.randint(2, (16,))
+    columns = {"actions": actions, "logp": made.logp(inputs, actions), "inputs": inputs,
+               "advantages": torch.zeros(16, dtype=f64), "vf": old, "value_targets": target}
+    far = (values - target) ** 2
+    near = (old + (values - old).clamp(-0.5, 0.5) - target) ** 2
+    for mode, wanted in (("value", torch.maximum(far, near)), ("loss", far.clamp(0, 0.5))):
+        numbers = {"clip_param": 0.3, "vf_clip_param": 0.5, "kl_coeff": 0.2, "vf_loss_coeff": 0.7,
+                   "entropy_coeff": 0.0, "vf_clip_mode": mode}
+        loss, _ = losses.ppo(losses.Pass(inputs, values, made, ops), columns, numbers)
+        assert torch.allclose(loss, 0.7 * wanted.mean())
+        (mine,), (theirs,) = (torch.autograd.grad(x, values, retain_graph=True)
+                              for x in (loss, 0.7 * wanted.mean()))
+        assert torch.allclose(mine, theirs) and theirs.abs().sum() > 0
+
+
+def test_kl_update_and_shuffle_of_a_model_of_ones_own():
+    rng = np.random.default_rng(2)
+    obs = rng.normal(size=(8, 4)).astype(np.float32)
+    batch = {"obs": obs, "new_obs": obs, "actions": np.zeros(8, np.int32),
+             "rewards": rng.normal(size=8), "vf": np.zeros(8, np.float32),
+             "inputs": np.zeros((8, 2), np.float32), "logp": np.full(8, -np.log(2), np.float32),
+             "terminateds": np.ones(8), "truncateds": np.zeros(8), "cuts": np.zeros(8)}
+
+    def run(seed, **more):
+        made, flat = engine("PPO", **{"num_sgd_iter": 1, "lr": 0.1, **more}), []
+        made.set_weights(np.zeros(made.n_weights, np.float32), 0)
+        made._draws = np.random.default_rng(seed)
+        stats = made.learn(8, 1, batch)
+        flat = np.zeros(made.n_weights, np.float32)
+        made.get_weights(flat)
+        return stats["kl"], made._o["kl_coeff"], flat.tobytes()
+
+    mean = run(1, kl_target=1.0)[0]             # of two minibatches, the first one's is 0
+    assert run(1, kl_target=0.75 * mean)[1] == pytest.approx(0.2)
+    assert run(1, kl_target=0.75 * mean, kl_update="last")[1] == pytest.approx(0.3)
+    still = [run(seed, shuffle_sequences=False)[2] for seed in (1, 2)]
+    assert still[0] == still[1] != run(1)[2] != run(2)[2]
 
 
 def test_nested_observations_come_back():

@@ -70,7 +70,7 @@ static double policy_loss(const struct ppo_params *p, const double *x, const flo
 }
 
 static void gradient_at_the_logits(void **state) {
-    const struct ppo_params params = { 0.3f, 10.0f, 1.0f, 0.7f, 0.05f };
+    const struct ppo_params params = { 0.3f, 10.0f, 1.0f, 0.7f, 0.05f, false };
     struct rl_rng r;
     double largest = 0.0;
 
@@ -111,7 +111,7 @@ static void gradient_at_the_logits(void **state) {
 
 /* The value loss: inside the clip, beyond it towards the target, beyond it away from it. */
 static void value_loss_cases(void **state) {
-    const struct ppo_params params = { 0.3f, 2.0f, 0.5f, 0.0f, 0.0f };
+    struct ppo_params params = { 0.3f, 2.0f, 0.5f, 0.0f, 0.0f, false };
     float old[3] = { 0, 0, 0 }, target[3] = { 10, 10, 10 }, value[3] = { 1, 5, -5 }, d[3];
     const uint32_t index[3] = { 0, 1, 2 };
     struct ppo_batch b = { .n = 3, .value = old, .target = target };
@@ -123,6 +123,16 @@ static void value_loss_cases(void **state) {
     assert_true(d[1] == 0.0f);                  /* moved 5 > 2 towards it: the cut loss is larger */
     assert_true(d[2] == 0.5f * 2.0f * (-5 - 10));
     assert_true(fabs(s.vf_loss - (81.0 + 64.0 + 225.0)) < 1e-4);
+    params.vf_clip_loss = true;                 /* the newer era's: the squared error is cut */
+    params.vf_clip = 50.0f;
+    s = (struct ppo_sums){ 0 };
+    ppo_value_tile(&params, &b, index, 3, 1.0f, value, d, &s);
+    assert_true(d[0] == 0.0f && d[2] == 0.0f);
+    assert_true(d[1] == 0.5f * 2.0f * (5 - 10));
+    assert_true(fabs(s.vf_loss - (50.0 + 25.0 + 50.0)) < 1e-4);
+    value[0] = NAN;
+    ppo_value_tile(&params, &b, index, 3, 1.0f, value, d, &s);
+    assert_true(isnan(s.vf_loss));              /* never hidden by the cut */
 }
 
 static struct policy *train(int threads, float grad_clip, uint64_t seed) {

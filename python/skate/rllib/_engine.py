@@ -51,6 +51,7 @@ OWN_NUMBERS = {
     "gamma": 0.99, "lambda": 1.0, "lr": 5e-5, "clip_param": 0.3, "vf_clip_param": 10.0,
     "vf_loss_coeff": 1.0, "entropy_coeff": 0.0, "kl_coeff": 0.2, "kl_target": 0.01,
     "grad_clip": None, "sgd_minibatch_size": 128, "num_sgd_iter": 30,
+    "vf_clip_mode": "value", "kl_update": "mean", "shuffle_sequences": True,
 }
 
 
@@ -86,6 +87,8 @@ def chosen(spec: Spec, config: dict[str, Any]) -> tuple[str, dict[str, Any]]:
                                              f"of your own, only {value!r}")
         model = config["model"]
         numbers = {k: config.get(k, missing) for k, missing in OWN_NUMBERS.items()}
+        if not config.get("use_kl_loss", True):
+            numbers["kl_coeff"] = 0.0
         return f"{kind}:{spec.name}", {
             **numbers, "model": {**model, "custom_model": find_model(model["custom_model"])},
             "traced": config["framework"] in ("native", "tf") or bool(config["eager_tracing"])}

@@ -2,11 +2,12 @@
  * continuous and many-part actions, images, LSTMs, shared layers, gradients for an all-reduce.
  *
  * The loss and all around it are ppo.h's: the clipped surrogate on advantages standardised over the
- * batch, an adapted KL(old || new), the value loss clipped against the old value, num_sgd_iter
- * passes over shuffled minibatches (of whole sequences with an LSTM; what is left over is not used
- * in that pass). DDPPO is the same with gradient() and apply(), one minibatch at a time; its KL
- * coefficient is 0. One owner, never blocks.
- * Tests: tests/unit/rl_algo_test.c, tests/rl/test_on_policy_math.py. */
+ * batch, an adapted KL(old || new), the value loss clipped against the old value (vf_clip_mode
+ * "value") or cut itself ("loss"), num_sgd_iter passes over minibatches, shuffled unless
+ * shuffle_sequences is false (of whole sequences with an LSTM; what is left over is not used in
+ * that pass). kl_update "mean" or "last": which minibatches' KL adapts the coefficient. DDPPO is
+ * the same with gradient() and apply(), one minibatch at a time; its KL coefficient is 0.
+ * One owner, never blocks. Tests: tests/unit/rl_algo_test.c, tests/rl/test_on_policy_math.py. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +19,7 @@ struct ppo {
     struct onpol_gae gae;
     float clip, vf_clip, vf_coeff, kl_target;
     int minibatch, passes;
-    bool use_kl, standardise;
+    bool use_kl, standardise, vf_clip_loss, kl_last, shuffled;
     int entropy_coeff, kl_coeff;        /* numbers of variables */
     uint32_t *order;            /* of rows or sequences */
     size_t room;
@@ -54,6 +55,9 @@ static int make(struct algo *a, const struct algo_setup *s, bool shared, struct 
     g->clip = (float)algo_num(s, "clip_param", 0.3);
     g->vf_clip = (float)algo_num(s, "vf_clip_param", 10.0);
     g->vf_coeff = (float)algo_num(s, "vf_loss_coeff", 1.0);
+    g->vf_clip_loss = strcmp(algo_text(s, "vf_clip_mode", "value"), "loss") == 0;
+    g->kl_last = strcmp(algo_text(s, "kl_update", "mean"), "last") == 0;
+    g->shuffled = algo_flag(s, "shuffle_sequences", true);
     g->standardise = algo_flag(s, "standardize_advantages", true);
     g->kl_target = (float)algo_num(s, "kl_target", 0.01);
     g->entropy_coeff = algo_var(a, "entropy_coeff", algo_num(s, "entropy_coeff", 0.0));
@@ -174,9 +178,12 @@ static tvar value_loss(struct algo *a, const struct ppo *g, const struct mini *x
     struct tape *t = a->tape;
     int n = x->v.rows;
     tvar old = t_data(t, x->vf, n, 1), target = t_data(t, x->target, n, 1);
-    tvar move = t_clip(t, t_sub(t, x->out.value, old), -g->vf_clip, g->vf_clip);
+    tvar error = t_square(t, t_sub(t, x->out.value, target)), move;
 
-    return t_max(t, t_square(t, t_sub(t, x->out.value, target)),
+    if (g->vf_clip_loss)
+        return t_clip(t, error, 0.0f, g->vf_clip);
+    move = t_clip(t, t_sub(t, x->out.value, old), -g->vf_clip, g->vf_clip);
+    return t_max(t, error,
                  t_square(t, t_sub(t, t_add(t, old, move), target)));
 }
 
@@ -232,7 +239,9 @@ static void tell(struct algo *a, const struct ppo *g, const double *sums, int n,
 /* ---- updates ---- */
 
 static void shuffle(struct algo *a, uint32_t *order, int n) {
-    for (int i = n - 1; i > 0; i--) {
+    const struct ppo *g = a->own;
+
+    for (int i = n - 1; g->shuffled && i > 0; i--) {
         uint32_t j = rl_rng_below(&a->rng, (uint32_t)i + 1), keep = order[i];
 
         order[i] = order[j];
@@ -246,7 +255,7 @@ static int learn(struct algo *a, const struct algo_batch *b, struct algo_stats *
     int unit = g->base.cell > 0 ? b->steps : 1, n = b->rows / unit;
     int each = g->minibatch / unit > 0 ? g->minibatch / unit : 1, done = 0;
     const float *vf = algo_f32(b, "vf", 1, err);
-    double sums[TERMS] = { 0 };
+    double sums[TERMS] = { 0 }, before = 0.0;   /* before: the KLs but for the last */
     int r = vf ? prepare(a, b, true, err) : -SKATE_EINVAL;
 
     if (r < 0)
@@ -257,6 +266,7 @@ static int learn(struct algo *a, const struct algo_batch *b, struct algo_stats *
     for (int k = 0; k < g->passes; k++) {
         shuffle(a, g->order, n);
         for (int at = 0; at + each <= n; at += each, done++) {
+            before = sums[TERM_KL];
             r = minibatch(a, b, g->order + at, each, sums, err);
             if (r == 0)
                 r = onpol_step(a, err);
@@ -267,7 +277,9 @@ static int learn(struct algo *a, const struct algo_batch *b, struct algo_stats *
     tell(a, g, sums, done, st);
     algo_stat(st, "vf_explained_var", onpol_explained(vf, g->target, NULL, b->rows));
     if (g->use_kl)
-        a->vars[g->kl_coeff] = onpol_adapt_kl(a->vars[g->kl_coeff], sums[TERM_KL] / done,
+        a->vars[g->kl_coeff] = onpol_adapt_kl(a->vars[g->kl_coeff],
+                                              g->kl_last ? sums[TERM_KL] - before
+                                                         : sums[TERM_KL] / done,
                                               (double)g->kl_target);
     return 0;
 }

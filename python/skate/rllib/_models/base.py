@@ -101,17 +101,20 @@ class ModelEngine:
         units = rows // steps
         size = max(1, int(self._o["sgd_minibatch_size"]) // steps) if ppo else units
         sums: dict[str, float] = {}
-        count = 0
+        count, last = 0, 0.0
         for _ in range(int(self._o["num_sgd_iter"]) if ppo else 1):
-            order = self._draws.permutation(units) if ppo else np.arange(units)
+            order = (self._draws.permutation(units) if ppo and self._o["shuffle_sequences"]
+                     else np.arange(units))
             for at in range(0, max(units - size + 1, 1), size):
-                for name, value in self._minibatch(order[at:at + size], steps, told).items():
+                numbers = self._minibatch(order[at:at + size], steps, told)
+                last = numbers.get("kl", 0.0)
+                for name, value in numbers.items():
                     sums[name] = sums.get(name, 0.0) + value
                 self._descend()
                 count += 1
         stats = self._about({name: value / count for name, value in sums.items()}, told)
         if ppo:
-            self._adapt(stats)
+            self._adapt(stats, last if self._o["kl_update"] == "last" else stats["kl"])
         self.version += 1
         return stats
 
@@ -135,11 +138,11 @@ class ModelEngine:
         return {**stats, "vf_explained_var": told["explained"], "cur_lr": self._o["lr"],
                 "entropy_coeff": self._o["entropy_coeff"]}
 
-    def _adapt(self, stats: dict[str, float]) -> None:
+    def _adapt(self, stats: dict[str, float], kl: float) -> None:
         stats["cur_kl_coeff"] = self._o["kl_coeff"]
-        if stats["kl"] > KL_FAR * self._o["kl_target"]:
+        if kl > KL_FAR * self._o["kl_target"]:
             self._o["kl_coeff"] *= 1.5
-        elif stats["kl"] < KL_NEAR * self._o["kl_target"]:
+        elif kl < KL_NEAR * self._o["kl_target"]:
             self._o["kl_coeff"] *= 0.5
 
     def _minibatch(self, pick: Any, steps: int, told: dict[str, Any]) -> dict[str, float]:

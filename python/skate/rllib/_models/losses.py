@@ -55,16 +55,21 @@ def a2c(p: Pass, c: Columns, o: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
 
 
 def ppo(p: Pass, c: Columns, o: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """Schulman et al. 2017: the clipped surrogate, KL penalty, clipped value loss."""
+    """Schulman et al. 2017: the clipped surrogate, KL penalty, clipped value loss (vf_clip_mode:
+    the move from the old "value" is clipped, or the "loss")."""
     values = _critic(p)
     ratio = p.ops.exp(p.dist.logp(p.inputs, c["actions"]) - c["logp"])
     clipped = p.ops.clamp(ratio, 1.0 - o["clip_param"], 1.0 + o["clip_param"])
     surrogate = p.ops.minimum(ratio * c["advantages"], clipped * c["advantages"])
     kl = p.ops.mean(p.dist.kl(c["inputs"], p.inputs))
     entropy = p.ops.mean(p.dist.entropy(p.inputs))
-    near = c["vf"] + p.ops.clamp(values - c["vf"], -o["vf_clip_param"], o["vf_clip_param"])
-    far, near_far = values - c["value_targets"], near - c["value_targets"]
-    value = p.ops.mean(p.ops.maximum(far * far, near_far * near_far))
+    far = values - c["value_targets"]
+    if o["vf_clip_mode"] == "loss":
+        value = p.ops.mean(p.ops.clamp(far * far, 0.0, o["vf_clip_param"]))
+    else:
+        near = c["vf"] + p.ops.clamp(values - c["vf"], -o["vf_clip_param"], o["vf_clip_param"])
+        near_far = near - c["value_targets"]
+        value = p.ops.mean(p.ops.maximum(far * far, near_far * near_far))
     policy = -p.ops.mean(surrogate)
     loss = (policy + o["kl_coeff"] * kl + o["vf_loss_coeff"] * value
             - o["entropy_coeff"] * entropy)

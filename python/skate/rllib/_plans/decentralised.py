@@ -48,7 +48,7 @@ def learn_together(sampler: Any, engine: Any, told: dict[str, Any]) -> tuple[Any
     sums: dict[str, float] = {}
     count = 0
     for _ in range(told["epochs"]):
-        order = rng.permutation(rows)
+        order = rng.permutation(rows) if told["shuffle"] else np.arange(rows)
         for at in range(0, rows - minibatch + 1, minibatch):
             pick = order[at:at + minibatch]
             part = floats({name: batch[name][pick] for name in LEARNED})
@@ -148,6 +148,7 @@ class DecentralisedPlan(EnginePlan):
             "earlier": [f"{self._name}-{i}" for i in range(self._rounds)][-TRIES:],
             "steps": int(config["rollout_fragment_length"]), "seed": self.seed,
             "timestep": self.counters["sampled"], "known": self._known,
+            "shuffle": bool(config["shuffle_sequences"]),
             "gamma": float(config["gamma"]), "lambda": float(config["lambda"]),
             "minibatch": int(config["sgd_minibatch_size"]), "epochs": int(config["num_sgd_iter"]),
             "set": {name: self.scheduled(name) for name in names},

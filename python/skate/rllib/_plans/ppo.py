@@ -38,7 +38,9 @@ class FusedPPOPlan(Plan):
             self._core, gamma=config["gamma"], lambda_=config["lambda"], lr=config["lr"],
             clip=config["clip_param"], vf_clip=config["vf_clip_param"],
             vf_coeff=config["vf_loss_coeff"], entropy_coeff=config["entropy_coeff"],
-            kl_coeff=config["kl_coeff"], kl_target=config["kl_target"],
+            vf_clip_loss=config["vf_clip_mode"] == "loss", kl_last=config["kl_update"] == "last",
+            shuffle=config["shuffle_sequences"], kl_target=config["kl_target"],
+            kl_coeff=config["kl_coeff"] if config["use_kl_loss"] else 0.0,
             grad_clip=config["grad_clip"] or 0.0, minibatch=config["sgd_minibatch_size"],
             epochs=config["num_sgd_iter"], threads=_config.learner_threads(config),
             seed=self.seed)

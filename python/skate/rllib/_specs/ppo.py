@@ -18,6 +18,7 @@ DEFAULTS: dict[str, Any] = _config.with_common_config({
     "use_critic": True,
     "use_gae": True,
     "lambda": 1.0,
+    "use_kl_loss": True,        # the newer era's
     "kl_coeff": 0.2,
     "kl_target": 0.01,
     "rollout_fragment_length": 200,
@@ -32,10 +33,26 @@ DEFAULTS: dict[str, Any] = _config.with_common_config({
     "entropy_coeff_schedule": None,
     "clip_param": 0.3,
     "vf_clip_param": 10.0,
+    # Where the eras differ. "value": the value's move from the old one is clipped; "loss": the
+    # squared error is. kl_coeff adapts to the "mean" KL of an update, or to its "last" minibatch's.
+    "vf_clip_mode": "value",
+    "kl_update": "mean",
     "grad_clip": None,
     "batch_mode": "truncate_episodes",
     "observation_filter": "NoFilter",
 })
+
+
+NEWER: dict[str, Any] = {"vf_clip_mode": "loss", "kl_update": "last"}
+RENAMED = {"shuffle_batch_per_epoch": "shuffle_sequences"}
+
+
+def check_loss(config: dict[str, Any]) -> None:
+    """The texts and flags of the loss."""
+    for key, values in (("vf_clip_mode", ("value", "loss")), ("kl_update", ("mean", "last")),
+                        ("shuffle_sequences", (True, False)), ("use_kl_loss", (True, False))):
+        if config[key] not in values:
+            raise ValueError(f"{key} must be {values[0]!r} or {values[1]!r}, got {config[key]!r}")
 
 
 def checks(config: dict[str, Any]) -> None:
@@ -45,14 +62,17 @@ def checks(config: dict[str, Any]) -> None:
                          f"train_batch_size {config['train_batch_size']}")
     if not config["use_gae"] or not config["use_critic"]:
         raise UnsupportedConfigError("use_gae and use_critic must be True")
+    check_loss(config)
     check_model(config)
 
 
 def options(config: dict[str, Any]) -> dict[str, Any]:
     """For the engine's PPO, which has what the fused learner has not."""
-    return loss_options(config, "lambda", "kl_coeff", "kl_target", "sgd_minibatch_size",
+    told = loss_options(config, "lambda", "kl_coeff", "kl_target", "sgd_minibatch_size",
                         "num_sgd_iter", "vf_loss_coeff", "entropy_coeff", "clip_param",
-                        "vf_clip_param", "grad_clip")
+                        "vf_clip_param", "vf_clip_mode", "kl_update", "shuffle_sequences",
+                        "grad_clip")
+    return told if config["use_kl_loss"] else {**told, "kl_coeff": 0.0}
 
 
 # RLlib wants a batch of its own in each worker: rollout_fragment_length steps of each environment.
@@ -73,6 +93,7 @@ DDPPO: dict[str, Any] = {
 
 def ddppo_checks(config: dict[str, Any]) -> None:
     """DDPPO's own limits."""
+    check_loss(config)
     check_model(config)
     rows = config["rollout_fragment_length"] * config["num_envs_per_worker"]
     if config["train_batch_size"] not in (-1, DDPPO["train_batch_size"], rows):
@@ -92,8 +113,8 @@ def ddppo_checks(config: dict[str, Any]) -> None:
 
 SPECS = [
     Spec("PPO", DEFAULTS, "ppo:PPOPlan", engine="PPO", options=options, checks=checks,
-         offered=OFFERED),
+         offered=OFFERED, newer=NEWER, renamed=RENAMED),
     Spec("DDPPO", DDPPO, "decentralised:DecentralisedPlan", engine="DDPPO", options=options,
-         checks=ddppo_checks, offered={
+         checks=ddppo_checks, newer={"vf_clip_mode": "loss"}, offered={
              **OFFERED, "batch_mode": ("truncate_episodes",), "model.use_lstm": (False,)}),
 ]

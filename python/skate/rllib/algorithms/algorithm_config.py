@@ -74,10 +74,6 @@ class AlgorithmConfig:
                 if value is False:
                     self._values["preprocessor_pref"] = None
                 continue
-            if name == "use_kl_loss" and name not in self._known():
-                if not value:
-                    self._values["kl_coeff"] = 0.0
-                continue
             if name == "grad_clip_by" and value == "global_norm":
                 continue
             if name not in self._known():
