@@ -113,7 +113,8 @@ def make(name: str, options: dict[str, Any], obs_space: dict[str, Any],
         core.seed(seed)
         return FusedActor(core)
     return _rl.Algo(name, _spaces.obs_for_engine(obs_space),
-                    _spaces.actions_for_engine(action_space), options, seed)
+                    _spaces.actions_for_engine(action_space),
+                    {**options, **_spaces.team_options(obs_space)}, seed)
 
 
 def job_of(spec: Spec, config: dict[str, Any], fused: bool = False) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from skate.rllib._errors import EnvAnswerError, UnsupportedSpaceException
+from skate.rllib._errors import EnvAnswerError, EnvError, UnsupportedSpaceException
 
 Flattener = Callable[[Any], Any]
 
@@ -159,6 +159,33 @@ def decoder(space: dict[str, Any], normalize: bool, clip: bool) -> Callable[[Any
     return lambda action: action.astype(dtype).reshape(shape)
 
 
+def team(space: dict[str, Any], actions: dict[str, Any]) -> dict[str, Any]:
+    """A team's observation (a described Tuple of Dicts {'obs', 'action_mask', 'state'}, the last
+    two as the environment likes) as 'team': all 'obs', then all masks, then the state. Others are
+    given back as they are. EnvError: a mask that does not fit the actions."""
+    parts = space["parts"] if space["kind"] == "tuple" else []
+    if not parts or not all(p["kind"] == "dict" and "obs" in p["parts"] for p in parts):
+        return space
+    agents = [p["parts"] for p in parts]
+    masked = "action_mask" in agents[0]
+    state = agents[0]["state"]["size"] if "state" in agents[0] else 0
+    for i, (agent, size) in enumerate(zip(agents, actions["sizes"])):
+        if ("action_mask" in agent) != masked or masked and agent["action_mask"]["size"] != size:
+            raise EnvError(f"agent {i} of the team must have an action_mask of {size} numbers, "
+                           "one an action, as the others")
+    masks = sum(actions["sizes"]) if masked else 0
+    seen = sum(agent["obs"]["size"] for agent in agents)
+    return {"kind": "team", "size": seen + masks + state, "agents": agents, "seen": seen,
+            "masks": masks, "state": state}
+
+
+def team_options(space: dict[str, Any]) -> dict[str, Any]:
+    """What the engine must know of a 'team'; {} of other spaces."""
+    if space["kind"] != "team":
+        return {}
+    return {"action_mask": space["masks"] > 0, "state_size": space["state"]}
+
+
 def is_plain(space: dict[str, Any]) -> bool:
     """Whether the engine can take observations of it as they are (flat float arrays)."""
     return (space["kind"] == "box" and len(space["shape"]) == 1
@@ -189,6 +216,8 @@ def flattener(space: dict[str, Any]) -> Flattener:
             row = np.zeros(size, np.float32)
             row[offsets + np.asarray(obs, np.int64).reshape(-1)] = 1.0
             return row
+    elif kind == "team":
+        flatten = _team_row(space)
     else:
         named = kind == "dict"
         parts = space["parts"].items() if named else enumerate(space["parts"])
@@ -196,4 +225,21 @@ def flattener(space: dict[str, Any]) -> Flattener:
 
         def flatten(obs: Any) -> Any:
             return np.concatenate([f(obs[key]) for key, f in inner])
+    return flatten
+
+
+def _team_row(space: dict[str, Any]) -> Flattener:
+    import numpy as np
+
+    seen = [flattener(agent["obs"]) for agent in space["agents"]]
+    mask = (flattener(space["agents"][0]["action_mask"]) if space["masks"] else None)
+    state = flattener(space["agents"][0]["state"]) if space["state"] else None
+
+    def flatten(obs: Any) -> Any:
+        row = [f(one["obs"]) for f, one in zip(seen, obs)]
+        if mask is not None:
+            row += [mask(one["action_mask"]) for one in obs]
+        if state is not None:
+            row.append(state(obs[0]["state"]))
+        return np.concatenate(row)
     return flatten

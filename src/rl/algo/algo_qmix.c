@@ -1,9 +1,12 @@
 /* algo_qmix.c - see algo.h: QMIX (Rashid et al. 2018) and VDN: a team of agents, one reward.
  *
  * The action space is MULTI, one part an agent, all of one size; an observation is the agents' own
- * ones, of one size, one after the other. All agents share one recurrent net (dense, GRU, dense);
- * a mixing net, monotonous in each agent's value, whose weights are made from the state, gives the
- * value of the team. The state is all observations together.
+ * ones, of one size, one after the other, then (option action_mask) a number for each action of
+ * each agent, 0 where it must not be taken, then state_size numbers of the environment's state.
+ * All agents share one recurrent net (dense, GRU, dense); a mixing net, monotonous in each agent's
+ * value, whose weights are made from the state, gives the value of the team. Without a state of
+ * the environment it is the agents' observations together. What must not be taken is neither
+ * drawn nor looked ahead to.
  * Sequences, mask, state_in and which steps are learned from are as in algo_r2d2.c; the loss is the
  * mean square over those steps.
  * Options besides the net's: gamma, double_q, tau, target_update_every, lr, optim_alpha, optim_eps,
@@ -22,6 +25,8 @@ struct qmix {
     struct net agent, w1, b1, w2, v;    /* v: the bias of the last layer, two layers of its own */
     enum mixer mixer;
     int agents, actions, own;           /* own: numbers an agent sees */
+    int told, state;                    /* numbers of the state that is observed, mixed by */
+    bool masked;
     int embed, every;
     float gamma, tau;
     bool double_q;
@@ -34,6 +39,8 @@ struct qmix_batch {
     int n, steps;
     const float *state_in;
     float *obs, *rewards, *terminateds, *mask, *learned;
+    float *allowed;                     /* [steps][n * agents][actions], NULL: all are */
+    float *state;                       /* [steps][n][state]; obs itself if none is told */
     float *values, *later;              /* [steps][n * agents][actions] */
     float *weights, *targets;           /* [steps][n] or [steps][n * agents] without a mixer */
     float *agent_mask;                  /* [n * agents] of a step */
@@ -52,6 +59,7 @@ static void qmix_close(struct algo *a) {
 static int read_sizes(struct algo *a, const struct algo_setup *s, struct skate_error *err) {
     const char *mixer = algo_text(s, "mixer", "qmix");
     struct qmix *d = a->own;
+    double told, rest;
 
     if (s->action.kind != ALGO_MULTI)
         return err_fail(err, -SKATE_EINVAL, "QMIX needs an action of several Discrete parts, one "
@@ -62,10 +70,15 @@ static int read_sizes(struct algo *a, const struct algo_setup *s, struct skate_e
         if (s->action.sizes[i] != d->actions)
             return err_fail(err, -SKATE_EINVAL, "QMIX needs agents of one action space: agent %d "
                             "has %d actions, agent 0 has %d", i, s->action.sizes[i], d->actions);
-    if (s->obs.size % d->agents != 0)
-        return err_fail(err, -SKATE_EINVAL, "QMIX needs agents of one observation space: %d "
-                        "numbers for %d agents", s->obs.size, d->agents);
-    d->own = s->obs.size / d->agents;
+    d->masked = algo_flag(s, "action_mask", false);
+    told = algo_num(s, "state_size", 0.0);
+    rest = s->obs.size - told - (d->masked ? d->agents * d->actions : 0);
+    if (!(told >= 0.0) || rest < d->agents || fmod(rest, d->agents) != 0.0)
+        return err_fail(err, -SKATE_EINVAL, "QMIX needs agents of one observation space: %g "
+                        "numbers for %d agents", rest, d->agents);
+    d->own = (int)rest / d->agents;
+    d->told = (int)told;
+    d->state = d->told > 0 ? d->told : d->agents * d->own;
     d->mixer = strcmp(mixer, "vdn") == 0 ? MIX_VDN : strcmp(mixer, "none") == 0 ? MIX_NONE
                                                                                  : MIX_QMIX;
     if (d->mixer == MIX_QMIX && strcmp(mixer, "qmix") != 0)
@@ -134,9 +147,9 @@ static int make_params(struct algo *a, const struct algo_setup *s, const struct 
 
     if (!online || !target)
         return -SKATE_ENOMEM;
-    r = add_nets(&copy, target, agent, s->obs.size);
+    r = add_nets(&copy, target, agent, copy.state);
     if (r == 0)
-        r = add_nets(a->own, online, agent, s->obs.size);
+        r = add_nets(a->own, online, agent, copy.state);
     if (r < 0)
         return err_fail(err, r, "the net cannot be built: sizes out of range");
     optim_opts_default(&o);
@@ -188,12 +201,64 @@ static int qmix_make(struct algo *a, const struct algo_setup *s, struct skate_er
 
 /* ---- acting ---- */
 
-static int draw(struct algo *a, const float *mask_free, float epsilon) {
-    struct qmix *d = a->own;
+static int count_allowed(const struct qmix *d, const float *allowed) {
+    int n = 0;
 
-    if (epsilon > 0.0f && rl_rng_float(&a->rng) < epsilon)
-        return (int)rl_rng_below(&a->rng, (uint32_t)d->actions);
-    return qnet_best(mask_free, NULL, d->actions);
+    for (int i = 0; allowed && i < d->actions; i++)
+        n += allowed[i] != 0.0f;
+    return allowed ? n : d->actions;
+}
+
+/* `n`: how many are allowed, at least one. */
+static int draw(struct algo *a, const float *values, const float *allowed, int n, float epsilon) {
+    struct qmix *d = a->own;
+    int k, left;
+
+    if (!(epsilon > 0.0f && rl_rng_float(&a->rng) < epsilon))
+        return qnet_best(values, allowed, d->actions);
+    left = (int)rl_rng_below(&a->rng, (uint32_t)n);
+    if (!allowed)
+        return left;
+    for (k = 0; allowed[k] == 0.0f || left-- > 0; k++)
+        ;
+    return k;
+}
+
+/* The actions of environment i, and what is said of them; -1 if an agent may do nothing. */
+static int choose(struct algo *a, const struct algo_act *io, int i, const float *values) {
+    struct qmix *d = a->own;
+    const float *masks = io->obs + (size_t)i * (size_t)a->obs.size + d->agents * d->own;
+    float epsilon = io->explore ? io->epsilon : 0.0f, logp = 0.0f, best = 0.0f;
+    int32_t *actions = (int32_t *)io->actions + (size_t)i * (size_t)d->agents;
+
+    for (int k = 0; k < d->agents; k++) {
+        const float *row = values + ((size_t)i * (size_t)d->agents + (size_t)k) *
+                                        (size_t)d->actions;
+        const float *allowed = d->masked ? masks + k * d->actions : NULL;
+        int top = qnet_best(row, allowed, d->actions), n = count_allowed(d, allowed);
+
+        if (n == 0)
+            return -1;
+        actions[k] = draw(a, row, allowed, n, epsilon);
+        logp += logf((actions[k] == top ? 1.0f - epsilon : 0.0f) + epsilon / (float)n);
+        best += row[top];
+    }
+    if (io->logp)
+        io->logp[i] = logp;
+    if (io->vf)
+        io->vf[i] = best;
+    return 0;
+}
+
+/* [n * agents, own] of observations [n, all]. */
+static tvar agents_see(struct algo *a, const float *obs, int n) {
+    struct qmix *d = a->own;
+    struct tape *t = a->tape;
+    tvar x = t_data(t, obs, n, a->obs.size);
+
+    if (a->obs.size != d->agents * d->own)
+        x = t_cols(t, x, 0, d->agents * d->own);
+    return t_reshape(t, x, n * d->agents, d->own);
 }
 
 static int qmix_act(struct algo *a, const struct algo_act *io, struct skate_error *err) {
@@ -201,10 +266,8 @@ static int qmix_act(struct algo *a, const struct algo_act *io, struct skate_erro
     struct tape *t = a->tape;
     int rows = io->n * d->agents;       /* an observation is its agents' rows, as is a state */
     tvar state = t_copy(t, io->state, rows, a->state_size / d->agents);
-    tvar out = net_apply(t, &d->agent, t_data(t, io->obs, rows, d->own), &state, true, NULL);
+    tvar out = net_apply(t, &d->agent, agents_see(a, io->obs, io->n), &state, true, NULL);
     const float *values = tape_value(t, out);
-    float epsilon = io->explore ? io->epsilon : 0.0f;
-    int32_t *actions = io->actions;
 
     if (!values)
         return err_fail(err, tape_error(t), "act: %s", tape_error_text(t));
@@ -212,23 +275,9 @@ static int qmix_act(struct algo *a, const struct algo_act *io, struct skate_erro
         if (!isfinite(values[i]))
             return err_fail(err, -SKATE_EINVAL, "the net has diverged: a value of an action is "
                             "not finite");
-    for (int i = 0; i < io->n; i++) {
-        float logp = 0.0f, best = 0.0f;
-
-        for (int k = i * d->agents; k < (i + 1) * d->agents; k++) {
-            const float *row = values + (size_t)k * (size_t)d->actions;
-            int top = qnet_best(row, NULL, d->actions);
-
-            actions[k] = draw(a, row, epsilon);
-            logp += logf((actions[k] == top ? 1.0f - epsilon : 0.0f) +
-                         epsilon / (float)d->actions);
-            best += row[top];
-        }
-        if (io->logp)
-            io->logp[i] = logp;
-        if (io->vf)
-            io->vf[i] = best;
-    }
+    for (int i = 0; i < io->n; i++)
+        if (choose(a, io, i, values) < 0)
+            return err_fail(err, -SKATE_EINVAL, "an agent's action_mask allows no action");
     if (io->inputs)
         memcpy(io->inputs, values, (size_t)rows * (size_t)d->actions * sizeof(float));
     memcpy(io->state, tape_value(t, state),
@@ -256,7 +305,11 @@ static int lay_out(struct algo *a, const struct algo_batch *b, struct qmix_batch
         d->n_room = wanted;
     }
     at = d->room;
-    ret->obs = at, at += rows * (size_t)a->obs.size;
+    ret->obs = ret->state = at, at += all * (size_t)d->own;
+    if (d->masked)
+        ret->allowed = at, at += all * (size_t)d->actions;
+    if (d->told > 0)
+        ret->state = at, at += rows * (size_t)d->told;
     ret->rewards = at, at += rows;
     ret->terminateds = at, at += rows;
     ret->mask = at, at += rows;
@@ -269,6 +322,26 @@ static int lay_out(struct algo *a, const struct algo_batch *b, struct qmix_batch
     ret->agent_mask = at, at += each;
     ret->best = at;
     return 0;
+}
+
+/* Observations [n][steps][all] to what is seen, allowed and told, each by time. */
+static void take_apart(const struct algo *a, const float *obs, struct qmix_batch *ret) {
+    const struct qmix *d = a->own;
+    size_t seen = (size_t)(d->agents * d->own), masks = (size_t)(d->agents * d->actions);
+
+    for (int i = 0; i < ret->n; i++)
+        for (int k = 0; k < ret->steps; k++, obs += a->obs.size) {
+            size_t to = (size_t)k * (size_t)ret->n + (size_t)i;
+            const float *from = obs + seen;
+
+            memcpy(ret->obs + to * seen, obs, seen * sizeof(float));
+            if (ret->allowed) {
+                memcpy(ret->allowed + to * masks, from, masks * sizeof(float));
+                from += masks;
+            }
+            if (d->told > 0)
+                memcpy(ret->state + to * (size_t)d->told, from, (size_t)d->told * sizeof(float));
+        }
 }
 
 static int read_batch(struct algo *a, const struct algo_batch *b, struct qmix_batch *ret,
@@ -292,7 +365,7 @@ static int read_batch(struct algo *a, const struct algo_batch *b, struct qmix_ba
         return err_fail(err, -SKATE_EINVAL, "'state_in' must be float32 %d x %d, it is %d x %d",
                         ret->n, a->state_size, state->rows, state->width);
     ret->state_in = state ? state->p : NULL;
-    qnet_by_time(obs, ret->n, ret->steps, a->obs.size, ret->obs);
+    take_apart(a, obs, ret);
     qnet_by_time(rewards, ret->n, ret->steps, 1, ret->rewards);
     qnet_by_time(over, ret->n, ret->steps, 1, ret->terminateds);
     qnet_by_time((const float *)(const void *)actions, ret->n, ret->steps, d->agents,
@@ -320,7 +393,7 @@ static tvar apply(struct algo *a, const struct net *net, const struct params *p,
              : net_apply(a->tape, net, x, NULL, false, NULL);
 }
 
-/* The team's value [n,1] of the agents' [n, agents] in the states [n, obs size]; without a mixer
+/* The team's value [n,1] of the agents' [n, agents] in the states [n, state]; without a mixer
  * the agents' own. */
 static tvar mix(struct algo *a, const struct params *p, tvar values, tvar state) {
     struct qmix *d = a->own;
@@ -338,8 +411,10 @@ static tvar mix(struct algo *a, const struct params *p, tvar values, tvar state)
 }
 
 static tvar state_at(struct algo *a, const struct qmix_batch *b, int step) {
-    return t_data(a->tape, b->obs + (size_t)step * (size_t)b->n * (size_t)a->obs.size, b->n,
-                  a->obs.size);
+    const struct qmix *d = a->own;
+
+    return t_data(a->tape, b->state + (size_t)step * (size_t)b->n * (size_t)d->state, b->n,
+                  d->state);
 }
 
 static void unroll(struct algo *a, struct qmix_batch *b, const struct params *p, float *ret,
@@ -382,7 +457,9 @@ static void make_targets(struct algo *a, struct qmix_batch *b) {
             for (int i = 0; i < rows; i++) {
                 size_t at = (size_t)i * (size_t)d->actions;
 
-                b->best[i] = later[at + (size_t)qnet_best(by + at, NULL, d->actions)];
+                const float *allowed = b->allowed ? b->allowed + (size_t)(k + 1) * each + at : NULL;
+
+                b->best[i] = later[at + (size_t)qnet_best(by + at, allowed, d->actions)];
             }
             after = tape_value(a->tape, mix(a, a->params[1], t_copy(a->tape, b->best, b->n,
                                                                      d->agents),

@@ -2,15 +2,17 @@
 
 The environment is one agent to the workers: a MultiAgentEnv whose agents are all in one group
 (with_agent_groups), or any environment whose observation is a Tuple of the agents' ones and whose
-action is a Tuple or MultiDiscrete, one part an agent.
+action is a Tuple or MultiDiscrete, one part an agent. An agent's observation may be a Dict {"obs",
+"action_mask", "state"}: what it sees, which actions it may take, and the state that the mixer is
+given (the first agent's; without it the mixer is given all that the agents see).
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from skate.rllib import _env, _multi
-from skate.rllib._errors import EnvError
+from skate.rllib import _env, _multi, _spaces
+from skate.rllib._errors import EnvAnswerError, EnvError, UnsupportedConfigError
 from skate.rllib._plans._batch import Batch
 from skate.rllib._plans.sequences import SequencePlan
 from skate.rllib._sampler import Sampler
@@ -58,6 +60,30 @@ class OneGroup:
 class TeamSampler(Sampler):
     """A Sampler whose environments are teams."""
 
+    def _open(self) -> None:
+        super()._open()
+        if self.agents is None and self.action_space["kind"] == "multi":
+            self.obs_space = _spaces.team(self.obs_space, self.action_space)
+
+    def _act(self, columns: dict[str, Any], explorer: Any, explore: bool, timestep: int) -> None:
+        """As Sampler's; an action that the exploration drew against a mask is drawn again."""
+        import numpy as np
+
+        try:
+            super()._act(columns, explorer, explore, timestep)
+        except ValueError as error:
+            if "action_mask" not in str(error):
+                raise
+            raise EnvAnswerError(f"env {self._spec['env']!r}: {error}", "observation") from None
+        if not self.obs_space.get("masks"):
+            return
+        seen, actions = self.obs_space["seen"], columns["actions"]
+        masks = columns["obs"][:, seen:seen + self.obs_space["masks"]]
+        masks = masks.reshape(*actions.shape, -1)
+        taken = np.take_along_axis(masks, actions[..., None].astype(np.int64), 2)[..., 0]
+        for at in zip(*np.nonzero(taken == 0)):
+            actions[at] = explorer._random.choice(np.flatnonzero(masks[at]))
+
     def _make(self, number: int, native: bool = True) -> Any:
         made = super()._make(number, native)
         if not getattr(made, "is_multi_agent", False):
@@ -74,6 +100,10 @@ class QMixPlan(SequencePlan):
 
     def build(self, about: dict[str, Any], workers: Any) -> None:
         """As SequencePlan."""
+        if about["obs_space"].get("masks") and self.config["observation_filter"] not in (
+                None, "NoFilter"):
+            raise UnsupportedConfigError("observation_filter is not offered with action masks: it "
+                                         "would change them")
         super().build(about, workers)
         self.counters.update(stored_steps=0, stored_rows=0)
 

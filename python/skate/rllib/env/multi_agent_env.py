@@ -11,6 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+# The key of the whole state in an agent's observation, where that is a Dict (QMIX).
+ENV_STATE = "state"
+
 
 class MultiAgentEnv:
     """Base class. Set observation_space and action_space (one for all agents, or Dict spaces by
