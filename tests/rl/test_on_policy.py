@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from skate.rllib._errors import UnsupportedConfigError
+from skate.rllib._plans._mix import MixIn, Ring
+from skate.rllib._specs.asynchronous import appo_options
 from skate.rllib.agents.registry import get_trainer_class
 from skate.rllib.algorithms.appo import APPOConfig
 
@@ -153,6 +155,74 @@ def test_appo_learns_cartpole_in_both_eras() -> None:
     algo.stop()
 
 
+def test_what_is_replayed_with_a_fragment() -> None:
+    mix = MixIn(3, 1.5, 1)
+    counts, seen = [], set()
+    for i in range(600):
+        out = [int(part["t"][0]) for part in mix({"t": np.array([i])})]
+        assert out[0] == i and all(i - 3 < old <= i for old in out)
+        seen |= {i - old for old in out[1:]}
+        counts.append(len(out) - 1)
+    assert set(counts) == {1, 2} and abs(np.mean(counts) - 1.5) < 0.1 and seen == {0, 1, 2}
+    assert MixIn(3, 0.0, 1)({}) == [{}]
+
+
+def test_batches_take_turns() -> None:
+    numbers = iter(range(100))
+    ring = Ring(2, 2)
+    told = [ring.turns(lambda: next(numbers)) for _ in range(6)]
+    assert told == [[0], [1], [2, 1, 2], [3], [4, 3, 4], [5]]
+    other = Ring(2, 2)
+    other.restore(ring.state(), ring.arrays())
+    rest = iter(range(6, 100))
+    assert [ring.turns(lambda: next(numbers)) for _ in range(4)] == [
+        other.turns(lambda: next(rest)) for _ in range(4)]
+
+
+@pytest.mark.parametrize("name", ["IMPALA", "APPO"])
+def test_replay_and_turns_go_on_from_a_checkpoint(name: str) -> None:
+    config: dict[str, Any] = {
+        "num_workers": 0, "seed": 1, "min_iter_time_s": 0, "train_batch_size": 40,
+        "rollout_fragment_length": 10, "model": {"fcnet_hiddens": [8]}, "num_sgd_iter": 3,
+        "minibatch_buffer_size": 2, "replay_proportion": 1.0, "replay_buffer_num_slots": 4}
+    a = get_trainer_class(name)(env="CartPole-v1", config=config)
+    for _ in range(5):
+        a.train()
+    path = a.save()
+    for _ in range(4):
+        a.train()
+    sampled, trained = (a.plan.counters[k] for k in ("sampled", "trained"))
+    # half of a batch's rows are replayed; a batch has 1, 2 or 3 turns
+    assert sampled < 0.75 * 40 * 9 and trained > 1.5 * 40 * 9
+    b = get_trainer_class(name)(env="CartPole-v1", config={**config, "seed": 2})
+    b.train()
+    b.restore(path)
+    for _ in range(4):
+        b.train()
+    assert (b.plan.counters["sampled"], b.plan.counters["trained"]) == (sampled, trained)
+    assert b.plan.engine.state() == a.plan.engine.state()
+    a.stop()
+    b.stop()
+
+
+def test_impala_learns_cartpole_with_replay_and_turns() -> None:
+    learns("IMPALA", "CartPole-v1", 150, 1000, **LANES, train_batch_size=320, num_sgd_iter=2,
+           minibatch_buffer_size=4, replay_proportion=1.0, replay_buffer_num_slots=10)
+
+
+def test_appo_of_the_newer_era_has_its_passes_and_targets() -> None:
+    def told(**keys: Any) -> tuple[Any, Any]:
+        config = APPOConfig().environment("CartPole-v1").training(**keys).to_dict()
+        merged = get_trainer_class("APPO")._merge(config)
+        options = appo_options(merged)
+        return options["num_sgd_iter"], options["target_update_frequency"]
+    assert told() == (2, 16)            # 2 times 8 batches, each of which is learned twice
+    assert told(use_circular_buffer=False) == (1, 32)
+    assert told(circular_buffer_num_batches=4, circular_buffer_iterations_per_batch=3) == (3, 8)
+    older = appo_options(get_trainer_class("APPO")._merge({"num_sgd_iter": 3}))
+    assert (older["num_sgd_iter"], older["target_update_frequency"]) == (3, 1)
+
+
 def test_ddppo_learns_cartpole() -> None:
     learns("DDPPO", "CartPole-v1", 150, 200, lr=3e-3, model=SMALL)
     for config, words in (({"train_batch_size": 100}, "rollout_fragment_length"),
@@ -185,10 +255,11 @@ def test_what_is_not_offered() -> None:
                           ({"model": {"use_attention": True}}, "use_attention")):
         with pytest.raises(UnsupportedConfigError, match=words):
             get_trainer_class("A2C")(env="CartPole-v1", config=config)
-    for name, key, value in (("IMPALA", "vtrace", False), ("IMPALA", "replay_proportion", 0.5),
-                             ("APPO", "use_circular_buffer", True)):
+    for name, key, value in (("IMPALA", "vtrace", False), ("IMPALA", "num_aggregation_workers", 1)):
         with pytest.raises(UnsupportedConfigError, match=key):
             get_trainer_class(name)(env="CartPole-v1", config={key: value})
+    with pytest.raises(ValueError, match="replay_buffer_num_slots > 0"):
+        get_trainer_class("IMPALA")(env="CartPole-v1", config={"replay_proportion": 0.5})
     with pytest.raises(ValueError, match="use_critic"):
         get_trainer_class("A2C")(env="CartPole-v1", config={"use_critic": False})
 

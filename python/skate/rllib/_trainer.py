@@ -145,6 +145,11 @@ class Trainer(Trainable):
         inner = type(first)
         if inner.absorb is _plans.EnginePlan.absorb:    # asynchronous ones take turns here
             from skate.rllib._plans.on_policy import OnPolicyPlan as inner
+            if (self.config.get("replay_proportion", 0) > 0
+                    or self.config.get("minibatch_buffer_size", 1) > 1):
+                raise UnsupportedConfigError(
+                    "replay_proportion and minibatch_buffer_size are not offered with several "
+                    "agents, only 0.0 and 1")
         return MultiAgentPlan(self._spec, self.config, self._seed, inner)
 
     def step(self) -> dict[str, Any]:

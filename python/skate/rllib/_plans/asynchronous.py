@@ -1,6 +1,7 @@
 """Asynchronous: workers sample all the time, the learner takes what has come.
 
-IMPALA and APPO gather fragments until there are train_batch_size rows and learn from them once;
+IMPALA and APPO gather fragments, old ones among them with replay_proportion, until there are
+train_batch_size rows, and learn from them; with minibatch_buffer_size > 1 batches take turns.
 A3C has each worker compute a gradient, which is applied as soon as it is there. Each worker has
 'max_sample_requests_in_flight_per_worker' calls on their way (A3C: one) with the weights of the
 last broadcast; a new one is asked for when an answer is taken. Without actors (num_workers=0) the
@@ -13,6 +14,8 @@ from typing import Any
 
 from skate.rllib import _metrics
 from skate.rllib._plans import EnginePlan, Step
+from skate.rllib._plans._mix import MixIn, Ring, pack, unpack
+from skate.rllib._plans.replay import STORED_MAX
 from skate.rllib._sampler import concat
 
 
@@ -55,6 +58,10 @@ class AsynchronousPlan(EnginePlan):
         self._steps = int(self.config["rollout_fragment_length"])
         self._sent: tuple[Any, int] | None = None
         each = int(self.config.get("max_sample_requests_in_flight_per_worker", 1))
+        self._mix = MixIn(int(self.config.get("replay_buffer_num_slots", 0)),
+                          float(self.config.get("replay_proportion", 0.0)), self.seed)
+        size = int(self.config.get("minibatch_buffer_size", 1))
+        self._ring = Ring(size, int(self.config["num_sgd_iter"]) if size > 1 else 1)
         self._flight = None if workers.local is not None else InFlight(workers, self.method, each)
 
     def arguments(self) -> tuple[Any, ...]:
@@ -80,23 +87,58 @@ class AsynchronousPlan(EnginePlan):
         if self._known is not None:
             self._known.join(ended.noted)
 
-    def train_once(self) -> Step:
-        """Fragments until there is a batch, then one learn()."""
+    def gather(self, episodes: _metrics.Episodes) -> dict[str, Any]:
+        """A train batch: new fragments and replayed ones; the new ones' rows are counted."""
         parts: list[dict[str, Any]] = []
-        episodes, rows = _metrics.Episodes(), 0
+        rows = 0
         while rows < self.config["train_batch_size"]:
             for columns, ended in self.answers():
-                parts.append(columns)
+                self.counters["sampled"] += len(columns["rewards"])
                 episodes.extend(ended)
-                rows += len(columns["rewards"])
+                mixed = self._mix(columns)
+                parts += mixed
+                rows += sum(len(part["rewards"]) for part in mixed)
+        return concat(parts)
+
+    def train_once(self) -> Step:
+        """A batch, then learn() from it and from those that take turns with it."""
+        episodes, before = _metrics.Episodes(), self.counters["sampled"]
+        batches = self._ring.turns(lambda: self.gather(episodes))
         self.watch.lap("sample")
         self.schedules()
         whole = self.config["batch_mode"] == "complete_episodes"
-        stats = self.learn(self.for_learning(concat(parts), 1 if whole else self._steps))
+        stats: dict[str, Any] = {}
+        for columns in batches:
+            stats = self.learn(self.for_learning(columns, 1 if whole else self._steps))
+            self.counters["trained"] += len(columns["rewards"])
         self.watch.lap("learn")
-        self.counters["sampled"] += rows
-        self.counters["trained"] += rows
-        return Step({_metrics.DEFAULT_POLICY: stats}, rows, episodes)
+        return Step({_metrics.DEFAULT_POLICY: stats}, self.counters["sampled"] - before, episodes)
+
+    def save(self) -> dict[str, bytes]:
+        """The engine, and what is replayed or has not had all its turns."""
+        files = super().save()
+        for name, part in self._keepers().items():
+            block = pack(part.arrays())
+            if part.arrays() and len(block) <= STORED_MAX:
+                files[name] = block
+        return files
+
+    def _keepers(self) -> dict[str, Any]:
+        return {"replayed.npz": self._mix, "turns.npz": self._ring}
+
+    def state_to_save(self) -> dict[str, Any]:
+        """Where replay and turns are."""
+        return {name: part.state() for name, part in self._keepers().items()}
+
+    def load(self, files: dict[str, bytes], state: dict[str, Any]) -> None:
+        """What save() gave; without the batches both start anew."""
+        kept = {name: unpack(files[name]) if name in files else []
+                for name in self._keepers()}
+        super().load(files, state)
+        for name, part in self._keepers().items():
+            told = state["plan_state"].get(name)
+            if told is not None:
+                part.restore(told, kept[name])
 
 
 class GradientsPlan(AsynchronousPlan):

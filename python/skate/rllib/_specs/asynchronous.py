@@ -73,8 +73,9 @@ APPO: Config = {
     "kl_coeff": 1.0,
     "kl_target": 0.01,
     "replay_buffer_num_slots": 100,
-    "target_update_frequency": 1,
+    "target_update_frequency": 1,       # in updates
     # the newer era's
+    "target_network_update_freq": None,     # in rounds of the circular buffer's passes
     "tau": 1.0,
     "use_circular_buffer": False,
     "circular_buffer_num_batches": 8,
@@ -85,12 +86,10 @@ APPO: Config = {
 
 # Keys with one value that works, and why.
 ONLY: dict[str, tuple[Any, str]] = {
-    "minibatch_buffer_size": (1, "a batch is learned from when it comes"),
-    "replay_proportion": (0.0, "batches are not replayed"),
+    "num_aggregation_workers": (0, "the trainer itself joins fragments to batches"),
     "_separate_vf_optimizer": (False, "there is one optimiser"),
     "after_train_step": (None, "use the callback on_train_result"),
     "grad_clip_by": ("global_norm", "the gradient is clipped by its global norm"),
-    "use_circular_buffer": (False, "num_sgd_iter says how often a batch is used"),
     "use_gae": (True, "without V-trace advantages are GAE's"),
     "use_critic": (True, "there is a critic"),
 }
@@ -106,8 +105,24 @@ def checks(config: Config) -> None:
         if key in config and config[key] != value:
             raise UnsupportedConfigError(f"{key}={config[key]!r} is not offered, only {value!r}: "
                                          f"{why}")
-    for key in ("max_sample_requests_in_flight_per_worker", "broadcast_interval"):
+    for key in ("max_sample_requests_in_flight_per_worker", "broadcast_interval",
+                "minibatch_buffer_size"):
         _config._check_int(config, key, 1)
+    _config._check_int(config, "replay_buffer_num_slots", 0)
+    _config._check_number(config, "replay_proportion", 0.0, None)
+    if config["replay_proportion"] > 0 and config["replay_buffer_num_slots"] == 0:
+        raise ValueError("replay_proportion > 0 needs replay_buffer_num_slots > 0")
+    for key in ("circular_buffer_num_batches", "circular_buffer_iterations_per_batch",
+                "target_network_update_freq"):
+        if config.get(key) is not None:
+            _config._check_int(config, key, 1)
+
+
+def _passes(config: Config) -> dict[str, Any]:
+    """num_sgd_iter of the engine: all passes at once, or one where batches take turns."""
+    if config.get("use_circular_buffer"):
+        return {"num_sgd_iter": config["circular_buffer_iterations_per_batch"]}
+    return {"num_sgd_iter": 1} if config["minibatch_buffer_size"] > 1 else {}
 
 
 def impala_checks(config: Config) -> None:
@@ -119,13 +134,21 @@ def impala_checks(config: Config) -> None:
 
 def impala_options(config: Config) -> dict[str, Any]:
     """For the engine's IMPALA."""
-    return loss_options(config, "loss_mean", *LOSS)
+    return {**loss_options(config, "loss_mean", *LOSS), **_passes(config)}
 
 
 def appo_options(config: Config) -> dict[str, Any]:
     """For the engine's APPO."""
-    return loss_options(config, "lambda", "clip_param", "use_kl_loss", "kl_coeff", "kl_target",
-                        "target_update_frequency", "tau", "target_worker_clipping", *LOSS)
+    told = {**loss_options(config, "lambda", "clip_param", "use_kl_loss", "kl_coeff", "kl_target",
+                           "tau", "target_worker_clipping", *LOSS), **_passes(config)}
+    every = config["target_update_frequency"]
+    if config["target_network_update_freq"] is not None:    # 2.60 counts passes
+        passes = (config["target_network_update_freq"] * config["circular_buffer_num_batches"]
+                  * config["circular_buffer_iterations_per_batch"])
+        every = -(-passes // told["num_sgd_iter"])
+    elif config["minibatch_buffer_size"] > 1:
+        every *= config["num_sgd_iter"]
+    return {**told, "target_update_frequency": every}
 
 
 SPECS = [
@@ -136,6 +159,5 @@ SPECS = [
          newer={"loss_mean": True}),
     Spec("APPO", APPO, "asynchronous:AsynchronousPlan", engine="APPO", options=appo_options,
          columns=("logp", "vf"), checks=checks, offered=OFFERED,
-         newer={"target_update_frequency": 2},
-         renamed={"target_network_update_freq": "target_update_frequency"}),
+         newer={"target_network_update_freq": 2, "use_circular_buffer": True}),
 ]
