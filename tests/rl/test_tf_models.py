@@ -43,7 +43,9 @@ SPACES = [ACTIONS, {"kind": "multi", "sizes": [2, 3], "size": 5},
 NUMBERS = {"gamma": 0.9, "lambda": 0.8, "lr": 1e-2, "clip_param": 0.3, "vf_clip_param": 1.0,
            "vf_loss_coeff": 0.5, "entropy_coeff": 0.01, "kl_coeff": 0.2, "kl_target": 0.01,
            "grad_clip": None, "sgd_minibatch_size": 16, "num_sgd_iter": 2,
-           "vf_clip_mode": "value", "kl_update": "mean", "shuffle_sequences": True}
+           "vf_clip_mode": "value", "kl_update": "mean", "shuffle_sequences": True,
+           "opt_type": "adam", "decay": 0.9, "momentum": 0.0, "epsilon": 0.1,
+           "loss_mean": False}
 
 
 class Custom(TFModelV2):
@@ -361,8 +363,8 @@ def batch_of(space, rows: int = 64) -> dict[str, np.ndarray]:
     return made
 
 
-@pytest.mark.parametrize(("name", "mode"), [("PG", "value"), ("A2C", "value"), ("PPO", "value"),
-                                            ("PPO", "loss")])
+@pytest.mark.parametrize(("name", "mode"), [("PG", "value"), ("A2C", "value"), ("A2C", "mean"),
+                                            ("PPO", "value"), ("PPO", "loss")])
 @pytest.mark.parametrize("space", SPACES, ids=lambda space: space["kind"])
 def test_losses_and_gradients_equal_torch(name, mode, space):
     torch = pytest.importorskip("torch")
@@ -370,7 +372,7 @@ def test_losses_and_gradients_equal_torch(name, mode, space):
     from skate.rllib._torch import ops as torch_ops
 
     batch, draws = batch_of(space), np.random.default_rng(7)
-    numbers = {**NUMBERS, "vf_clip_mode": mode}
+    numbers = {**NUMBERS, "vf_clip_mode": mode, "loss_mean": mode == "mean"}
     columns = {k: batch[k] for k in ("actions", "inputs", "logp", "vf")}
     columns.update({k: draws.normal(size=64).astype(np.float32)
                     for k in ("advantages", "value_targets")})
@@ -395,8 +397,13 @@ def test_losses_and_gradients_equal_torch(name, mode, space):
     assert (by_values is None and b.grad is None) or np.allclose(by_values, b.grad, atol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "clip"), [("PG", None), ("A2C", 0.5), ("PPO", None)])
-def test_whole_updates_equal_torch(name, clip):
+RMSPROP = {"opt_type": "rmsprop", "loss_mean": True}
+
+
+@pytest.mark.parametrize(("name", "clip", "more"), [
+    ("PG", None, {}), ("A2C", 0.5, {}), ("PPO", None, {}), ("A2C", 0.5, RMSPROP),
+    ("A2C", None, {**RMSPROP, "momentum": 0.8, "epsilon": 0.01})])
+def test_whole_updates_equal_torch(name, clip, more):
     """The same weights, the same batches: the same weights after three updates."""
     torch = pytest.importorskip("torch")
     from skate.rllib._torch.engine import TorchEngine
@@ -415,8 +422,8 @@ def test_whole_updates_equal_torch(name, clip):
 
     def engine(kind, model):
         return kind(name, OBS, ACTIONS, {
-            **NUMBERS, "grad_clip": clip, "model": {"custom_model": model, "fcnet_hiddens": [8],
-                                                    "fcnet_activation": "tanh"}}, 1)
+            **NUMBERS, **more, "grad_clip": clip, "model": {
+                "custom_model": model, "fcnet_hiddens": [8], "fcnet_activation": "tanh"}}, 1)
 
     theirs, ours = engine(TorchEngine, Both), engine(TFEngine, both)
     flat = np.zeros(theirs.n_weights, np.float32)      # [2, 4], 2, [1, 4], 1, a spare critic

@@ -202,8 +202,8 @@ def test_a3c_steps_by_gradients():
     trainer.train()
     assert not np.array_equal(before, trainer.get_policy().flat_weights())
     trainer.stop()
-    with pytest.raises(UnsupportedConfigError, match="loss_mean=True"):
-        A3CTrainer(config={"env": "CartPole-v1", "num_workers": 0, "loss_mean": True,
+    with pytest.raises(UnsupportedConfigError, match="ortho_init=True"):
+        A3CTrainer(config={"env": "CartPole-v1", "num_workers": 0, "ortho_init": True,
                            "model": {"custom_model": Custom}})
 
 
@@ -253,7 +253,9 @@ def engine(name: str, **more) -> TorchEngine:
     numbers = {"gamma": 0.9, "lambda": 0.8, "lr": 1e-2, "clip_param": 0.3, "vf_clip_param": 10.0,
                "vf_loss_coeff": 1.0, "entropy_coeff": 0.0, "kl_coeff": 0.2, "kl_target": 0.01,
                "grad_clip": None, "sgd_minibatch_size": 4, "num_sgd_iter": 2,
-               "vf_clip_mode": "value", "kl_update": "mean", "shuffle_sequences": True}
+               "vf_clip_mode": "value", "kl_update": "mean", "shuffle_sequences": True,
+               "opt_type": "adam", "decay": 0.99, "momentum": 0.0, "epsilon": 0.1,
+               "loss_mean": False}
     return TorchEngine(name, OBS, ACTIONS, {"model": model, **numbers, **more}, 1)
 
 
@@ -326,6 +328,46 @@ def test_the_first_step_of_ppo_is_at_ratio_one():
     loss, stats = losses.ppo(losses.Pass(inputs, torch.zeros(16), made, ops), columns, numbers)
     assert torch.allclose(loss, -columns["advantages"].mean() + 0.5)
     assert abs(stats["kl"].item()) < 1e-6
+
+
+def test_a2c_with_the_mean_and_rmsprop_is_the_c_engines():
+    """The same weights, the same batches: the same weights after three updates."""
+    from skate import _rl
+
+    class Both(nn.Module):
+        def __init__(self, size, outputs):
+            super().__init__()
+            self.heads = nn.ModuleList(nn.Linear(size, n) for n in (outputs, 1))
+
+        def forward(self, obs):
+            return self.heads[0](obs), self.heads[1](obs)
+
+    options = {"gamma": 0.9, "lambda": 0.8, "lr": 1e-2, "vf_loss_coeff": 0.5, "grad_clip": 0.7,
+               "entropy_coeff": 0.01, "opt_type": "rmsprop", "decay": 0.9, "momentum": 0.5,
+               "epsilon": 0.05, "loss_mean": True}
+    theirs = engine("A2C", **options, model={"custom_model": Both, "fcnet_hiddens": [],
+                                             "fcnet_activation": "tanh"})
+    ours = _rl.Algo("A2C", OBS, ACTIONS, {**options, "fcnet_hiddens": []}, 1)
+    assert [n for n, *_ in ours.weight_names()] == ["pi/out/kernel", "pi/out/bias",
+                                                    "vf/out/kernel", "vf/out/bias"]
+    rng, flat = np.random.default_rng(3), np.zeros(theirs.n_weights, np.float32)
+    theirs.get_weights(flat)            # [2, 4], 2, [1, 4], 1, a spare critic
+    flat = flat[:15]
+    ours.set_weights(np.concatenate([flat[:8].reshape(2, 4).T.reshape(-1), flat[8:]]), 0)
+    for _ in range(3):
+        obs = rng.normal(size=(20, 4)).astype(np.float32)
+        zero = np.zeros(20, np.float32)
+        batch = {"obs": obs, "new_obs": obs, "actions": rng.integers(0, 2, 20).astype(np.int32),
+                 "rewards": rng.normal(size=20).astype(np.float32), "truncateds": zero,
+                 "vf": rng.normal(size=20).astype(np.float32), "cuts": zero,
+                 "terminateds": (np.arange(20) % 5 == 4).astype(np.float32)}
+        a, b = (e.learn(20, 1, batch) for e in (theirs, ours))
+        assert a["policy_loss"] == pytest.approx(b["policy_loss"], rel=1e-4, abs=1e-5)
+    mine, wanted = np.zeros(15, np.float32), np.zeros(theirs.n_weights, np.float32)
+    ours.get_weights(mine)
+    theirs.get_weights(wanted)
+    assert np.allclose(mine[:8].reshape(4, 2).T.reshape(-1), wanted[:8], atol=1e-5)
+    assert np.allclose(mine[8:], wanted[8:15], atol=1e-5) and not np.allclose(flat, wanted[:15])
 
 
 def test_the_value_loss_of_either_era():

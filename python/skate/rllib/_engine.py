@@ -52,12 +52,12 @@ OWN_NUMBERS = {
     "vf_loss_coeff": 1.0, "entropy_coeff": 0.0, "kl_coeff": 0.2, "kl_target": 0.01,
     "grad_clip": None, "sgd_minibatch_size": 128, "num_sgd_iter": 30,
     "vf_clip_mode": "value", "kl_update": "mean", "shuffle_sequences": True,
+    "opt_type": "adam", "decay": 0.99, "momentum": 0.0, "epsilon": 0.1, "loss_mean": False,
 }
 
 
 # Keys that only the C engine's nets have another value of.
-OWN_FIXED = {"use_critic": True, "use_gae": True, "opt_type": "adam", "loss_mean": False,
-             "ortho_init": False}
+OWN_FIXED = {"use_critic": True, "use_gae": True, "ortho_init": False}
 
 
 def own_kind(config: dict[str, Any]) -> str | None:
@@ -85,6 +85,8 @@ def chosen(spec: Spec, config: dict[str, Any]) -> tuple[str, dict[str, Any]]:
             if config.get(key, value) != value:
                 raise UnsupportedConfigError(f"{key}={config[key]!r} is not offered with a model "
                                              f"of your own, only {value!r}")
+        if config.get("opt_type", "adam") not in ("adam", "rmsprop"):
+            raise ValueError(f"opt_type must be 'adam' or 'rmsprop', not {config['opt_type']!r}")
         model = config["model"]
         numbers = {k: config.get(k, missing) for k, missing in OWN_NUMBERS.items()}
         if not config.get("use_kl_loss", True):

@@ -268,7 +268,8 @@ class ModelEngine:
     # ---- what a framework adds --------------------------------------------------------------
 
     def _build(self, seed: int) -> None:
-        """Make self.model, from that seed, and the optimiser: Adam with eps 1e-8."""
+        """Make self.model, from that seed, and the optimiser: Adam with eps 1e-8, or RMSprop
+        (opt_type) with decay, momentum and epsilon as torch has them."""
         raise NotImplementedError
 
     def _initial_state(self) -> list[Any]:

@@ -44,12 +44,13 @@ def pg(p: Pass, c: Columns, o: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
 
 
 def a2c(p: Pass, c: Columns, o: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """Mnih et al. 2016; sums over the batch, as RLlib's A2C and A3C."""
+    """Mnih et al. 2016; sums over the batch, as RLlib's A2C and A3C (loss_mean: means)."""
     far = _critic(p) - c["value_targets"]
     policy = -(p.dist.logp(p.inputs, c["actions"]) * c["advantages"])
     value, entropy = 0.5 * far * far, p.dist.entropy(p.inputs)
-    loss = (p.ops.total(policy) + o["vf_loss_coeff"] * p.ops.total(value)
-            - o["entropy_coeff"] * p.ops.total(entropy))
+    whole = p.ops.mean if o["loss_mean"] else p.ops.total
+    loss = (whole(policy) + o["vf_loss_coeff"] * whole(value)
+            - o["entropy_coeff"] * whole(entropy))
     return loss, {"policy_loss": p.ops.mean(policy), "vf_loss": p.ops.mean(value),
                   "policy_entropy": p.ops.mean(entropy)}
 

@@ -1,7 +1,7 @@
 """TFEngine: skate.rllib._models.base over a model in TensorFlow 2, eagerly or traced.
 
 Adam is TensorFlow's fused kernel with the moments here: Keras's own adds epsilon elsewhere than
-torch's, and takes some ten operations a variable.
+torch's, and takes some ten operations a variable. RMSprop is torch's, too.
 """
 
 from __future__ import annotations
@@ -106,6 +106,25 @@ class TFEngine(base.ModelEngine):
         return loss, stats, gradients
 
     def _descend(self) -> None:
+        if self._o["opt_type"] == "rmsprop":
+            self._rmsprop()
+        else:
+            self._adam()
+
+    def _rmsprop(self) -> None:
+        """As torch: epsilon outside of the root, the learning rate outside of the momentum."""
+        o = self._o
+        for var, gradient, (first, second) in zip(self._params, self._found, self._moments,
+                                                  strict=True):
+            if gradient is None:
+                continue
+            second.assign(o["decay"] * second + (1.0 - o["decay"]) * gradient * gradient)
+            move = tf.math.divide_no_nan(gradient, tf.sqrt(second) + o["epsilon"])
+            if o["momentum"]:
+                move = first.assign(o["momentum"] * first + move)
+            var.assign_sub(o["lr"] * move)
+
+    def _adam(self) -> None:
         # The kernel's epsilon stands before the correction of the second moment, so it is given
         # what comes out as EPSILON behind it.
         for i, (var, gradient) in enumerate(zip(self._params, self._found, strict=True)):

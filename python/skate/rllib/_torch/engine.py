@@ -33,7 +33,13 @@ class TorchEngine(base.ModelEngine):
         once = {id(t): (name, t) for name, t in
                 reversed(self.model.state_dict(keep_vars=True).items())}
         self._all = list(reversed(once.values()))       # a shared one by its first name
-        self._optim = torch.optim.Adam(self._params, lr=self._o["lr"], eps=1e-8)
+        o = self._o
+        self._optim: torch.optim.Optimizer
+        if o["opt_type"] == "rmsprop":
+            self._optim = torch.optim.RMSprop(self._params, lr=o["lr"], alpha=o["decay"],
+                                              eps=o["epsilon"], momentum=o["momentum"])
+        else:
+            self._optim = torch.optim.Adam(self._params, lr=o["lr"], eps=1e-8)
 
     def _complete(self) -> None:
         """Layers that take their shapes from the first rows (lazy ones, Keras's) have one."""
