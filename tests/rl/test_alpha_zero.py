@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from skate.rllib._errors import UnsupportedConfigError
+from skate.rllib._plans._mix import pack
 from skate.rllib.contrib.alpha_zero.core.alpha_zero_trainer import DEFAULT_CONFIG, AlphaZeroTrainer
 
 gymnasium = pytest.importorskip("gymnasium")
@@ -120,18 +121,46 @@ def test_an_environment_in_python_with_states(ranked):
     trainer.stop()
 
 
-def test_a_checkpoint_keeps_the_net_and_the_ranks():
+@pytest.mark.parametrize(("env", "more"), [
+    ("CartPole-v0", {}), ("skate/TicTacToe-v0", {"env_config": {"opponent": "self"}}),
+    (Walk, {}), (Walk, {"buffer_size": 3, "shuffle_sequences": False}),
+    ("CartPole-v0", {"simple_optimizer": True}),
+], ids=["C", "self-play", "Python", "a full buffer", "no buffer"])
+def test_a_resumed_run_equals_an_uninterrupted_one(env, more):
     config = {"ranked_rewards": {"enable": True, "num_init_rewards": 10},
-              "mcts_config": {**SEARCH, "num_simulations": 8}}
-    one, two = make("CartPole-v0", **config), make("CartPole-v0", **config)
+              "mcts_config": {**SEARCH, "num_simulations": 8}, "train_batch_size": 256, **more}
+    one, two = make(env, **config), make(env, **{**config, "seed": 4})
     for _ in range(4):
         one.train()
+    two.train()                             # all of it is to be replaced
     two.restore(one.save())
     assert two.plan.ranks == one.plan.ranks and len(one.plan.ranks) > 10
-    for name, array in one.get_weights()["default_policy"].items():
-        assert (array == two.get_weights()["default_policy"][name]).all(), name
+    assert two.plan.engine.state() == one.plan.engine.state()
+    results = [[trainer.train() for _ in range(3)] for trainer in (one, two)]
+    assert [r["hist_stats"] for r in results[0]] == [r["hist_stats"] for r in results[1]]
+    assert two.plan.engine.state() == one.plan.engine.state()
+    assert pack(two.plan._buffer) == pack(one.plan._buffer) and two.plan.ranks == one.plan.ranks
+    third = make(env, **{**config, "seed": 5})
+    third.restore(two.save())               # a run that was resumed once goes on as well
+    for trainer in (one, third):
+        trainer.train()
+    assert third.plan.engine.state() == one.plan.engine.state()
+    third.stop()
     one.stop()
     two.stop()
+
+
+def test_without_a_shuffle_the_order_is_that_of_the_games():
+    def after(shuffle):
+        trainer = make("CartPole-v0", shuffle_sequences=shuffle, num_sgd_iter=1,
+                       mcts_config={**SEARCH, "num_simulations": 4})
+        trainer.plan.train_once()
+        rng = trainer.plan._rng.bit_generator.state
+        trainer.plan._learn(trainer.plan._buffer[0])
+        moved = trainer.plan._rng.bit_generator.state != rng
+        trainer.stop()
+        return moved
+    assert after(True) and not after(False)
 
 
 def test_the_same_seed_trains_the_same_with_workers():

@@ -321,10 +321,15 @@ def test_a_mask_must_fit_the_actions(tmp_path: Any, monkeypatch: Any) -> None:
 def test_a_resumed_run_has_the_same_buffer_and_draws(tmp_path: Any, monkeypatch: Any) -> None:
     monkeypatch.setenv("SKATE_RESULTS_DIR", str(tmp_path))
     register_env("grouped_two_step_game", grouped)
-    first, second = QMixTrainer(config=CONFIG), QMixTrainer(config=CONFIG)
-    first.train()
+    first, second = QMixTrainer(config=CONFIG), QMixTrainer(config={**CONFIG, "seed": 2})
+    for trainer in (first, second):
+        trainer.train()
     second.restore(first.save(str(tmp_path)))
     assert first.plan.engine.state() == second.plan.engine.state()
+    for trainer in (first, second):
+        trainer.train()
+    assert first.plan.engine.state() == second.plan.engine.state()
+    assert first.plan._replay.state() == second.plan._replay.state()
     drawn = [t.plan.draw().columns for t in (first, second)]
     assert all(np.array_equal(drawn[0][name], drawn[1][name]) for name in drawn[0])
     first.stop()

@@ -77,8 +77,13 @@ def test_resume_equals_an_uninterrupted_run(name, env, config, tmp_path):
         assert [r[key] for r in got] == pytest.approx([r[key] for r in want], nan_ok=True), key
     assert [r["hist_stats"] for r in got] == [r["hist_stats"] for r in want]
     assert flat(a) == flat(b)
-    a.stop()
-    b.stop()
+    c = cls(env=env, config={**SMALL, **config, "seed": 7})
+    c.restore(b.save(str(tmp_path / "again")))      # and once more
+    a.train()
+    c.train()
+    assert flat(a) == flat(c)
+    for trainer in (a, b, c):
+        trainer.stop()
 
 
 def test_an_environment_that_cannot_be_pickled_starts_anew(tmp_path):

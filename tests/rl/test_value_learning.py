@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import pytest
@@ -103,17 +104,40 @@ def test_apex_learns_with_workers() -> None:
         skate.shutdown()
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Any) -> None:
-    config = {**FAST, "learning_starts": 200}
-    whole = DQNTrainer(config=config)
+@pytest.mark.parametrize("extra", [
+    {}, {"noisy": True}, {"prioritized_replay": True, "num_envs_per_worker": 3},
+    {"native_env": False}, {"exploration_config": {"type": "SoftQ", "temperature": 2.0}},
+    {"exploration_config": {"type": "ParameterNoise", "random_timesteps": 100}},
+    {"exploration_config": {"type": "EpsilonGreedy", "epsilon_timesteps": 3000,
+                            "random_timesteps": 1200}},
+], ids=str)
+@pytest.mark.parametrize("trainer", [DQNTrainer, SimpleQTrainer, R2D2Trainer])
+def test_a_resumed_run_equals_an_uninterrupted_one(trainer: Any, extra: dict[str, Any],
+                                                   tmp_path: Any) -> None:
+    base = SEQUENCES if trainer is R2D2Trainer else FAST
+    base = {k: v for k, v in base.items() if k not in ("noisy", "exploration_config")}
+    config = {**base, "learning_starts": 200, **extra}
+    if trainer is SimpleQTrainer:
+        config = {k: v for k, v in config.items() if k not in (
+            "n_step", "hiddens", "training_intensity", "noisy", "prioritized_replay")}
+    if trainer is R2D2Trainer:
+        config = {k: v for k, v in config.items() if k != "noisy"}
+    whole = trainer(config=config)
     for _ in range(2):
         whole.train()
     path = whole.save(str(tmp_path))
-    resumed = DQNTrainer(config=config)
+    before = whole.plan.engine.state()
+    want = [whole.train() for _ in range(2)]
+    resumed = trainer(config={**config, "seed": 8})
+    resumed.train()
     resumed.restore(path)
-    assert resumed.get_policy().flat_weights().tobytes() == \
-        whole.get_policy().flat_weights().tobytes()
+    assert resumed.plan.engine.state() == before
+    got = [resumed.train() for _ in range(2)]
+    assert [r["hist_stats"] for r in got] == [r["hist_stats"] for r in want]
+    assert resumed.plan.engine.state() == whole.plan.engine.state() != before
     assert resumed.plan._replay.state() == whole.plan._replay.state()
+    told = [t.workers.local._explorer for t in (whole, resumed)]
+    assert pickle.dumps(vars(told[0])) == pickle.dumps(vars(told[1]))
     resumed.stop()
     whole.stop()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from skate.rllib import _env, _metrics, _native, _spaces
+from skate.rllib import _env, _keep, _metrics, _native, _spaces
 from skate.rllib._errors import EnvAnswerError, UnsupportedConfigError
 from skate.rllib._own_workers import OwnWorker, unmasked
 
@@ -36,6 +36,19 @@ class AlphaZeroWorker(OwnWorker):
                     raise UnsupportedConfigError(
                         f"contrib/AlphaZero needs an environment with {name}(): "
                         f"{type(env).__name__} has none")
+
+    # ---- checkpoints ------------------------------------------------------------------------
+
+    def keep(self) -> bytes:
+        """The environment in Python with its own random numbers; b"" without one, or if it cannot
+        be pickled. Games in C start from the seeds of their round."""
+        return b"" if self._one is not None else _keep.keep_envs(self._envs)
+
+    def go_on(self, block: bytes) -> None:
+        """What keep() gave."""
+        if block:
+            self._ready()
+            self._envs = _keep.take_envs(self._envs, block)
 
     # ---- whole episodes ---------------------------------------------------------------------
 

@@ -80,6 +80,8 @@ def go_on(worker: Any, block: bytes) -> None:
         worker._rollout.set_state(state["rollout"])
     if "loop" in state:
         worker._begin()
+        if worker._filter is not None:
+            worker._filter.flush()      # what it noted of resets that never were
         for name, value in state["loop"].items():
             setattr(worker, name, value)
         worker._arrays = {}         # act() writes into the state that was there
@@ -90,20 +92,37 @@ def go_on(worker: Any, block: bytes) -> None:
         if "engine" in state:
             worker._engine.set_state(state["engine"])
     if "envs" in state:
-        _replace_envs(worker, pickle.loads(state["envs"]))
+        _replace_envs(worker, state["envs"])
 
 
-def _replace_envs(worker: Any, kept: list[tuple[str, Any]]) -> None:
+def keep_envs(envs: list[Any]) -> bytes:
+    """Environments alone; b"" if they cannot be kept."""
+    try:
+        block = _dump([_kept_env(env) for env in envs]) if envs else b""
+    except Exception:           # as in keep()
+        return b""
+    return block if len(block) <= BYTES_MAX else b""
+
+
+def take_envs(envs: list[Any], block: bytes) -> list[Any]:
+    """What keep_envs() gave, in the place of `envs`. ValueError: of another number of them."""
     from skate.rllib import _env
 
-    if len(kept) != len(worker._envs):
-        raise ValueError(f"a worker's state is of {len(kept)} environments, it has "
-                         f"{len(worker._envs)}")
-    for i, (kind, env) in enumerate(kept):
+    kept = pickle.loads(block)
+    if len(kept) != len(envs):
+        raise ValueError(f"a worker's state is of {len(kept)} environments, it has {len(envs)}")
+    taken = []
+    for old, (kind, env) in zip(envs, kept):
         if kind == "lane":
-            worker._envs[i]._engine.load(0, env)
+            old._engine.load(0, env)
+            taken.append(old)
         else:
-            _env.close_env(worker._envs[i])
-            worker._envs[i] = env
+            _env.close_env(old)
+            taken.append(env)
+    return taken
+
+
+def _replace_envs(worker: Any, block: bytes) -> None:
+    worker._envs = take_envs(worker._envs, block)
     if worker._monitors:
         worker._watch_games()

@@ -242,7 +242,7 @@ class Trainer(Trainable):
             "algorithm": self._name, "plan": type(self.plan).__name__,
             "obs_space": self._obs_space, "action_space": self._action_space,
             "counters": dict(self.plan.counters), "episodes": self._history.state(),
-            "seed": self._seed, "config": _checkpoint.plain(self.config),
+            "seed": self.plan.seed, "config": _checkpoint.plain(self.config),
             **self.plan.describe_state(),
         }
         files = self.plan.save()

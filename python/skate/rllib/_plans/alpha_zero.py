@@ -9,7 +9,9 @@ from skate.rllib import _metrics
 from skate.rllib._own_workers import flat_boards, unmasked
 from skate.rllib._plans import Step
 from skate.rllib._plans._batch import Batch
+from skate.rllib._plans._mix import pack, unpack
 from skate.rllib._plans.own import OneAgentPlan
+from skate.rllib._plans.replay import REPLAY_FILE, STORED_MAX
 from skate.rllib._sampler import concat
 from skate.rllib._trainer import Trainer
 
@@ -21,7 +23,7 @@ class AlphaZeroPlan(OneAgentPlan):
     of batches; train_batch_size rows of it are learned num_sgd_iter times in minibatches."""
 
     worker = "_alpha_zero_worker:AlphaZeroWorker"
-    keeps_workers = False       # they begin anew with each round
+    keeps_workers = True        # games end with each round, an environment's own draws go on
 
     def describe(self, workers: Any) -> dict[str, Any]:
         """The workers' spaces; small images (boards) are rows of numbers."""
@@ -116,11 +118,14 @@ class AlphaZeroPlan(OneAgentPlan):
 
     def _learn(self, batch: dict[str, Any]) -> dict[str, Any]:
         """num_sgd_iter epochs of minibatches; the means of the last epoch."""
+        import numpy as np
+
         config, rows = self.config, len(batch["value_label"])
         size = min(int(config["sgd_minibatch_size"]), rows)
         sums: dict[str, float] = {}
         for epoch in range(config["num_sgd_iter"]):
-            order = self._rng.permutation(rows)
+            order = (self._rng.permutation(rows) if config["shuffle_sequences"]
+                     else np.arange(rows))
             starts = range(0, rows - size + 1, size)
             for start in starts:
                 part = order[start:start + size]
@@ -133,9 +138,22 @@ class AlphaZeroPlan(OneAgentPlan):
         sums["cur_lr"] = self.scheduled("lr")
         return sums
 
+    def save(self) -> dict[str, bytes]:
+        """The engine, and the buffer up to STORED_MAX."""
+        files, block = super().save(), pack(self._buffer)
+        return {**files, REPLAY_FILE: block} if len(block) <= STORED_MAX else files
+
+    def load(self, files: dict[str, bytes], state: dict[str, Any]) -> None:
+        """What save() gave; the seeds of the games to come are the saved trainer's."""
+        kept = unpack(files[REPLAY_FILE]) if REPLAY_FILE in files else []
+        super().load(files, state)
+        self._buffer = kept
+        self._next = int(state["plan_state"]["next"]) if kept else 0
+        self.seed = int(state["seed"])
+
     def state_to_save(self) -> dict[str, Any]:
-        """The ranks and the draws; games are played anew after a checkpoint."""
-        return {"ranks": self.ranks, "rng": self._rng.bit_generator.state}
+        """The ranks, the draws, where the buffer is written next."""
+        return {"ranks": self.ranks, "rng": self._rng.bit_generator.state, "next": self._next}
 
     def state_to_load(self, state: dict[str, Any]) -> None:
         """What state_to_save() gave."""
