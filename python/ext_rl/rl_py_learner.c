@@ -17,27 +17,29 @@ static PyObject *learner_type_new(PyTypeObject *type, PyObject *args, PyObject *
     static char *names[] = { "policy", "gamma", "lambda_", "lr", "clip", "vf_clip", "vf_coeff",
                              "entropy_coeff", "kl_coeff", "kl_target", "grad_clip",
                              "minibatch", "epochs", "threads", "seed", "beta1", "beta2",
-                             "adam_eps", "vf_clip_loss", "kl_last", "shuffle", NULL };
+                             "adam_eps", "vf_clip_loss", "kl_last", "shuffle", "wrap", NULL };
     struct learner_object *self;
     struct learner_opts o;
     unsigned long long seed = 0;
     struct policy *p;
     PyObject *policy;
-    int r, clip_loss, kl_last, shuffle;
+    int r, clip_loss, kl_last, shuffle, wrap;
 
     learner_opts_default(&o);
     clip_loss = o.vf_clip_loss;
     kl_last = o.kl_last;
     shuffle = o.shuffle;
+    wrap = o.wrap;
     if (!PyArg_ParseTupleAndKeywords(
-            args, kwargs, "O|$ffffffffffiiiKfffppp:Learner", names, &policy, &o.gamma, &o.lambda,
+            args, kwargs, "O|$ffffffffffiiiKfffpppp:Learner", names, &policy, &o.gamma, &o.lambda,
             &o.lr, &o.clip, &o.vf_clip, &o.vf_coeff, &o.entropy_coeff, &o.kl_coeff,
             &o.kl_target, &o.grad_clip, &o.minibatch, &o.epochs, &o.threads, &seed, &o.beta1,
-            &o.beta2, &o.adam_eps, &clip_loss, &kl_last, &shuffle))
+            &o.beta2, &o.adam_eps, &clip_loss, &kl_last, &shuffle, &wrap))
         return NULL;
     o.vf_clip_loss = clip_loss;
     o.kl_last = kl_last;
     o.shuffle = shuffle;
+    o.wrap = wrap;
     p = rl_policy_of(policy, rl_state_of(type));
     if (!p)
         return NULL;

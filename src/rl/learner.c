@@ -134,7 +134,7 @@ static int alloc_batch(struct learner *l, size_t n) {
             !b->target || !b->action)
             return -SKATE_ENOMEM;
         for (int i = 0; i < l->opts.threads; i++) {
-            l->order[i] = calloc(n, sizeof *l->order[i]);
+            l->order[i] = calloc(2 * n, sizeof *l->order[i]);   /* with what is left over */
             if (!l->order[i])
                 return -SKATE_ENOMEM;
         }
@@ -263,7 +263,7 @@ static int run(struct learner *l, const struct frag *frags, size_t n_frags,
     r = team_run(l->team, learner_thread, l);
     if (r < 0)
         return err_fail(err, r, "the learner belongs to another process");
-    fill_stats(l, learner_minibatches(l) * (uint64_t)(l->gradient_only ? 1 : o->epochs), stats);
+    fill_stats(l, learner_minibatches(l, l->gradient_only ? 1 : (size_t)o->epochs), stats);
     stats->seconds = (double)(time_now_ns() - start) * 1e-9;
     return 0;
 }

@@ -28,6 +28,8 @@ struct learner_opts {
     bool vf_clip_loss;          /* see ppo.h */
     bool kl_last;               /* kl_coeff adapts to the last minibatch's KL, not to the mean */
     bool shuffle;               /* rows in a new order each epoch; false: as they came */
+    bool wrap;                  /* minibatches go over from one epoch into the next, and none is
+                                   short; false: what is left over waits for the next epoch */
     int minibatch, epochs, threads;
     uint64_t seed;              /* of the minibatch order */
 };

@@ -63,11 +63,13 @@ void learner_trunk_release(struct trunk *t);
 /* Body of one thread for one update (team_run's fn; arg is the learner). */
 void learner_thread(void *arg, int rank);
 
-/* Minibatches of one epoch over n rows. */
-static inline size_t learner_minibatches(const struct learner *l) {
-    size_t rows = (size_t)l->trunks[0].rows;
+/* Minibatches of so many epochs over the batch. */
+static inline size_t learner_minibatches(const struct learner *l, size_t epochs) {
+    size_t rows = (size_t)l->trunks[0].rows, n = l->batch.n;
 
-    return l->batch.n / rows > 0 ? l->batch.n / rows : 1;
+    if (l->opts.wrap)
+        return (epochs * n + rows - 1) / rows;
+    return epochs * (n / rows > 0 ? n / rows : 1);
 }
 
 #endif

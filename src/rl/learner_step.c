@@ -323,7 +323,7 @@ static void shuffle(struct learner *l, uint32_t *order, int epoch) {
 }
 
 static void run_gang(struct learner *l, struct gang *g, int rank, uint32_t *order) {
-    size_t n = learner_minibatches(l), rows = (size_t)l->trunks[0].rows;
+    size_t rows = (size_t)l->trunks[0].rows, left = 0;   /* left: rows not learned from yet */
     int epochs = l->gradient_only ? 1 : l->opts.epochs;
     uint64_t step = l->adam_steps;
 
@@ -334,10 +334,14 @@ static void run_gang(struct learner *l, struct gang *g, int rank, uint32_t *orde
             slab_transpose(g->trunks[i], &slab);    /* the weights may have been set */
         }
     team_barrier_wait(&g->barrier);
-    for (int e = 0; e < epochs; e++) {
-        shuffle(l, order, e);
-        for (size_t k = 0; k < n; k++)
-            minibatch(l, g, rank, order + k * rows, ++step);
+    for (int e = 0; e < epochs || left > 0; e++) {
+        size_t n = left + l->batch.n, at = 0;
+
+        shuffle(l, order + left, e);
+        for (; at + rows <= n && (e < epochs || at == 0); at += rows)
+            minibatch(l, g, rank, order + at, ++step);
+        left = l->opts.wrap && e < epochs ? n - at : 0;
+        memmove(order, order + at, left * sizeof *order);
     }
 }
 

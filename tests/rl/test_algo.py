@@ -246,6 +246,49 @@ def test_ppo_on_the_tape_is_the_fused_learner() -> None:
     assert np.abs(mine - expected).max() < 1e-5 * np.abs(expected).max()
 
 
+def test_minibatches_go_over_into_the_next_pass() -> None:
+    """60 rows in minibatches of 40, twice: three of them, on the tape and in the fused learner."""
+    rng, steps = np.random.default_rng(5), 60
+    policy = _rl.Policy(3, 4, (8, 6), seed=2)
+    rollout = _rl.Rollout(policy, steps, 1, 60)
+    buffer = np.zeros(_rl.frag_bytes(steps, 1, 3, 4), np.uint8)
+    rollout.set_obs(0, rng.normal(size=3))
+    rollout.begin(buffer, 1)
+    for t in range(steps):
+        rollout.act()
+        rollout.step(0, rng.normal(size=3).astype(np.float32), rng.normal(), t == 59, False)
+    rollout.finish()
+    f = {name: np.ascontiguousarray(column[:, 0]) for name, column in
+         Fragment(buffer).fields.items() if column.shape[:2] == (steps, 1)}
+    adv, target = np.zeros(steps, np.float32), np.zeros(steps, np.float32)
+    _rl.gae(*(f[k] for k in ("reward", "value", "boot", "flags")), 0.99, 1.0, adv, target)
+    data = {"obs": f["obs"], "actions": f["action"], "logp": f["logp"], "vf": f["value"],
+            "inputs": f["inputs"], "value_targets": target,
+            "advantages": ((adv - adv.mean()) / adv.std()).astype(np.float32)}
+    flat = np.zeros(policy.n_weights, np.float32)
+    policy.get_weights(flat)
+    keys: dict[str, Any] = {"num_sgd_iter": 2, "sgd_minibatch_size": 40, "lr": 1e-2,
+                            "kl_coeff": 0.0, "shuffle_sequences": False}
+    wrapped, single = algo("PPO", wrap_minibatches=True, **keys), algo("PPO", **keys)
+    for a in (wrapped, single):
+        a.set_weights(flat, 0)
+    fused = _rl.Learner(policy, minibatch=40, epochs=2, lr=1e-2, kl_coeff=0.0, shuffle=False,
+                        wrap=True)
+    assert fused.update([buffer])["minibatches"] == 3
+    wrapped.learn(steps, 1, data)
+    order, gradient = np.arange(120) % 60, np.zeros(single.n_gradient, np.float32)
+    for at in (0, 40, 80):
+        rows = {k: np.ascontiguousarray(v[order[at:at + 40]]) for k, v in data.items()}
+        single.gradient(40, 1, rows, gradient)
+        single.apply(gradient)
+    policy.get_weights(flat)
+    assert np.abs(weights(wrapped) - weights(single)).max() < 1e-6
+    assert np.abs(weights(wrapped) - flat).max() < 1e-4
+    assert _rl.Learner(policy, minibatch=25, epochs=2, wrap=True).update([buffer])[
+        "minibatches"] == 5
+    assert _rl.Learner(policy, minibatch=25, epochs=2).update([buffer])["minibatches"] == 4
+
+
 def two_minibatches(fused: bool, target: float, last: bool) -> tuple[float, float]:
     """(the mean KL of an update of two minibatches, the first of which starts from the weights
     that acted, so that its KL is 0; the coefficient afterwards)"""

@@ -208,11 +208,12 @@ def test_grad_clip_scales_the_whole_gradient():
     assert norms[1] == pytest.approx(0.05, rel=1e-3)
 
 
-def test_same_seed_same_bytes_for_any_threads():
+@pytest.mark.parametrize("wrap", [False, True])
+def test_same_seed_same_bytes_for_any_threads(wrap):
     results = []
     for threads in (1, 2, 3, 4):
         policy = _rl.Policy(OBS, ACTIONS, (256, 256), seed=1)
-        learner = _rl.Learner(policy, threads=threads, lr=1e-3, epochs=3, seed=5)
+        learner = _rl.Learner(policy, threads=threads, lr=1e-3, epochs=3, seed=5, wrap=wrap)
         for u in range(3):
             learner.update([random_fragment(u, 200), random_fragment(u + 100, 200)])
         results.append(weights_of(policy).tobytes())

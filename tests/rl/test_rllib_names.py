@@ -41,9 +41,9 @@ def test_ppo_has_the_loss_of_its_era():
 
     older = _registry.trainer_class("PPO")._default_config
     newer = {**older, **PPOConfig().to_dict()}
-    said = ("vf_clip_mode", "kl_update")
-    assert [older[k] for k in said] == ["value", "mean"]
-    assert [newer[k] for k in said] == ["loss", "last"]
+    said = ("vf_clip_mode", "kl_update", "wrap_minibatches", "rollout_fragment_length")
+    assert [older[k] for k in said] == ["value", "mean", False, 200]
+    assert [newer[k] for k in said] == ["loss", "last", True, "auto"]
     same = {"lr": 5e-5, "train_batch_size": 4000, "sgd_minibatch_size": 128, "num_sgd_iter": 30,
             "lambda": 1.0, "kl_coeff": 0.2, "kl_target": 0.01, "vf_loss_coeff": 1.0,
             "entropy_coeff": 0.0, "clip_param": 0.3, "vf_clip_param": 10.0, "grad_clip": None,

@@ -44,6 +44,7 @@ NUMBERS = {"gamma": 0.9, "lambda": 0.8, "lr": 1e-2, "clip_param": 0.3, "vf_clip_
            "vf_loss_coeff": 0.5, "entropy_coeff": 0.01, "kl_coeff": 0.2, "kl_target": 0.01,
            "grad_clip": None, "sgd_minibatch_size": 16, "num_sgd_iter": 2,
            "vf_clip_mode": "value", "kl_update": "mean", "shuffle_sequences": True,
+           "wrap_minibatches": False,
            "opt_type": "adam", "decay": 0.9, "momentum": 0.0, "epsilon": 0.1,
            "loss_mean": False}
 

@@ -254,6 +254,7 @@ def engine(name: str, **more) -> TorchEngine:
                "vf_loss_coeff": 1.0, "entropy_coeff": 0.0, "kl_coeff": 0.2, "kl_target": 0.01,
                "grad_clip": None, "sgd_minibatch_size": 4, "num_sgd_iter": 2,
                "vf_clip_mode": "value", "kl_update": "mean", "shuffle_sequences": True,
+               "wrap_minibatches": False,
                "opt_type": "adam", "decay": 0.99, "momentum": 0.0, "epsilon": 0.1,
                "loss_mean": False}
     return TorchEngine(name, OBS, ACTIONS, {"model": model, **numbers, **more}, 1)
@@ -409,6 +410,12 @@ def test_kl_update_and_shuffle_of_a_model_of_ones_own():
     mean = run(1, kl_target=1.0)[0]             # of two minibatches, the first one's is 0
     assert run(1, kl_target=0.75 * mean)[1] == pytest.approx(0.2)
     assert run(1, kl_target=0.75 * mean, kl_update="last")[1] == pytest.approx(0.3)
+    made = engine("PPO", num_sgd_iter=3, sgd_minibatch_size=4, shuffle_sequences=False)
+    assert [m.tolist() for m in made._minibatches(6, 4)] == [[0, 1, 2, 3]] * 3
+    made._o["wrap_minibatches"] = True
+    assert [m.tolist() for m in made._minibatches(6, 4)] == [
+        [0, 1, 2, 3], [4, 5, 0, 1], [2, 3, 4, 5], [0, 1, 2, 3], [4, 5, 0, 1]]
+    assert [m.tolist() for m in made._minibatches(3, 4)] == [[0, 1, 2]] * 3
     still = [run(seed, shuffle_sequences=False)[2] for seed in (1, 2)]
     assert still[0] == still[1] != run(1)[2] != run(2)[2]
 

@@ -52,6 +52,7 @@ OWN_NUMBERS = {
     "vf_loss_coeff": 1.0, "entropy_coeff": 0.0, "kl_coeff": 0.2, "kl_target": 0.01,
     "grad_clip": None, "sgd_minibatch_size": 128, "num_sgd_iter": 30,
     "vf_clip_mode": "value", "kl_update": "mean", "shuffle_sequences": True,
+    "wrap_minibatches": False,
     "opt_type": "adam", "decay": 0.99, "momentum": 0.0, "epsilon": 0.1, "loss_mean": False,
 }
 

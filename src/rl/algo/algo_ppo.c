@@ -5,8 +5,9 @@
  * batch, an adapted KL(old || new), the value loss clipped against the old value (vf_clip_mode
  * "value") or cut itself ("loss"), num_sgd_iter passes over minibatches, shuffled unless
  * shuffle_sequences is false (of whole sequences with an LSTM; what is left over is not used in
- * that pass). kl_update "mean" or "last": which minibatches' KL adapts the coefficient. DDPPO is
- * the same with gradient() and apply(), one minibatch at a time; its KL coefficient is 0.
+ * that pass, or with wrap_minibatches goes over into the next). kl_update "mean" or "last": which
+ * minibatches' KL adapts the coefficient. DDPPO is the same with gradient() and apply(), one
+ * minibatch at a time; its KL coefficient is 0.
  * One owner, never blocks. Tests: tests/unit/rl_algo_test.c, tests/rl/test_on_policy_math.py. */
 #include <math.h>
 #include <stdlib.h>
@@ -19,7 +20,7 @@ struct ppo {
     struct onpol_gae gae;
     float clip, vf_clip, vf_coeff, kl_target;
     int minibatch, passes;
-    bool use_kl, standardise, vf_clip_loss, kl_last, shuffled;
+    bool use_kl, standardise, vf_clip_loss, kl_last, shuffled, wrap;
     int entropy_coeff, kl_coeff;        /* numbers of variables */
     uint32_t *order;            /* of rows or sequences */
     size_t room;
@@ -57,6 +58,7 @@ static int make(struct algo *a, const struct algo_setup *s, bool shared, struct 
     g->vf_coeff = (float)algo_num(s, "vf_loss_coeff", 1.0);
     g->vf_clip_loss = strcmp(algo_text(s, "vf_clip_mode", "value"), "loss") == 0;
     g->kl_last = strcmp(algo_text(s, "kl_update", "mean"), "last") == 0;
+    g->wrap = algo_flag(s, "wrap_minibatches", false);
     g->shuffled = algo_flag(s, "shuffle_sequences", true);
     g->standardise = algo_flag(s, "standardize_advantages", true);
     g->kl_target = (float)algo_num(s, "kl_target", 0.01);
@@ -89,7 +91,7 @@ static int grow(struct ppo *g, int rows) {
     free(g->order);
     free(g->adv);
     free(g->target);
-    g->order = malloc(n * sizeof *g->order);
+    g->order = malloc(2 * n * sizeof *g->order);   /* with what is left over */
     g->adv = malloc(n * sizeof *g->adv);
     g->target = malloc(n * sizeof *g->target);
     g->room = g->order && g->adv && g->target ? n : 0;
@@ -253,7 +255,7 @@ static int learn(struct algo *a, const struct algo_batch *b, struct algo_stats *
                  struct skate_error *err) {
     struct ppo *g = a->own;
     int unit = g->base.cell > 0 ? b->steps : 1, n = b->rows / unit;
-    int each = g->minibatch / unit > 0 ? g->minibatch / unit : 1, done = 0;
+    int each = g->minibatch / unit > 0 ? g->minibatch / unit : 1, done = 0, left = 0;
     const float *vf = algo_f32(b, "vf", 1, err);
     double sums[TERMS] = { 0 }, before = 0.0;   /* before: the KLs but for the last */
     int r = vf ? prepare(a, b, true, err) : -SKATE_EINVAL;
@@ -261,11 +263,13 @@ static int learn(struct algo *a, const struct algo_batch *b, struct algo_stats *
     if (r < 0)
         return r;
     each = each < n ? each : n;
-    for (int i = 0; i < n; i++)
-        g->order[i] = (uint32_t)i;
-    for (int k = 0; k < g->passes; k++) {
-        shuffle(a, g->order, n);
-        for (int at = 0; at + each <= n; at += each, done++) {
+    for (int k = 0; k < g->passes || left > 0; k++) {
+        int at = 0;
+
+        for (int i = 0; i < n; i++)
+            g->order[left + i] = (uint32_t)i;
+        shuffle(a, g->order + left, n);
+        for (; at + each <= left + n && (k < g->passes || at == 0); at += each, done++) {
             before = sums[TERM_KL];
             r = minibatch(a, b, g->order + at, each, sums, err);
             if (r == 0)
@@ -273,6 +277,8 @@ static int learn(struct algo *a, const struct algo_batch *b, struct algo_stats *
             if (r < 0)
                 return r;
         }
+        left = g->wrap && k < g->passes ? left + n - at : 0;
+        memmove(g->order, g->order + at, (size_t)left * sizeof *g->order);
     }
     tell(a, g, sums, done, st);
     algo_stat(st, "vf_explained_var", onpol_explained(vf, g->target, NULL, b->rows));

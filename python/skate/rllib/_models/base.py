@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -102,21 +103,31 @@ class ModelEngine:
         size = max(1, int(self._o["sgd_minibatch_size"]) // steps) if ppo else units
         sums: dict[str, float] = {}
         count, last = 0, 0.0
-        for _ in range(int(self._o["num_sgd_iter"]) if ppo else 1):
-            order = (self._draws.permutation(units) if ppo and self._o["shuffle_sequences"]
-                     else np.arange(units))
-            for at in range(0, max(units - size + 1, 1), size):
-                numbers = self._minibatch(order[at:at + size], steps, told)
-                last = numbers.get("kl", 0.0)
-                for name, value in numbers.items():
-                    sums[name] = sums.get(name, 0.0) + value
-                self._descend()
-                count += 1
+        for pick in self._minibatches(units, size) if ppo else [np.arange(units)]:
+            numbers = self._minibatch(pick, steps, told)
+            last = numbers.get("kl", 0.0)
+            for name, value in numbers.items():
+                sums[name] = sums.get(name, 0.0) + value
+            self._descend()
+            count += 1
         stats = self._about({name: value / count for name, value in sums.items()}, told)
         if ppo:
             self._adapt(stats, last if self._o["kl_update"] == "last" else stats["kl"])
         self.version += 1
         return stats
+
+    def _minibatches(self, units: int, size: int) -> Iterator[Any]:
+        """PPO's: the numbers of rows (or sequences) of each, of all passes."""
+        passes, wrap = int(self._o["num_sgd_iter"]), bool(self._o["wrap_minibatches"])
+        size, left, k = min(size, units), np.zeros(0, np.int64), 0
+        while k < passes or len(left):
+            order = (self._draws.permutation(units) if self._o["shuffle_sequences"]
+                     else np.arange(units))
+            order = np.concatenate([left, order])
+            ends = range(size, (len(order) if k < passes else size) + 1, size)
+            yield from (order[end - size:end] for end in ends)
+            left = order[ends[-1]:] if wrap and k < passes else left[:0]
+            k += 1
 
     def gradient(self, rows: int, steps: int, columns: dict[str, Any],
                  out: Any) -> dict[str, float]:

@@ -37,20 +37,24 @@ DEFAULTS: dict[str, Any] = _config.with_common_config({
     # squared error is. kl_coeff adapts to the "mean" KL of an update, or to its "last" minibatch's.
     "vf_clip_mode": "value",
     "kl_update": "mean",
+    # What is left over from whole minibatches waits for the next pass, or goes over into it.
+    "wrap_minibatches": False,
     "grad_clip": None,
     "batch_mode": "truncate_episodes",
     "observation_filter": "NoFilter",
 })
 
 
-NEWER: dict[str, Any] = {"vf_clip_mode": "loss", "kl_update": "last"}
+NEWER: dict[str, Any] = {"vf_clip_mode": "loss", "kl_update": "last", "wrap_minibatches": True,
+                         "rollout_fragment_length": "auto"}
 RENAMED = {"shuffle_batch_per_epoch": "shuffle_sequences"}
 
 
 def check_loss(config: dict[str, Any]) -> None:
     """The texts and flags of the loss."""
     for key, values in (("vf_clip_mode", ("value", "loss")), ("kl_update", ("mean", "last")),
-                        ("shuffle_sequences", (True, False)), ("use_kl_loss", (True, False))):
+                        ("shuffle_sequences", (True, False)),
+                        ("wrap_minibatches", (True, False)), ("use_kl_loss", (True, False))):
         if config[key] not in values:
             raise ValueError(f"{key} must be {values[0]!r} or {values[1]!r}, got {config[key]!r}")
 
@@ -71,6 +75,7 @@ def options(config: dict[str, Any]) -> dict[str, Any]:
     told = loss_options(config, "lambda", "kl_coeff", "kl_target", "sgd_minibatch_size",
                         "num_sgd_iter", "vf_loss_coeff", "entropy_coeff", "clip_param",
                         "vf_clip_param", "vf_clip_mode", "kl_update", "shuffle_sequences",
+                        "wrap_minibatches",
                         "grad_clip")
     return told if config["use_kl_loss"] else {**told, "kl_coeff": 0.0}
 
